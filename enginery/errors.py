@@ -1,0 +1,72 @@
+"""All errors that Enginery raises on purpose, as one tree. Each says what happened, the cause and what to do, in one line.
+
+EngineryError
+├── ConfigError       params.yaml: all mistakes at once
+├── ModelError        weights or an ONNX graph that cannot be used
+├── DataError         images or labels that cannot be used
+├── ToolchainError    a toolchain that is missing, broken or too old
+│   ├── BuildError    TensorRT refused the graph, or the plan is not what was asked for
+│   ├── ChildCrashed  the child program ended without a result
+│   └── ChildTimeout  the child program was stopped at its time limit
+├── IntegrityError    a file whose digest is not the one recorded
+├── GateError         an engine's graph failed its validation
+└── BusyError         another run works in the same checkout
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class EngineryError(Exception):
+    """The base: `what` happened (with where and why) and the `cure`."""
+
+    def __init__(self, what: str, cure: str = "") -> None:
+        super().__init__(f"{what}. {cure}" if cure else what)
+        self.what = what
+        self.cure = cure
+
+
+class ConfigError(EngineryError):
+    """Everything that is wrong with a configuration; `mistakes` has one line each."""
+
+    def __init__(self, where: str, mistakes: Sequence[str]) -> None:
+        self.mistakes = tuple(mistakes)
+        lines = "".join(f"\n  {mistake}" for mistake in mistakes)
+        super().__init__(f"{where}: {len(mistakes)} mistake{'s' if len(mistakes) != 1 else ''}{lines}")
+
+
+class ModelError(EngineryError):
+    """Weights or an ONNX graph that cannot be used."""
+
+
+class DataError(EngineryError):
+    """Images or labels that cannot be used."""
+
+
+class ToolchainError(EngineryError):
+    """A toolchain that is missing, broken or too old."""
+
+
+class BuildError(ToolchainError):
+    """TensorRT refused the graph, or the plan is not what was asked for."""
+
+
+class ChildCrashed(ToolchainError):
+    """The child program ended without a result."""
+
+
+class ChildTimeout(ToolchainError):
+    """The child program was stopped at its time limit."""
+
+
+class IntegrityError(EngineryError):
+    """A file whose digest is not the one recorded."""
+
+
+class GateError(EngineryError):
+    """An engine's graph failed its validation."""
+
+
+class BusyError(EngineryError):
+    """Another run works in the same checkout."""

@@ -1,0 +1,1 @@
+"""What a graph is worth: images, preprocessing, metrics, the gate."""

@@ -1,0 +1,1 @@
+"""ONNX graphs: export, simplification, precision, checks."""

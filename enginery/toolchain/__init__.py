@@ -1,0 +1,1 @@
+"""Toolchains: an interpreter with one TensorRT in it, driven in a fresh child process."""

@@ -1,0 +1,1 @@
+"""One module a step: a plain function and its command line, which dvc.yaml calls."""
