@@ -1,0 +1,81 @@
+"""Where every step reads and writes, and what the steps are called: the one place that knows paths and stage names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from enginery.spec import Spec
+
+ARTIFACTS = Path("artifacts")
+RECIPES = ARTIFACTS / "recipes"
+ENGINES = ARTIFACTS / "engines"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step for one model, target and precision (those that it has)."""
+
+    name: str
+    model: str = ""
+    target: str = ""
+    precision: str = ""
+
+    @property
+    def key(self) -> str:
+        """The parts that tell this step from its siblings, as DVC joins them."""
+        return "-".join(part for part in (self.model, self.target, self.precision) if part)
+
+    @property
+    def address(self) -> str:
+        """The DVC stage."""
+        return f"{self.name}@{self.key}" if self.key else self.name
+
+    @property
+    def title(self) -> str:
+        """What a person reads: build yolov8n fp16 for rtx-ada."""
+        words = [self.name, self.model, self.precision, f"for {self.target}" if self.target else ""]
+        return " ".join(word for word in words if word)
+
+    @property
+    def recipe(self) -> Path:
+        """Its parameters and tool versions, written by the fingerprint step."""
+        return RECIPES / self.name / f"{self.key or 'recipe'}.json"
+
+
+def model_folder(model: str, part: str) -> Path:
+    """Where a model's graph lies: part is export, simplify or a precision."""
+    return ARTIFACTS / "models" / model / part
+
+
+def images_file(model: str) -> Path:
+    """The list of a model's validation images with their digests."""
+    return ARTIFACTS / "models" / model / "images.json"
+
+
+def build_folder(model: str, target: str, precision: str) -> Path:
+    """Where a plan is built."""
+    return ARTIFACTS / "build" / model / target / precision
+
+
+def engine_folder(model: str, target: str, precision: str) -> Path:
+    """Where an engine is registered: its plan with its manifest beside it."""
+    return ENGINES / model / target / precision
+
+
+def steps(spec: Spec) -> Iterator[Step]:
+    """Every step of a specification, each after those it needs."""
+    yield Step("fingerprint")
+    if spec.demo:
+        yield Step("demo-data")
+    for model in spec.matrix.models:
+        yield from (Step(name, model) for name in ("export", "images", "simplify"))
+        for precision in spec.matrix.precisions:
+            yield Step("quantize", model, precision=precision)
+            yield Step("validate", model, precision=precision)
+    for name in ("build", "register"):
+        for model in spec.matrix.models:
+            for target in spec.matrix.targets:
+                for precision in spec.matrix.precisions:
+                    yield Step(name, model, target, precision)

@@ -1,0 +1,83 @@
+"""Recipes: all that shapes a step's output and is no file it reads: parameters with their defaults, tool versions, its VERSION.
+
+A recipe is a small JSON file that its DVC stage depends on. So a new tool version or a changed parameter makes exactly the steps
+stale that it shapes; a comment in params.yaml, another checkout path or a new docstring makes none.
+Raise a step's number in VERSIONS when its output changes for the same inputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from enginery.files import write_json
+from enginery.layout import RECIPES, Step, steps
+from enginery.spec import Spec, extent
+
+VERSIONS = {"demo-data": 1, "export": 1, "images": 1, "simplify": 1, "quantize": 1, "validate": 1, "build": 1, "register": 1}
+TOOLS: Mapping[str, tuple[str, ...]] = {
+    "demo-data": ("numpy", "opencv-python"),
+    "export": ("ultralytics", "torch", "onnx"),
+    "simplify": ("onnx", "onnxsim"),
+    "quantize": ("onnx", "onnxconverter-common"),
+    "validate": ("ultralytics", "onnxruntime", "opencv-python"),
+}
+Probe = Callable[[str], Mapping[str, Any]]
+
+
+def recipes(spec: Spec, probe: Probe) -> dict[Path, dict[str, Any]]:
+    """The recipe of every step; `probe` tells the runtime version and platform of a target's toolchain."""
+    result = {}
+    for step in steps(spec):
+        if step.name != "fingerprint":
+            result[step.recipe] = {
+                "step": step.name,
+                "version": VERSIONS[step.name],
+                "tools": {tool: version(tool) for tool in TOOLS.get(step.name, ())},
+                "parameters": _parameters(spec, step, probe),
+            }
+    return result
+
+
+def write_recipes(found: Mapping[Path, Mapping[str, Any]]) -> None:
+    """Write the recipes, leaving unchanged files alone and removing those no step has."""
+    for path, recipe in found.items():
+        write_json(path, recipe)
+    for path in sorted(RECIPES.rglob("*.json")):
+        if path not in found:
+            path.unlink()
+
+
+def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
+    if step.name == "demo-data":
+        return spec.demo.model_dump() if spec.demo else {}
+    if step.name == "build":
+        return _build_parameters(spec, step, probe)
+    if step.name == "register":
+        return {
+            "map50_95_drop": spec.validation.map50_95_drop,
+            "rms_relative": spec.validation.rms_relative.get(step.precision, 1.0),  # type: ignore[call-overload]
+        }
+    model = spec.models[step.model]
+    if step.name == "export":
+        return {
+            "source": model.source, "task": model.task, "opset": model.opset, "dynamic": model.dynamic,
+            "batch": extent(model.batch)[1], "height": extent(model.height)[1], "width": extent(model.width)[1],
+        }
+    if step.name in ("images", "simplify", "validate"):
+        return {"validation": model.validation}
+    return {}
+
+
+def _build_parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
+    model, target = spec.models[step.model], spec.targets[step.target]
+    return {
+        **probe(step.target),
+        "compute_capability": target.compute_capability,
+        "input": model.input,
+        "profile": model.profile(),
+        "workspace_mib": target.workspace_mib,
+        "optimization_level": target.optimization_level,
+    }
