@@ -1,0 +1,7 @@
+"""python -m enginery: the command, without an installed script."""
+
+import sys
+
+from enginery.cli import main
+
+sys.exit(main())

@@ -1,0 +1,151 @@
+"""The command `enginery`. Each command is a small function; heavy packages are imported by the one that needs them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+
+from enginery import __version__
+from enginery.errors import EngineryError
+
+Arguments = argparse.Namespace
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command; 0 if all is well, 1 with one line if not, 130 when interrupted."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        result: int = args.run(args)
+    except EngineryError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the next run goes on from here", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return result
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="enginery", description="Trained models into TensorRT engines that a team can trust.")
+    parser.add_argument("--version", action="version", version=f"enginery {__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    build = _command(commands, "build", _build, "build, validate and register what is not up to date")
+    for kind in ("model", "target", "precision"):
+        build.add_argument(f"--{kind}", help=f"only engines of this {kind}")
+    _command(commands, "list", _list, "the registered engines").add_argument("--json", action="store_true", help="an array of objects")
+    _command(commands, "show", _show, "an engine's whole provenance").add_argument("engine", help="model/target/precision, or a part of it")
+    _command(commands, "verify", _verify, "read every plan again and compare its digest")
+    _command(commands, "status", _status, "what is stale and why")
+    serve = _command(commands, "serve", _serve, "run the flow on a schedule, in this process")
+    serve.add_argument("--cron", default="0 * * * *", help="when to look for changes (default: every hour)")
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Callable[[Arguments], int],
+             help_text: str) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=help_text, description=help_text.capitalize())
+    parser.set_defaults(run=run)
+    return parser
+
+
+def quieten() -> None:
+    """Keep third-party noise off the terminal; Prefect's UI still gets every line."""
+    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+    os.environ.setdefault("DO_NOT_TRACK", "1")
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+
+
+def _build(args: Arguments) -> int:
+    quieten()
+    from enginery.spec import load_spec
+
+    load_spec()  # a mistake is told before a server is started
+    from flows.command import run_flow
+
+    return run_flow(args.model, args.target, args.precision)
+
+
+def _list(args: Arguments) -> int:
+    from enginery.registry import engines
+    from enginery.report.tables import engine_rows
+
+    found = engines()
+    if args.json:
+        print(json.dumps([engine.summary() for engine in found], indent=2))
+    elif found:
+        _print_table("Registered engines", engine_rows(found, {}))
+    else:
+        print("No engine is registered yet: `enginery build` makes them.")
+    return 0
+
+
+def _show(args: Arguments) -> int:
+    from enginery.files import dumps
+    from enginery.registry import find
+
+    engine = find(args.engine)
+    print(dumps({"path": engine.plan.as_posix(), **engine.manifest}), end="")
+    return 0
+
+
+def _verify(args: Arguments) -> int:
+    from enginery.registry import damage, engines
+
+    found = engines()
+    damaged = [line for engine in found for line in damage(engine)]
+    for line in damaged:
+        print(line)
+    if damaged:
+        print(f"{len(damaged)} of {len(found)} engines are damaged: `enginery build` restores them", file=sys.stderr)
+        return 1
+    print(f"{len(found)} engines, every digest as recorded")
+    return 0
+
+
+def _status(args: Arguments) -> int:
+    from enginery.layout import steps
+    from enginery.pipeline import Pipeline
+    from enginery.spec import load_spec
+    from enginery.status import explain
+    from tasks.fingerprint import fingerprint
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    every = [step for step in steps(load_spec()) if step.name != "fingerprint"]
+    fingerprint(every[0])
+    pipeline = Pipeline()
+    stale = {step.title: explain(step, reason) for step in every if (reason := pipeline.stale(step.address))}
+    for title, reason in stale.items():
+        print(f"{title}: {reason}")
+    print(f"{len(stale)} of {len(every)} steps are stale" if stale else f"all {len(every)} steps are up to date")
+    return 0
+
+
+def _serve(args: Arguments) -> int:
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    from flows.engines import build_engines
+
+    build_engines.serve(name="scheduled", cron=args.cron, limit=1)
+    return 0
+
+
+def _print_table(title: str, rows: list[dict[str, object]]) -> None:
+    from rich.console import Console
+
+    from enginery.report.display import table
+
+    Console().print(table(title, rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""The manifest beside a plan: all that made the engine and how it was checked. Sorted JSON with a schema version, no times, no paths of a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from enginery.layout import Step
+
+SCHEMA = 1
+
+
+def compose(step: Step, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The manifest of an engine from its steps' records (export, simplify, quantize, validate, build, register)."""
+    build, report = records["build"], records["validate"]["report"]
+    target = build["recipe"]["parameters"]
+    return {
+        "schema": SCHEMA,
+        "model": step.model,
+        "target": step.target,
+        "precision": step.precision,
+        "state": "candidate",
+        "runtime": target["runtime"],
+        "runtime_version": target["runtime_version"],
+        "compute_capability": target["compute_capability"],
+        "platform": target["platform"],
+        "plan": {"sha256": build["plan_sha256"], "bytes": build["plan_bytes"], "weights_sha256": build["weights_sha256"]},
+        "metrics": {
+            "map50_95": report["candidate"]["map50_95"],
+            "map50": report["candidate"]["map50"],
+            "reference_map50_95": report["reference"]["map50_95"],
+            "rms_relative": report["closeness"]["rms_relative"],
+        },
+        "digests": {
+            "source": records["export"]["source_sha256"],
+            "graph": records["quantize"]["sha256"],
+            "validation_images": records["validate"]["images_sha256"],
+        },
+        "steps": records,
+    }

@@ -1,0 +1,125 @@
+"""DVC, reached through this one module: what is stale and why, reproducing one stage, and DVC's cache and remote.
+
+Staleness is asked in process. A stale stage is reproduced by a child `dvc repro --single-item` in a session of its own, so that its
+output can be read line by line and the whole group stopped at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from enginery.errors import BusyError, EngineryError
+from enginery.report.events import VARIABLE
+
+OnEvent = Callable[[Mapping[str, Any]], None]
+_BUSY = ("is busy, it is being", "Unable to acquire lock")
+
+
+class Pipeline:
+    """The stages of one checkout."""
+
+    def __init__(self, root: Path = Path()) -> None:
+        from dvc.repo import Repo
+
+        try:
+            self._repo = Repo(str(root))
+        except Exception as error:
+            raise EngineryError(f"{root.resolve()} is no DVC project: {error}", "Run this in the checkout's folder") from None
+
+    def stale(self, address: str) -> str:
+        """Why DVC finds a stage stale, in words; empty if it is up to date."""
+        [stage] = self._repo.stage.collect(address)
+        with self._repo.lock:
+            status = stage.status(check_updates=False)
+        return "; ".join(_words(change) for change in status.get(address, ()))
+
+    def has_remote(self) -> bool:
+        """Whether a default remote is configured."""
+        return bool(self._repo.config["core"].get("remote"))
+
+    def refresh(self) -> None:
+        """Forget what was read: a stage was reproduced by another process."""
+        self._repo.reset()
+
+    def reproduce(self, address: str, on_event: OnEvent) -> str:
+        """Reproduce one stage: "completed" if its command ran, "restored" if DVC had its outputs.
+
+        Raises:
+            BusyError: another process reproduces it.
+            EngineryError: it failed; the step's own line says why.
+        """
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--quiet", *(["--pull"] if self.has_remote() else []), address]
+        environment = {**os.environ, VARIABLE: "json", "PYTHONUNBUFFERED": "1"}
+        child = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+            start_new_session=True, cwd=self._repo.root_dir,
+        )
+        try:
+            outcome = _follow(child, address, on_event)
+        except BaseException:
+            stop_group(child)
+            raise
+        self.refresh()
+        return outcome
+
+
+def stop_group(child: subprocess.Popen[str], grace_s: float = 10) -> None:
+    """Ask a child's whole process group to end, then make it."""
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        child.wait(grace_s)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+
+
+def _follow(child: subprocess.Popen[str], address: str, on_event: OnEvent) -> str:
+    started, error, others = False, "", []
+    assert child.stdout is not None
+    for line in child.stdout:
+        event = _event(line)
+        if event is None:
+            others.append(line.strip())
+        elif event["event"] == "started":
+            started = True
+        elif event["event"] == "error":
+            error = event["message"]
+        else:
+            on_event(event)
+    if child.wait():
+        _raise(address, error, [line for line in others if line])
+    return "completed" if started else "restored"
+
+
+def _raise(address: str, error: str, lines: list[str]) -> None:
+    text = " ".join(lines[-8:])
+    if not error and any(words in text for words in _BUSY):
+        raise BusyError(f"{address}: another run works on it", "Wait for it to end, then run again")
+    if error:
+        raise EngineryError(error)
+    raise EngineryError(f"{address} failed: {text.removeprefix('ERROR: ') or 'it said nothing'}")
+
+
+def _event(line: str) -> Mapping[str, Any] | None:
+    with suppress(ValueError):
+        value = json.loads(line)
+        if isinstance(value, dict) and "event" in value:
+            return value
+    return None
+
+
+def _words(change: Any) -> str:
+    if not isinstance(change, dict):
+        return str(change)
+    kinds = {"changed deps": "", "changed outs": "output "}
+    parts = [f"{kinds.get(kind, '')}{path} {what}" for kind, files in change.items() for path, what in files.items()]
+    return ", ".join(parts)

@@ -1,0 +1,84 @@
+"""The registry: engines by model, target and precision below artifacts/engines, each a plan with its manifest beside it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from enginery.errors import EngineryError
+from enginery.files import read_json, replacing, sha256, write_json
+from enginery.layout import ENGINES
+
+PLAN, MANIFEST = "model.plan", "manifest.json"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A registered engine."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """model/target/precision."""
+        return "/".join(self.folder.parts[-3:])
+
+    @property
+    def plan(self) -> Path:
+        """The plan file."""
+        return self.folder / PLAN
+
+    def summary(self) -> dict[str, Any]:
+        """What `enginery list --json` prints of it."""
+        keys = ("model", "target", "precision", "state", "runtime", "runtime_version", "compute_capability", "metrics")
+        plan = self.manifest["plan"]
+        facts = {key: self.manifest[key] for key in keys}
+        return {**facts, "path": self.plan.as_posix(), "sha256": plan["sha256"], "bytes": plan["bytes"]}
+
+
+def publish(plan: Path, manifest: Mapping[str, Any], folder: Path) -> None:
+    """Put an engine into the registry: the plan first, its manifest last, each whole or not at all."""
+    with replacing(folder / PLAN) as partial:
+        shutil.copyfile(plan, partial)
+    write_json(folder / MANIFEST, manifest)
+
+
+def engines(root: Path = ENGINES) -> list[Engine]:
+    """Every registered engine, sorted by model, target and precision."""
+    return [Engine(path.parent, _read(path)) for path in sorted(root.glob(f"*/*/*/{MANIFEST}"))]
+
+
+def find(name: str, root: Path = ENGINES) -> Engine:
+    """The engine called model/target/precision, or the only one whose name contains `name`.
+
+    Raises:
+        EngineryError: there is none, or several.
+    """
+    found = [engine for engine in engines(root) if engine.name == name] or [e for e in engines(root) if name in e.name]
+    if len(found) == 1:
+        return found[0]
+    known = ", ".join(engine.name for engine in found or engines(root)) or "none yet; `enginery build` makes them"
+    raise EngineryError(f"{'no' if not found else 'more than one'} engine is called {name!r}", f"Registered: {known}")
+
+
+def damage(engine: Engine) -> list[str]:
+    """What is wrong with an engine's files on disk; every byte of the plan is read again."""
+    recorded = engine.manifest["plan"]
+    if not engine.plan.is_file():
+        return [f"{engine.plan}: missing"]
+    if engine.plan.stat().st_size != recorded["bytes"]:
+        return [f"{engine.plan}: {engine.plan.stat().st_size} bytes, {recorded['bytes']} are recorded"]
+    digest = sha256(engine.plan)
+    return [] if digest == recorded["sha256"] else [f"{engine.plan}: sha256 {digest[:12]}, {recorded['sha256'][:12]} is recorded: a byte changed"]
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    try:
+        manifest: Mapping[str, Any] = read_json(path)
+    except ValueError as error:
+        raise EngineryError(f"{path} is no JSON: {error}", "Run `enginery build` to register the engine again") from None
+    return manifest

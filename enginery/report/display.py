@@ -1,0 +1,76 @@
+"""What the terminal shows of a run: one line a step that did something, a live line for the one at work, a closing table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+COLOURS = {"Cached": "dim", "Restored": "cyan", "Completed": "green", "Failed": "red", "Skipped": "yellow"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a step ended: its state, the reason, seconds."""
+
+    title: str
+    state: str
+    reason: str
+    seconds: float
+
+
+@dataclass
+class Display:
+    """Follows a run on a console; `quiet` shows nothing."""
+
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    quiet: bool = False
+
+    def __post_init__(self) -> None:
+        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=self.console, transient=True, disable=self.quiet or not self.console.is_terminal)
+        self._task: Any = None
+
+    def __enter__(self) -> Display:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def started(self, title: str) -> None:
+        """A step is at work."""
+        self._task = self._progress.add_task(title, total=None)
+
+    def event(self, title: str, event: Mapping[str, Any]) -> None:
+        """The step at work says something."""
+        if self._task is not None and event["event"] == "progress":
+            phase = f"{title}: {event['phase']}"
+            self._progress.update(self._task, description=phase, completed=event["step"], total=event["steps"])
+
+    def ended(self, outcome: Outcome) -> None:
+        """A step has ended."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+        if self.quiet or outcome.state == "Cached":
+            return
+        line = f"[{COLOURS[outcome.state]}]{outcome.state:<9}[/] {outcome.title}  [dim]{outcome.seconds:.1f} s[/]"
+        self.console.print(line, highlight=False)
+        if outcome.state == "Failed":
+            self.console.print(f"          {outcome.reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
+    """Rows of equal keys as a table; numbers to the right."""
+    rows = list(rows)
+    result = Table(title=title, title_justify="left", header_style="bold")
+    for key in rows[0] if rows else ():
+        result.add_column(str(key), justify="right" if isinstance(rows[0][key], int | float) else "left", overflow="fold")
+    for row in rows:
+        result.add_row(*(str(value) for value in row.values()))
+    return result

@@ -1,0 +1,48 @@
+"""The two tables of a run, for the terminal and for Prefect's artifacts: engines, and graph validation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from enginery.files import read_json
+from enginery.layout import Step, build_folder, model_folder
+from enginery.registry import Engine
+
+
+def engine_rows(engines: Iterable[Engine], outcomes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Engine, size, build time, mAP, state, and how this run came by it; `outcomes` maps engine names to build states."""
+    return [_engine_row(engine, outcomes.get(engine.name, "")) for engine in engines]
+
+
+def _engine_row(engine: Engine, outcome: str) -> dict[str, Any]:
+    manifest = engine.manifest
+    measured = build_folder(manifest["model"], manifest["target"], manifest["precision"]) / "measured.json"
+    seconds = f"{read_json(measured)['seconds']:.1f} s" if measured.is_file() else "-"
+    capability = manifest["compute_capability"] or "any"
+    row = {
+        "engine": engine.name,
+        "for": f"{manifest['runtime']} {manifest['runtime_version']}, {capability}",
+        "size": f"{manifest['plan']['bytes'] / 1e6:.1f} MB",
+        "build": seconds,
+        "mAP50-95": f"{manifest['metrics']['map50_95']:.4f}",
+        "state": manifest["state"],
+    }
+    return {**row, "this run": outcome} if outcome else row
+
+
+def validation_rows(steps: Iterable[Step]) -> list[dict[str, Any]]:
+    """One row for each validated graph."""
+    rows = []
+    for step in steps:
+        path = model_folder(step.model, step.precision) / "validation.json"
+        if step.name == "validate" and path.is_file():
+            report = read_json(path)["report"]
+            rows.append({
+                "graph": f"{step.model} {step.precision}",
+                "mAP50-95": f"{report['candidate']['map50_95']:.4f}",
+                "FP32 original": f"{report['reference']['map50_95']:.4f}",
+                "RMS difference": f"{report['closeness']['rms_relative']:.1e}",
+                "NaN or Inf": report["closeness"]["nan_count"] + report["closeness"]["inf_count"],
+            })
+    return rows

@@ -1,0 +1,58 @@
+"""Why a step is stale, in words: what DVC says, with a changed recipe spelled out (onnxsim 0.8.0 -> 0.8.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from enginery.files import read_json
+from enginery.layout import Step, build_folder, engine_folder, model_folder
+from enginery.registry import MANIFEST
+
+
+def explain(step: Step, said: str) -> str:
+    """`said` is Pipeline.stale()'s answer; a recipe's path in it is replaced by what changed in the recipe."""
+    if step.recipe.as_posix() not in said or not step.recipe.is_file():
+        return said
+    old = _recorded_recipe(step)
+    if old is None:
+        return "never made here"
+    changes = ", ".join(differences(old, read_json(step.recipe)))
+    others = [part for part in said.split(", ") if step.recipe.as_posix() not in part]
+    return ", ".join([*([changes] if changes else []), *others]) or said
+
+
+def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
+    """Every leaf that differs, as `name old -> new`; the leaf's own key names it."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted(old.keys() | new.keys()):
+            yield from differences(old.get(key), new.get(key), key)
+    elif old != new:
+        yield f"{name} {_text(old)} -> {_text(new)}"
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _recorded_recipe(step: Step) -> Any:
+    path = _record(step)
+    if path is None or not path.is_file():
+        return None
+    record = read_json(path)
+    return record["steps"]["register"]["recipe"] if step.name == "register" else record["recipe"]
+
+
+def _record(step: Step) -> Path | None:
+    if step.name in ("export", "simplify"):
+        return model_folder(step.model, step.name) / "record.json"
+    if step.name == "quantize":
+        return model_folder(step.model, step.precision) / "graph" / "record.json"
+    if step.name == "validate":
+        return model_folder(step.model, step.precision) / "validation.json"
+    if step.name == "build":
+        return build_folder(step.model, step.target, step.precision) / "record.json"
+    if step.name == "register":
+        return engine_folder(step.model, step.target, step.precision) / MANIFEST
+    return None

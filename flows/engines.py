@@ -1,0 +1,156 @@
+"""The flow: every step in its order, one Prefect task each; those that need a failed one are skipped, the others go on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from prefect import flow, task
+from prefect.artifacts import create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
+from prefect.states import Completed, Failed, State
+from prefect.utilities.annotations import quote
+
+from enginery.errors import ConfigError, EngineryError
+from enginery.layout import Step, steps
+from enginery.lock import only_run
+from enginery.pipeline import Pipeline
+from enginery.registry import engines
+from enginery.report.display import Display, Outcome
+from enginery.report.tables import engine_rows, validation_rows
+from enginery.spec import Spec, load_spec
+from enginery.status import explain
+from tasks.fingerprint import fingerprint
+
+LEVELS = {"error": 40, "warning": 30, "info": 20}
+
+
+@dataclass
+class Run:
+    """One run of the flow: what it works with and how its steps ended."""
+
+    pipeline: Pipeline
+    display: Display
+    outcomes: dict[Step, Outcome] = field(default_factory=dict)
+    states: dict[Step, State] = field(default_factory=dict)
+
+
+display = Display(quiet=True)  # the command line puts its own here; a worker's run is silent
+
+
+@flow(name="engines", description="Build, validate and register every engine of params.yaml that is not up to date.")
+def build_engines(model: str | None = None, target: str | None = None, precision: str | None = None) -> State:
+    """Bring every engine up to date, or only those of one model, target or precision."""
+    with only_run(), display:
+        spec = load_spec()
+        wanted = list(select(spec, model, target, precision))
+        run = Run(Pipeline(), display)
+        for step in wanted:
+            _run_step(run, step)
+        _publish_tables(run)
+        return _verdict(run)
+
+
+def select(spec: Spec, model: str | None, target: str | None, precision: str | None) -> Iterator[Step]:
+    """The steps that the wanted engines need, in order.
+
+    Raises:
+        ConfigError: a name that params.yaml's matrix does not have.
+    """
+    wanted = {"model": model, "target": target, "precision": precision}
+    known = {"model": spec.matrix.models, "target": spec.matrix.targets, "precision": spec.matrix.precisions}
+    mistakes = [
+        f"--{kind} {name}: not in params.yaml's matrix, which has {', '.join(known[kind])}"
+        for kind, name in wanted.items() if name and name not in known[kind]
+    ]
+    if mistakes:
+        raise ConfigError("what to build", mistakes)
+    for step in steps(spec):
+        if all(not name or getattr(step, kind) in ("", name) for kind, name in wanted.items()):
+            yield step
+
+
+def needs(step: Step, other: Step) -> bool:
+    """Whether `step` cannot run after `other` failed."""
+    order = ("fingerprint", "demo-data", "export", "images", "simplify", "quantize", "validate", "build", "register")
+    independent = {("build", "validate"), ("quantize", "images"), ("simplify", "images"), ("images", "export"), ("build", "images")}
+    if order.index(other.name) >= order.index(step.name) or (step.name, other.name) in independent:
+        return False
+    return all(getattr(other, kind) in ("", getattr(step, kind)) for kind in ("model", "target", "precision"))
+
+
+def _run_step(run: Run, step: Step) -> None:
+    blockers = [other for other, outcome in run.outcomes.items() if outcome.state in ("Failed", "Skipped") and needs(step, other)]
+    began = time.monotonic()
+    run.display.started(step.title)
+    if blockers:
+        state = Completed(name="Skipped", message=f"{blockers[0].title} failed")
+    else:
+        upstream = [state for other, state in run.states.items() if needs(step, other)]
+        body = _fingerprint if step.name == "fingerprint" else _reproduce
+        state = body.with_options(task_run_name=step.title)(quote(run), step, return_state=True, wait_for=upstream)
+        run.states[step] = state
+    name = state.name if not state.is_failed() else "Failed"
+    run.outcomes[step] = Outcome(step.title, name or "Completed", state.message or "", time.monotonic() - began)
+    run.display.ended(run.outcomes[step])
+
+
+@task(name="fingerprint", cache_policy=NO_CACHE, persist_result=False)
+def _fingerprint(run: Run, step: Step) -> State:
+    """What the machine and its toolchains are; in this process, since every run does it and it is quick."""
+    try:
+        fingerprint(step)
+    except EngineryError as error:
+        return Failed(message=str(error))
+    return Completed(name="Completed", message="wrote every step's recipe")
+
+
+@task(name="step", cache_policy=NO_CACHE, persist_result=False)
+def _reproduce(run: Run, step: Step) -> State:
+    """Ask DVC whether the step is stale; reproduce it if so, from its caches where they have it."""
+    logger = get_run_logger()
+    try:
+        reason = explain(step, run.pipeline.stale(step.address))
+        if not reason:
+            return Completed(name="Cached", message="up to date")
+        logger.info("%s: %s", step.title, reason)
+
+        def on_event(event: dict[str, object]) -> None:
+            run.display.event(step.title, event)
+            if event["event"] == "log":
+                logger.log(LEVELS.get(str(event.get("severity")), 20), "%s", event["message"])
+
+        outcome = run.pipeline.reproduce(step.address, on_event)  # type: ignore[arg-type]
+    except EngineryError as error:
+        logger.error("%s", error)
+        return Failed(message=str(error))
+    return Completed(name=outcome.capitalize(), message=reason)
+
+
+def _publish_tables(run: Run) -> None:
+    builds = {f"{s.model}/{s.target}/{s.precision}": o.state for s, o in run.outcomes.items() if s.name == "build"}
+    create_table_artifact(key="engines", table=engine_rows(engines(), builds), description="Registered engines")
+    create_table_artifact(key="validation", table=validation_rows(run.outcomes), description="Graphs against the FP32 original")
+    failed = failures(run)
+    if failed:
+        create_table_artifact(key="failures", table=failed, description="What failed and why")
+
+
+def failures(run: Run) -> list[dict[str, str]]:
+    """What failed or was skipped, and why."""
+    return [
+        {"step": outcome.title, "state": outcome.state, "why": outcome.reason}
+        for outcome in run.outcomes.values() if outcome.state in ("Failed", "Skipped")
+    ]
+
+
+def _verdict(run: Run) -> State:
+    counts: dict[str, int] = {}
+    for outcome in run.outcomes.values():
+        counts[outcome.state] = counts.get(outcome.state, 0) + 1
+    summary = ", ".join(f"{count} {name}" for name, count in counts.items())
+    if "Failed" in counts:
+        return Failed(message=summary, data=None)
+    return Completed(message=summary)

@@ -1,0 +1,56 @@
+"""build: a TensorRT plan, in a child process of the target's toolchain."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from enginery.files import write_json
+from enginery.graphs.inspect import GraphInfo, Profile, check_profile, graph_info
+from enginery.layout import Step, build_folder, model_folder
+from enginery.errors import ModelError
+from enginery.report.events import emit, log
+from enginery.spec import load_spec
+from enginery.toolchain.client import BuildRequest, BuildResult
+from enginery.toolchain.client import build as build_plan
+from tasks.command import recipe, record, run_step, whole_folder
+
+
+def build(step: Step) -> None:
+    """Write the plan; its duration and memory go into measured.json, which no other step reads."""
+    wanted = recipe(step)
+    onnx = model_folder(step.model, step.precision) / "graph" / "model.onnx"
+    profile = _profile(wanted, graph_info(onnx), onnx.as_posix())
+    spec = load_spec()
+    with whole_folder(build_folder(step.model, step.target, step.precision)) as folder:
+        request = BuildRequest(
+            runtime=wanted["runtime"], onnx=onnx, plan=folder / "model.plan", name=step.model,
+            compute_capability=wanted["compute_capability"], profile=profile,
+            workspace_mib=wanted["workspace_mib"], optimization_level=wanted["optimization_level"],
+        )
+        result = build_plan(spec.python_for(step.target), request, emit, spec.targets[step.target].time_limit_s)
+        write_json(folder / "record.json", record(step, **_facts(result)))
+        write_json(folder / "measured.json", {"seconds": round(result.seconds, 3), "peak_memory_mib": round(result.peak_memory_mib)})
+    log(f"built {result.plan_bytes / 1e6:.1f} MB in {result.seconds:.1f} s, {result.peak_memory_mib:.0f} MiB at most")
+
+
+def _facts(result: BuildResult) -> dict[str, Any]:
+    return {
+        "plan_sha256": result.plan_sha256, "plan_bytes": result.plan_bytes, "weights_sha256": result.weights_sha256,
+        "runtime_version": result.runtime_version, "messages": list(result.messages),
+    }
+
+
+def _profile(wanted: Mapping[str, Any], info: GraphInfo, where: str) -> dict[str, dict[str, list[int]]]:
+    """The profile for the graph's image input; checked here because TensorRT reports a bad one poorly or not at all."""
+    name = wanted["input"] or info.inputs[0].name
+    shapes: dict[str, list[int]] = wanted["profile"]
+    mistakes = check_profile(info, {name: Profile(**{which: tuple(shape) for which, shape in shapes.items()})}, None)
+    if mistakes:
+        raise ModelError(f"{where}: the profile does not fit: {'; '.join(mistakes)}", "Correct batch, height, width or input of the model in params.yaml")
+    static = all(isinstance(size, int) for size in info.inputs[0].shape)
+    return {} if static else {name: shapes}
+
+
+if __name__ == "__main__":
+    run_step("build", build, "model", "target", "precision")

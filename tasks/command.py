@@ -1,0 +1,79 @@
+"""The command line around every step: its arguments, its one-line errors, its temporary output folder."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from enginery.errors import EngineryError
+from enginery.files import read_json
+from enginery.layout import Step
+from enginery.report.events import emit
+
+
+def run_step(name: str, work: Callable[[Step], None], *parts: str) -> None:
+    """Parse the step's parts (model, target, precision), do its work; exit 1 with one line on an error, 130 when interrupted."""
+    parser = argparse.ArgumentParser(prog=f"tasks.{work.__module__}", description=work.__doc__)
+    for part in parts:
+        parser.add_argument(part)
+    step = Step(name, **vars(parser.parse_args()))
+    signal.signal(signal.SIGTERM, _interrupt)
+    emit({"event": "started"})
+    try:
+        work(step)
+    except EngineryError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        _fail("interrupted; the next run goes on from here", 130)
+    except MemoryError:
+        _fail("out of memory. Close other programs or use smaller input sizes")
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        _fail(f"the disk is full while writing {error.filename or 'an artifact'}. Free some space and run again")
+
+
+def recipe(step: Step) -> Any:
+    """The step's parameters, as the fingerprint step wrote them."""
+    try:
+        return read_json(step.recipe)["parameters"]
+    except FileNotFoundError:
+        what = f"{step.recipe} is missing"
+        raise EngineryError(what, "Run the fingerprint step first: .venv/bin/dvc repro fingerprint") from None
+
+
+def record(step: Step, **facts: Any) -> dict[str, Any]:
+    """What a step writes beside its output: its recipe and what it found."""
+    return {"recipe": read_json(step.recipe), **facts}
+
+
+@contextmanager
+def whole_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `folder` once all is written; a failure leaves nothing."""
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, code: int = 1) -> None:
+    emit({"event": "error", "message": message})
+    sys.exit(code)

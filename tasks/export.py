@@ -1,0 +1,28 @@
+"""export: trained weights (or the user's own ONNX) to a checked ONNX graph with nothing in it that changes from run to run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from enginery.files import write_json
+from enginery.graphs.export import ExportSettings, export
+from enginery.layout import Step, model_folder
+from enginery.report.events import log
+from tasks.command import recipe, record, run_step, whole_folder
+
+
+def export_model(step: Step) -> None:
+    """Write the model's FP32 graph, the reference of everything that follows."""
+    wanted = recipe(step)
+    settings = ExportSettings(
+        task=wanted["task"], imgsz=(wanted["height"], wanted["width"]), batch=wanted["batch"],
+        dynamic=wanted["dynamic"], opset=wanted["opset"],
+    )
+    with whole_folder(model_folder(step.model, "export")) as folder:
+        facts = export(Path(wanted["source"]), settings, folder / "model.onnx")
+        write_json(folder / "record.json", record(step, **facts))
+    log(f"exported {wanted['source']}: {facts['nodes']} nodes, opset {facts['opset']}")
+
+
+if __name__ == "__main__":
+    run_step("export", export_model, "model")

@@ -1,0 +1,42 @@
+"""fingerprint: check params.yaml, ask each target's toolchain what it is, and write every step's recipe."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from enginery.errors import ToolchainError
+from enginery.layout import Step
+from enginery.recipes import recipes, write_recipes
+from enginery.spec import Spec, load_spec
+from enginery.toolchain.client import ToolchainInfo, probe
+from tasks.command import run_step
+
+
+def fingerprint(step: Step) -> None:
+    """Write the recipe of every step."""
+    spec = load_spec()
+    write_recipes(recipes(spec, _prober(spec)))
+
+
+def _prober(spec: Spec) -> Any:
+    @cache
+    def ask(python: Path, runtime: str) -> ToolchainInfo:
+        return probe(python, runtime)
+
+    def of_target(name: str) -> dict[str, Any]:
+        target = spec.targets[name]
+        info = ask(spec.python_for(name), target.runtime)
+        wanted = target.compute_capability
+        if wanted and wanted not in info.compute_capabilities:
+            can = ", ".join(info.compute_capabilities)
+            what = f"target {name}: {info.runtime} {info.version} cannot build for compute capability {wanted} on this machine"
+            raise ToolchainError(what, f"It can build for {can}")
+        return {"runtime": info.runtime, "runtime_version": info.version, "platform": info.platform}
+
+    return of_target
+
+
+if __name__ == "__main__":
+    run_step("fingerprint", fingerprint)

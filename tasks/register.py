@@ -1,0 +1,38 @@
+"""register: the gate. An engine whose graph passed and whose plan is what was recorded goes into the registry with its manifest."""
+
+from __future__ import annotations
+
+from enginery.evaluation.gate import Tolerance, failures
+from enginery.errors import GateError
+from enginery.files import read_json
+from enginery.layout import Step, build_folder, engine_folder, model_folder
+from enginery.manifest import compose
+from enginery.registry import publish
+from enginery.report.events import log
+from enginery.toolchain.plan import check_plan
+from tasks.command import recipe, run_step
+
+
+def register(step: Step) -> None:
+    """Judge, check the plan's digest and header, then publish; a failing engine leaves the registry as it was."""
+    build, precision = build_folder(step.model, step.target, step.precision), model_folder(step.model, step.precision)
+    records = {
+        "export": read_json(model_folder(step.model, "export") / "record.json"),
+        "simplify": read_json(model_folder(step.model, "simplify") / "record.json"),
+        "quantize": read_json(precision / "graph" / "record.json"),
+        "validate": read_json(precision / "validation.json"),
+        "build": read_json(build / "record.json"),
+        "register": {"recipe": read_json(step.recipe)},
+    }
+    failed = failures(records["validate"]["report"], Tolerance(**recipe(step)))
+    if failed:
+        what = f"{step.model} {step.precision} for {step.target} is not registered: {'; '.join(failed)}"
+        raise GateError(what, "Look at the graph's validation, or loosen `validation` in params.yaml if this loss is acceptable")
+    plan = build / "model.plan"
+    check_plan(plan, records["build"]["plan_sha256"], records["build"]["recipe"]["parameters"]["compute_capability"])
+    publish(plan, compose(step, records), engine_folder(step.model, step.target, step.precision))
+    log(f"registered {step.model} {step.precision} for {step.target} as candidate")
+
+
+if __name__ == "__main__":
+    run_step("register", register, "model", "target", "precision")

@@ -1,0 +1,30 @@
+"""validate: the graph that is given to the builder against the FP32 original, on every validation image. Made once, shared by all targets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from enginery.evaluation.detection import validate_graph
+from enginery.files import read_json, write_json
+from enginery.layout import Step, images_file, model_folder
+from enginery.report.events import log, progress
+from tasks.command import recipe, record, run_step
+
+
+def validate(step: Step) -> None:
+    """Measure; the register step judges, so that a new tolerance measures nothing again."""
+    export = model_folder(step.model, "export")
+    precision = model_folder(step.model, step.precision)
+    names = {int(index): name for index, name in read_json(export / "record.json")["names"].items()}
+    report = validate_graph(
+        export / "model.onnx", precision / "graph" / "model.onnx", Path(recipe(step)["validation"]), names,
+        lambda done, total: progress("images", done, total),
+    )
+    images = read_json(images_file(step.model))
+    facts = record(step, report=report.to_dict(), images_sha256=images["tree_sha256"], images=len(images["images"]))
+    write_json(precision / "validation.json", facts)
+    log(f"mAP50-95 {report.candidate.map50_95:.4f}, FP32 original {report.reference.map50_95:.4f}")
+
+
+if __name__ == "__main__":
+    run_step("validate", validate, "model", "precision")
