@@ -1,0 +1,34 @@
+"""The gate, alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from enginery.evaluation.gate import Tolerance, failures
+
+TOLERANCE = Tolerance(map50_95_drop=0.01, rms_relative=0.02)
+
+
+def report(after: float = 0.7, rms: float = 0.001, nan: int = 0) -> dict[str, Any]:
+    closeness = {"nan_count": nan, "inf_count": 0, "rms_relative": rms}
+    return {"closeness": closeness, "reference": {"map50_95": 0.7}, "candidate": {"map50_95": after}}
+
+
+@pytest.mark.parametrize("passing", [report(), report(after=0.6901), report(after=0.9), report(rms=0.02)])
+def test_passes(passing: dict[str, Any]) -> None:
+    assert failures(passing, TOLERANCE) == []
+
+
+@pytest.mark.parametrize(("failing", "words"), [
+    (report(after=0.68), "mAP50-95 0.6800 against 0.7000"),
+    (report(rms=0.03), "raw outputs differ"),
+    (report(nan=4), "4 NaN or Inf"),
+    (report(after=math.nan), "mAP50-95"),
+    (report(rms=math.nan), "raw outputs differ"),
+])
+def test_fails_with_the_reason(failing: dict[str, Any], words: str) -> None:
+    [reason] = failures(failing, TOLERANCE)
+    assert words in reason

@@ -1,0 +1,71 @@
+"""Recipes: a change touches the steps that it shapes and no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enginery.recipes import recipes, write_recipes
+from enginery.spec import Spec, load_spec
+from enginery.status import differences
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def probe(target: str) -> dict[str, Any]:
+    return {"runtime": "tensorrt_rtx", "runtime_version": "1.7.1.116", "platform": "linux_x86_64"}
+
+
+def changed(before: Spec, after: Spec) -> set[str]:
+    old, new = recipes(before, probe), recipes(after, probe)
+    return {path.relative_to("artifacts/recipes").as_posix() for path in new if old[path] != new[path]}
+
+
+def edit(spec: Spec, dotted: str, value: Any) -> Spec:
+    raw = spec.model_dump()
+    place = raw
+    *parents, last = dotted.split("/")
+    for key in parents:
+        place = place[key]
+    place[last] = value
+    return Spec.model_validate(raw)
+
+
+@pytest.fixture
+def spec() -> Spec:
+    return load_spec(ROOT / "params.yaml")
+
+
+def test_a_target_parameter_touches_its_builds(spec: Spec) -> None:
+    after = edit(spec, "targets/rtx-ada/optimization_level", 2)
+    assert changed(spec, after) == {f"build/yolov8n-shapes-rtx-ada-{p}.json" for p in ("fp16", "fp32")}
+
+
+def test_a_tolerance_touches_registration_only(spec: Spec) -> None:
+    after = edit(spec, "validation/map50_95_drop", 0.02)
+    assert {name.split("/")[0] for name in changed(spec, after)} == {"register"}
+
+
+def test_a_time_limit_or_toolchain_name_shapes_nothing(spec: Spec) -> None:
+    assert changed(spec, edit(spec, "targets/rtx-ada/time_limit_s", 5)) == set()
+
+
+def test_writing_keeps_unchanged_files_and_removes_strangers(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = recipes(spec, probe)
+    write_recipes(found)
+    path = next(iter(found))
+    stamp = path.stat().st_mtime_ns
+    stranger = path.with_name("stranger.json")
+    stranger.write_text("{}")
+    write_recipes(found)
+    assert path.stat().st_mtime_ns == stamp
+    assert not stranger.exists()
+
+
+def test_differences_in_words() -> None:
+    old = {"tools": {"onnxsim": "0.8.0"}, "version": 1, "parameters": {"profile": {"min": [1]}}}
+    new = {"tools": {"onnxsim": "0.8.1"}, "version": 1, "parameters": {"profile": {"min": [2]}}}
+    assert list(differences(old, new)) == ["min [1] -> [2]", "onnxsim 0.8.0 -> 0.8.1"]

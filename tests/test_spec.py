@@ -1,0 +1,70 @@
+"""params.yaml: every mistake at once, and every configuration that ships."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from enginery.errors import ConfigError
+from enginery.spec import load_spec
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def write(folder: Path, **changes: object) -> Path:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    for dotted, value in changes.items():
+        place = params
+        *parents, last = dotted.split("__")
+        for key in parents:
+            place = place[key]
+        place[last] = value
+    path = folder / "params.yaml"
+    path.write_text(yaml.safe_dump(params))
+    return path
+
+
+def test_what_ships_loads() -> None:
+    spec = load_spec(ROOT / "params.yaml")
+    assert len(spec.matrix.targets) == 3
+    assert spec.models["yolov8n-shapes"].profile()["opt"] == [1, 3, 640, 640]
+
+
+def test_all_mistakes_at_once(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, matrix__precisions=["fp16", "fp8"], targets__turing={"runtime": "tensorrt_rtx", "compute_capability": "7.6"},
+        validation__map50_95_drop=2, typo=1,
+    )
+    with pytest.raises(ConfigError) as error:
+        load_spec(path)
+    text = str(error.value)
+    for key in ("matrix.precisions.1", "targets.turing.compute_capability", "validation.map50_95_drop", "typo: unknown key"):
+        assert key in text
+    assert "'fp8'" in text
+    assert "'7.6'" in text
+    assert len(error.value.mistakes) == 4
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    ({"matrix__models": ["yolo"]}, "matrix.models: 'yolo': not defined; models has yolov8n-shapes"),
+    ({"models__yolov8n-shapes__height": 100}, "multiples of its stride, 32"),
+    ({"models__yolov8n-shapes__batch": 0}, "batch"),
+    ({"models__yolov8n-shapes__batch": [4, 2, 8]}, "min <= opt <= max"),
+    ({"models__yolov8n-shapes__source": "weights.bin"}, "a .pt or an .onnx file"),
+    ({"targets__rtx-ada__toolchain": "rtx16"}, "targets.rtx-ada.toolchain: 'rtx16': not defined"),
+    ({"models__Bad Name": {}}, "Bad Name"),
+])
+def test_each_mistake_names_its_key(tmp_path: Path, change: dict[str, object], words: str) -> None:
+    with pytest.raises(ConfigError, match="params.yaml") as error:
+        load_spec(write(tmp_path, **change))
+    assert words in str(error.value)
+
+
+def test_no_file_and_no_yaml(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        load_spec(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [")
+    with pytest.raises(ConfigError, match="not readable as YAML"):
+        load_spec(tmp_path / "params.yaml")
