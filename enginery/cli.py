@@ -40,8 +40,10 @@ def _parser() -> argparse.ArgumentParser:
     build = _command(commands, "build", _build, "build, validate and register what is not up to date")
     for kind in ("model", "target", "precision"):
         build.add_argument(f"--{kind}", help=f"only engines of this {kind}")
-    _command(commands, "list", _list, "the registered engines").add_argument("--json", action="store_true", help="an array of objects")
-    _command(commands, "show", _show, "an engine's whole provenance").add_argument("engine", help="model/target/precision, or a part of it")
+    listing = _command(commands, "list", _list, "the registered engines")
+    listing.add_argument("--json", action="store_true", help="an array of objects")
+    show = _command(commands, "show", _show, "an engine's whole provenance")
+    show.add_argument("engine", help="model/target/precision, or a part of it")
     _command(commands, "verify", _verify, "read every plan again and compare its digest")
     _command(commands, "status", _status, "what is stale and why")
     serve = _command(commands, "serve", _serve, "run the flow on a schedule, in this process")

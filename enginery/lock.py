@@ -26,7 +26,8 @@ def only_run() -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            raise BusyError(f"another run (process {file.read().strip()}) is at work in this checkout", "Wait for it to end") from None
+            who = f"another run (process {file.read().strip()})"
+            raise BusyError(f"{who} is at work in this checkout", "Wait for it to end") from None
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()

@@ -1,4 +1,7 @@
-"""The manifest beside a plan: all that made the engine and how it was checked. Sorted JSON with a schema version, no times, no paths of a machine."""
+"""The manifest beside a plan: all that made the engine and how it was checked.
+
+Sorted JSON with a schema version; no times and no paths of a machine.
+"""
 
 from __future__ import annotations
 

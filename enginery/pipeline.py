@@ -1,7 +1,7 @@
 """DVC, reached through this one module: what is stale and why, reproducing one stage, and DVC's cache and remote.
 
-Staleness is asked in process. A stale stage is reproduced by a child `dvc repro --single-item` in a session of its own, so that its
-output can be read line by line and the whole group stopped at once.
+Staleness is asked in process. A stale stage is reproduced by a child `dvc repro --single-item` in a session of its own,
+so that its output can be read line by line and the whole group stopped at once.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Pipeline:
             BusyError: another process reproduces it.
             EngineryError: it failed; the step's own line says why.
         """
-        command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--quiet", *(["--pull"] if self.has_remote() else []), address]
+        pull = ["--pull"] if self.has_remote() else []
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--quiet", *pull, address]
         environment = {**os.environ, VARIABLE: "json", "PYTHONUNBUFFERED": "1"}
         child = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",

@@ -73,7 +73,9 @@ def damage(engine: Engine) -> list[str]:
     if engine.plan.stat().st_size != recorded["bytes"]:
         return [f"{engine.plan}: {engine.plan.stat().st_size} bytes, {recorded['bytes']} are recorded"]
     digest = sha256(engine.plan)
-    return [] if digest == recorded["sha256"] else [f"{engine.plan}: sha256 {digest[:12]}, {recorded['sha256'][:12]} is recorded: a byte changed"]
+    if digest == recorded["sha256"]:
+        return []
+    return [f"{engine.plan}: sha256 {digest[:12]}, {recorded['sha256'][:12]} is recorded: a byte changed"]
 
 
 def _read(path: Path) -> Mapping[str, Any]:

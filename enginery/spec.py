@@ -161,7 +161,8 @@ def _sentence(error: Any) -> str:
 
 
 def _is_marker(part: int | str) -> bool:
-    return isinstance(part, str) and (part.startswith(("constrained", "function", "tuple[", "literal[")) or part in ("[key]", "int"))
+    prefixes = ("constrained", "function", "tuple[", "literal[")
+    return isinstance(part, str) and (part.startswith(prefixes) or part in ("[key]", "int"))
 
 
 def _references(spec: Spec) -> Iterator[str]:

@@ -10,7 +10,8 @@ from prefect import flow, task
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
-from prefect.states import Completed, Failed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
 from enginery.errors import ConfigError, EngineryError
@@ -34,14 +35,14 @@ class Run:
     pipeline: Pipeline
     display: Display
     outcomes: dict[Step, Outcome] = field(default_factory=dict)
-    states: dict[Step, State] = field(default_factory=dict)
+    states: dict[Step, State[None]] = field(default_factory=dict)
 
 
 display = Display(quiet=True)  # the command line puts its own here; a worker's run is silent
 
 
 @flow(name="engines", description="Build, validate and register every engine of params.yaml that is not up to date.")
-def build_engines(model: str | None = None, target: str | None = None, precision: str | None = None) -> State:
+def build_engines(model: str | None = None, target: str | None = None, precision: str | None = None) -> State[None]:
     """Bring every engine up to date, or only those of one model, target or precision."""
     with only_run(), display:
         spec = load_spec()
@@ -82,9 +83,11 @@ def needs(step: Step, other: Step) -> bool:
 
 
 def _run_step(run: Run, step: Step) -> None:
-    blockers = [other for other, outcome in run.outcomes.items() if outcome.state in ("Failed", "Skipped") and needs(step, other)]
+    lost = [other for other, outcome in run.outcomes.items() if outcome.state in ("Failed", "Skipped")]
+    blockers = [other for other in lost if needs(step, other)]
     began = time.monotonic()
     run.display.started(step.title)
+    state: State[None]
     if blockers:
         state = Completed(name="Skipped", message=f"{blockers[0].title} failed")
     else:
@@ -98,7 +101,7 @@ def _run_step(run: Run, step: Step) -> None:
 
 
 @task(name="fingerprint", cache_policy=NO_CACHE, persist_result=False)
-def _fingerprint(run: Run, step: Step) -> State:
+def _fingerprint(run: Run, step: Step) -> State[None]:
     """What the machine and its toolchains are; in this process, since every run does it and it is quick."""
     try:
         fingerprint(step)
@@ -108,7 +111,7 @@ def _fingerprint(run: Run, step: Step) -> State:
 
 
 @task(name="step", cache_policy=NO_CACHE, persist_result=False)
-def _reproduce(run: Run, step: Step) -> State:
+def _reproduce(run: Run, step: Step) -> State[None]:
     """Ask DVC whether the step is stale; reproduce it if so, from its caches where they have it."""
     logger = get_run_logger()
     try:
@@ -146,7 +149,7 @@ def failures(run: Run) -> list[dict[str, str]]:
     ]
 
 
-def _verdict(run: Run) -> State:
+def _verdict(run: Run) -> State[None]:
     counts: dict[str, int] = {}
     for outcome in run.outcomes.values():
         counts[outcome.state] = counts.get(outcome.state, 0) + 1

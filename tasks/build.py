@@ -31,7 +31,8 @@ def build(step: Step) -> None:
         )
         result = build_plan(spec.python_for(step.target), request, emit, spec.targets[step.target].time_limit_s)
         write_json(folder / "record.json", record(step, **_facts(result)))
-        write_json(folder / "measured.json", {"seconds": round(result.seconds, 3), "peak_memory_mib": round(result.peak_memory_mib)})
+        measured = {"seconds": round(result.seconds, 3), "peak_memory_mib": round(result.peak_memory_mib)}
+        write_json(folder / "measured.json", measured)
     log(f"built {result.plan_bytes / 1e6:.1f} MB in {result.seconds:.1f} s, {result.peak_memory_mib:.0f} MiB at most")
 
 
@@ -48,7 +49,8 @@ def _profile(wanted: Mapping[str, Any], info: GraphInfo, where: str) -> dict[str
     shapes: dict[str, list[int]] = wanted["profile"]
     mistakes = check_profile(info, {name: Profile(**{which: tuple(shape) for which, shape in shapes.items()})}, None)
     if mistakes:
-        raise ModelError(f"{where}: the profile does not fit: {'; '.join(mistakes)}", "Correct batch, height, width or input of the model in params.yaml")
+        cure = "Correct batch, height, width or input of the model in params.yaml"
+        raise ModelError(f"{where}: the profile does not fit: {'; '.join(mistakes)}", cure)
     static = all(isinstance(size, int) for size in info.inputs[0].shape)
     return {} if static else {name: shapes}
 

@@ -1,4 +1,4 @@
-"""register: the gate. An engine whose graph passed and whose plan is what was recorded goes into the registry with its manifest."""
+"""register: the gate. An engine whose graph passed and whose plan is what was recorded enters the registry, with its manifest."""
 
 from __future__ import annotations
 

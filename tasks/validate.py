@@ -1,4 +1,7 @@
-"""validate: the graph that is given to the builder against the FP32 original, on every validation image. Made once, shared by all targets."""
+"""validate: the graph that is given to the builder against the FP32 original, on every validation image.
+
+Made once and shared by all targets.
+"""
 
 from __future__ import annotations
 

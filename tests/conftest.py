@@ -1,4 +1,4 @@
-"""A checkout in a folder of its own (with a space and a letter outside ASCII in its path) and one Prefect server for all tests."""
+"""A checkout in a folder of its own (a space and a letter outside ASCII in its path), and one Prefect server for all tests."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Checkout:
 
     def run(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a Python module with its arguments, as `python -m`."""
+        line = [sys.executable, "-m", *command]
         environment = self.environment(**variables)
-        return subprocess.run([sys.executable, "-m", *command], cwd=self.root, env=environment, text=True, capture_output=True, timeout=500)
+        return subprocess.run(line, cwd=self.root, env=environment, text=True, capture_output=True, timeout=500, check=False)
 
     def environment(self, **variables: str) -> dict[str, str]:
         """The environment of a command in this checkout."""

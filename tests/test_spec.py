@@ -57,7 +57,7 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     ({"models__Bad Name": {}}, "Bad Name"),
 ])
 def test_each_mistake_names_its_key(tmp_path: Path, change: dict[str, object], words: str) -> None:
-    with pytest.raises(ConfigError, match="params.yaml") as error:
+    with pytest.raises(ConfigError, match=r"params\.yaml") as error:
         load_spec(write(tmp_path, **change))
     assert words in str(error.value)
 

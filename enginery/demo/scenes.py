@@ -55,7 +55,8 @@ def _background(rng: np.random.Generator, size: int) -> Image:
     field = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_CUBIC).astype(np.int16)
     texture = cv2.resize(fine, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.int16) - 128
     strength = int(rng.integers(2, 12))
-    return np.clip(field + texture // strength, 0, 255).astype(np.uint8)
+    blended: Image = np.clip(field + texture // strength, 0, 255).astype(np.uint8)
+    return blended
 
 
 def _clutter(rng: np.random.Generator, image: Image) -> None:
@@ -129,7 +130,8 @@ def _camera(rng: np.random.Generator, image: Image) -> Image:
     if rng.random() < 0.3:
         image = np.asarray(cv2.GaussianBlur(image, (3, 3), 0), dtype=np.uint8)
     noise = rng.integers(-1, 2, image.shape) * int(rng.integers(0, 14))
-    return np.clip(image + noise, 0, 255).astype(np.uint8)
+    noisy: Image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    return noisy
 
 
 def _hidden_share(under: Box, over: Box) -> float:

@@ -32,7 +32,8 @@ class Display:
 
     def __post_init__(self) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=self.console, transient=True, disable=self.quiet or not self.console.is_terminal)
+        hidden = self.quiet or not self.console.is_terminal
+        self._progress = Progress(*columns, console=self.console, transient=True, disable=hidden)
         self._task: Any = None
 
     def __enter__(self) -> Display:

@@ -1,0 +1,158 @@
+"""The main job with the real Prefect server, the real DVC and real TensorRT builds: up to date, restored, rebuilt, failed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Checkout
+
+ENGINE = Path("artifacts/engines/yolov8n-shapes/rtx-ada/fp16/model.plan")
+BUILT = Path("artifacts/build/yolov8n-shapes/rtx-ada/fp16/model.plan")
+
+
+def task_states(checkout: Checkout) -> dict[str, str]:
+    """Name -> state of the newest flow run's tasks, as the Prefect UI shows them."""
+    with httpx.Client(base_url=checkout.server) as client:
+        [run] = client.post("/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()
+        wanted = {"flow_runs": {"id": {"any_": [run["id"]]}}}
+        return {task["name"]: task["state"]["name"] for task in client.post("/task_runs/filter", json=wanted).json()}
+
+
+def build(checkout: Checkout, *options: str) -> dict[str, str]:
+    result = checkout.run("enginery", "build", *options)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return task_states(checkout)
+
+
+def counted(states: dict[str, str], state: str) -> set[str]:
+    return {name for name, found in states.items() if found == state}
+
+
+def test_engines_are_registered(built: Checkout) -> None:
+    listed = json.loads(built.run("enginery", "list", "--json").stdout)
+    pairs = [(target, precision) for target in ("rtx-ada", "rtx-ampere") for precision in ("fp16", "fp32")]
+    assert [(e["target"], e["precision"]) for e in listed] == pairs
+    assert {e["state"] for e in listed} == {"candidate"}
+    assert {e["runtime_version"] for e in listed} == {"1.7.1.116"}
+    assert all((built.root / e["path"]).stat().st_size == e["bytes"] for e in listed)
+    shown = json.loads(built.run("enginery", "show", "rtx-ada/fp16").stdout)
+    assert shown["steps"]["simplify"]["recipe"]["tools"]["onnxsim"] == "0.8.1"
+    verified = built.run("enginery", "verify")
+    assert (verified.returncode, verified.stdout) == (0, "4 engines, every digest as recorded\n")
+
+
+def test_flow_and_dvc_repro_are_one_truth(built: Checkout) -> None:
+    states = build(built)
+    assert counted(states, "Cached") == states.keys() - {"fingerprint"}
+    repro = built.run("dvc", "repro")
+    assert repro.returncode == 0, repro.stderr
+    assert "Running stage 'fingerprint'" in repro.stdout
+    assert repro.stdout.count("Running stage") == 1
+    assert built.run("enginery", "status").stdout == "all 15 steps are up to date\n"
+
+
+def test_one_parameter_rebuilds_one_target_and_back_restores(built: Checkout) -> None:
+    built.change(lambda params: params["targets"]["rtx-ada"].update(optimization_level=1))
+    status = built.run("enginery", "status").stdout
+    assert "build yolov8n-shapes fp16 for rtx-ada: optimization_level none -> 1" in status
+    states = build(built)
+    builds = {f"build yolov8n-shapes {precision} for rtx-ada" for precision in ("fp16", "fp32")}
+    assert {name for name in counted(states, "Completed") if name.startswith("build")} == builds
+    built.change(lambda params: params["targets"]["rtx-ada"].pop("optimization_level"))
+    assert counted(build(built), "Restored") == builds
+
+
+def test_deleted_and_altered_plans_are_restored(built: Checkout) -> None:
+    digest = (built.root / ENGINE).read_bytes()
+    (built.root / BUILT).unlink()
+    data = bytearray(digest)
+    data[len(data) // 2] ^= 1
+    (built.root / ENGINE).write_bytes(data)
+    verified = built.run("enginery", "verify")
+    assert verified.returncode == 1
+    assert f"{ENGINE}: sha256" in verified.stdout
+    states = build(built)
+    assert counted(states, "Restored") == {"build yolov8n-shapes fp16 for rtx-ada"}
+    assert (built.root / ENGINE).read_bytes() == digest
+
+
+def test_a_failing_graph_is_not_registered_and_the_others_go_on(built: Checkout) -> None:
+    built.change(lambda params: params["validation"]["rms_relative"].update(fp16=0.0))
+    before = (built.root / ENGINE).read_bytes()
+    result = built.run("enginery", "build")
+    assert result.returncode == 1
+    assert "raw outputs differ" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    states = task_states(built)
+    assert counted(states, "Failed") == {f"register yolov8n-shapes fp16 for {target}" for target in ("rtx-ada", "rtx-ampere")}
+    assert (built.root / ENGINE).read_bytes() == before
+
+
+def test_only_what_is_asked_for(built: Checkout) -> None:
+    states = build(built, "--target", "rtx-ada", "--precision", "fp16")
+    assert "build yolov8n-shapes fp16 for rtx-ada" in states
+    assert not any("rtx-ampere" in name or "fp32" in name for name in states)
+    result = built.run("enginery", "build", "--target", "rtx-turing")
+    assert (result.returncode, "rtx-ampere, rtx-ada" in result.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(("damage", "words"), [
+    (lambda path: path.unlink(), "yolov8n-shapes.pt"),
+    (lambda path: path.write_bytes(path.read_bytes()[:5000]), "yolov8n-shapes.pt"),
+    (lambda path: path.write_bytes(b"no model"), "yolov8n-shapes.pt"),
+])
+def test_bad_weights_are_one_clear_line(built: Checkout, damage: Any, words: str) -> None:
+    damage(built.root / "data/demo/yolov8n-shapes.pt")
+    result = built.run("enginery", "build")
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert built.run("enginery", "verify").returncode == 0
+
+
+def test_configuration_mistakes_start_nothing(fresh: Checkout) -> None:
+    fresh.change(lambda params: params["matrix"].update(precisions=["fp8"], targets=["moon"]))
+    result = fresh.run("enginery", "build", PREFECT_API_URL="http://127.0.0.1:9/api")
+    assert result.returncode == 1
+    assert "matrix.precisions.0" in result.stderr
+    assert not (fresh.root / "artifacts").exists()
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_runs_go_on(built: Checkout, sign: signal.Signals) -> None:
+    shutil.rmtree(built.root / "artifacts")
+    shutil.rmtree(built.root / ".dvc/cache")
+    process = subprocess.Popen([sys.executable, "-m", "enginery", "build"], cwd=built.root, env=built.environment(),
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + 120
+    while not (built.root / "artifacts/models/yolov8n-shapes/export").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(sign)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "Traceback" not in output
+    assert not list((built.root / "artifacts").rglob("*.part"))
+    states = build(built)
+    assert states["export yolov8n-shapes"] == "Cached"
+
+
+def test_a_second_run_is_told_to_wait(built: Checkout) -> None:
+    import fcntl
+
+    lock = built.root / ".dvc/tmp/enginery.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        result = built.run("enginery", "build")
+    assert result.returncode == 1
+    assert "is at work in this checkout" in result.stderr
