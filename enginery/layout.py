@@ -64,6 +64,26 @@ def engine_folder(model: str, target: str, precision: str) -> Path:
     return ENGINES / model / target / precision
 
 
+# What a step reads is written by these.
+NEEDS = {
+    "demo-data": ("fingerprint",),
+    "export": ("fingerprint",),
+    "images": ("fingerprint", "demo-data"),
+    "simplify": ("export", "demo-data"),
+    "quantize": ("simplify",),
+    "validate": ("export", "quantize", "images"),
+    "build": ("quantize",),
+    "register": ("build", "validate"),
+}
+
+
+def needs(step: Step, other: Step) -> bool:
+    """Whether `step` reads what `other` writes."""
+    if other.name not in NEEDS.get(step.name, ()):
+        return False
+    return all(getattr(other, kind) in ("", getattr(step, kind)) for kind in ("model", "target", "precision"))
+
+
 def steps(spec: Spec) -> Iterator[Step]:
     """Every step of a specification, each after those it needs."""
     yield Step("fingerprint")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import BusyError, EngineryError
+from enginery.processes import stop_group
 from enginery.report.events import VARIABLE
 
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -70,17 +70,6 @@ class Pipeline:
             raise
         self.refresh()
         return outcome
-
-
-def stop_group(child: subprocess.Popen[str], grace_s: float = 10) -> None:
-    """Ask a child's whole process group to end, then make it."""
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        child.wait(grace_s)
-    with suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
 
 
 def _follow(child: subprocess.Popen[str], address: str, on_event: OnEvent) -> str:

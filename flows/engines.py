@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from prefect import flow, task
 from prefect.artifacts import create_table_artifact
@@ -15,7 +16,7 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
 from enginery.errors import ConfigError, EngineryError
-from enginery.layout import Step, steps
+from enginery.layout import Step, needs, steps
 from enginery.lock import only_run
 from enginery.pipeline import Pipeline
 from enginery.registry import engines
@@ -35,7 +36,7 @@ class Run:
     pipeline: Pipeline
     display: Display
     outcomes: dict[Step, Outcome] = field(default_factory=dict)
-    states: dict[Step, State[None]] = field(default_factory=dict)
+    states: dict[Step, State[Any]] = field(default_factory=dict)
 
 
 display = Display(quiet=True)  # the command line puts its own here; a worker's run is silent
@@ -73,21 +74,12 @@ def select(spec: Spec, model: str | None, target: str | None, precision: str | N
             yield step
 
 
-def needs(step: Step, other: Step) -> bool:
-    """Whether `step` cannot run after `other` failed."""
-    order = ("fingerprint", "demo-data", "export", "images", "simplify", "quantize", "validate", "build", "register")
-    independent = {("build", "validate"), ("quantize", "images"), ("simplify", "images"), ("images", "export"), ("build", "images")}
-    if order.index(other.name) >= order.index(step.name) or (step.name, other.name) in independent:
-        return False
-    return all(getattr(other, kind) in ("", getattr(step, kind)) for kind in ("model", "target", "precision"))
-
-
 def _run_step(run: Run, step: Step) -> None:
     lost = [other for other, outcome in run.outcomes.items() if outcome.state in ("Failed", "Skipped")]
     blockers = [other for other in lost if needs(step, other)]
     began = time.monotonic()
     run.display.started(step.title)
-    state: State[None]
+    state: State[Any]
     if blockers:
         state = Completed(name="Skipped", message=f"{blockers[0].title} failed")
     else:

@@ -1,0 +1,20 @@
+"""Child processes that lead a session of their own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from contextlib import suppress
+
+
+def stop_group(child: subprocess.Popen[str], grace_s: float = 10) -> None:
+    """Ask a child's whole process group to end; after `grace_s` seconds make it."""
+    if grace_s:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(grace_s)
+    with suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
