@@ -66,8 +66,10 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
             "source": model.source, "task": model.task, "opset": model.opset, "dynamic": model.dynamic,
             "batch": extent(model.batch)[1], "height": extent(model.height)[1], "width": extent(model.width)[1],
         }
-    if step.name in ("images", "simplify", "validate"):
+    if step.name in ("images", "simplify"):
         return {"validation": model.validation}
+    if step.name == "validate":
+        return {"validation": model.validation, "height": extent(model.height)[1], "width": extent(model.width)[1]}
     return {}
 
 

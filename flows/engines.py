@@ -26,7 +26,7 @@ from enginery.spec import Spec, load_spec
 from enginery.status import explain
 from tasks.fingerprint import fingerprint
 
-LEVELS = {"error": 40, "warning": 30, "info": 20}
+LEVELS = {"error": 40, "warning": 30, "info": 20, "debug": 10}
 
 
 @dataclass

@@ -20,9 +20,10 @@ def validate(step: Step) -> None:
     export = model_folder(step.model, "export")
     precision = model_folder(step.model, step.precision)
     names = {int(index): name for index, name in read_json(export / "record.json")["names"].items()}
+    wanted = recipe(step)
     report = validate_graph(
-        export / "model.onnx", precision / "graph" / "model.onnx", Path(recipe(step)["validation"]), names,
-        lambda done, total: progress("images", done, total),
+        export / "model.onnx", precision / "graph" / "model.onnx", Path(wanted["validation"]), names,
+        lambda done, total: progress("images", done, total), (wanted["height"], wanted["width"]),
     )
     images = read_json(images_file(step.model))
     facts = record(step, report=report.to_dict(), images_sha256=images["tree_sha256"], images=len(images["images"]))

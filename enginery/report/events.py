@@ -20,7 +20,7 @@ def emit(event: Mapping[str, Any]) -> None:
         print(json.dumps(event), flush=True)
     elif event["event"] == "progress":
         _show_progress(event)
-    elif event["event"] in ("log", "error"):
+    elif event["event"] in ("log", "error") and event.get("severity") != "debug":
         stream = sys.stderr if event["event"] == "error" else sys.stdout
         print(f"{'error: ' if event['event'] == 'error' else ''}{event['message']}", file=stream, flush=True)
 

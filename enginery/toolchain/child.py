@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import signal
+import struct
 import sys
 import time
 from importlib import metadata
@@ -207,9 +208,15 @@ def build(request, out):
 
 
 def weights_digest(data):
-    """Digest from the section named WGHT to the end; None where a plan has none. It stays the same when tactics change."""
-    start = data.rfind(b"WGHT")
-    return hashlib.sha256(data[start:]).hexdigest() if start >= 0 else None
+    """Digest of the weights section, or None where a plan has none.
+
+    A TensorRT-RTX plan has a table at byte 64: rows of a tag (8 bytes), an offset and a size; the weights' tag reads THGW.
+    """
+    for start in range(64, 64 + 16 * 24, 24):
+        tag, offset, size = struct.unpack_from("<8sQQ", data, start) if start + 24 <= len(data) else (b"", 0, 0)
+        if tag[:4] == b"THGW" and offset + size <= len(data):
+            return hashlib.sha256(data[offset : offset + size]).hexdigest()
+    return None
 
 
 def main():

@@ -1,0 +1,156 @@
+"""ONNX graphs read and checked before TensorRT sees them: it accepts empty, altered and float64 graphs without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+
+from enginery.errors import ModelError
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """A graph's input or output: a size is a number, or the name of a dynamic one."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """What a graph takes and gives."""
+
+    inputs: tuple[TensorInfo, ...]
+    outputs: tuple[TensorInfo, ...]
+    opset: int
+    nodes: int
+
+
+@dataclass(frozen=True)
+class Profile:
+    """An input's shape at min, opt and max."""
+
+    min: tuple[int, ...]
+    opt: tuple[int, ...]
+    max: tuple[int, ...]
+
+
+def read_graph(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file that ONNX's own checker accepts.
+
+    Raises:
+        ModelError: the file is missing, empty, truncated or altered, or too new; an operator is unknown; an input is float64.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}", "Correct the path in params.yaml") from None
+    if not data:
+        raise ModelError(f"{path} is empty", "Export the model again")
+    try:
+        model = onnx.load_from_string(data)
+    except DecodeError:
+        raise ModelError(f"{path} is no ONNX file, or was cut off or altered", "Copy or export it again") from None
+    _check(model, path)
+    return model
+
+
+def _check(model: onnx.ModelProto, path: Path) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    for entry in model.opset_import:
+        if entry.domain in ("", "ai.onnx") and entry.version > newest:
+            raise ModelError(f"{path} has opset {entry.version}, {newest} is the newest that onnx knows", "Export it with an older opset")
+    unknown = sorted({f"{node.op_type} (node {node.name or node.output[0]})" for node in model.graph.node if not _is_known(node)})
+    if unknown:
+        raise ModelError(f"{path} has operators that are not part of ONNX: {', '.join(unknown)}", "Replace them in the model")
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except Exception as error:  # the checker and shape inference raise several kinds
+        raise ModelError(f"{path} is not valid ONNX: {_one_line(error)}", "Export it again") from None
+    for tensor in info_of(model).inputs:
+        if tensor.dtype == "DOUBLE":
+            raise ModelError(f"{path}: input {tensor.name} is float64, which TensorRT does not run", "Export it with float32 inputs")
+
+
+def _is_known(node: onnx.NodeProto) -> bool:
+    return node.domain not in ("", "ai.onnx") or onnx.defs.has(node.op_type)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
+
+
+def graph_info(path: Path) -> GraphInfo:
+    """What a checked graph takes and gives."""
+    return info_of(read_graph(path))
+
+
+def info_of(model: onnx.ModelProto) -> GraphInfo:
+    """What a graph takes and gives."""
+    weights = {tensor.name for tensor in model.graph.initializer}
+    inputs = tuple(_tensor(value) for value in model.graph.input if value.name not in weights)
+    outputs = tuple(map(_tensor, model.graph.output))
+    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return GraphInfo(inputs, outputs, opset, len(model.graph.node))
+
+
+def _tensor(value: onnx.ValueInfoProto) -> TensorInfo:
+    kind = value.type.tensor_type
+    shape = tuple(size.dim_value if size.HasField("dim_value") else size.dim_param or "?" for size in kind.shape.dim)
+    return TensorInfo(value.name, TensorProto.DataType.Name(kind.elem_type), shape)
+
+
+def check_profile(info: GraphInfo, profile: Mapping[str, Profile], stride: int | None) -> list[str]:
+    """What does not fit between a graph and its optimization profile, in words; H/W must be multiples of `stride`."""
+    inputs = {tensor.name: tensor for tensor in info.inputs}
+    mistakes = [f"no input is called {name!r}, the graph has {', '.join(inputs)}" for name in profile if name not in inputs]
+    for name, shapes in profile.items():
+        if name in inputs:
+            mistakes += [f"{name}: {mistake}" for mistake in _misfits(inputs[name].shape, shapes, stride)]
+    return mistakes
+
+
+def _misfits(shape: tuple[int | str, ...], profile: Profile, stride: int | None) -> Iterator[str]:
+    if any(len(sizes) != len(shape) for sizes in (profile.min, profile.opt, profile.max)):
+        yield f"{len(shape)} sizes are expected, {list(shape)}"
+        return
+    for axis, (size, *extent) in enumerate(zip(shape, profile.min, profile.opt, profile.max, strict=True)):
+        yield from _axis_misfits(axis, size, extent, stride if axis >= 2 else None)
+
+
+def _axis_misfits(axis: int, size: int | str, extent: list[int], stride: int | None) -> Iterator[str]:
+    low, opt, high = extent
+    what = f"axis {axis}"
+    if low < 1:
+        yield f"{what}: {low} is below 1"
+    if not low <= opt <= high:
+        yield f"{what}: min <= opt <= max must hold, not {extent}"
+    if isinstance(size, int) and set(extent) != {size}:
+        yield f"{what}: the graph has the fixed size {size}, the profile {extent}"
+    if stride and any(value % stride for value in extent):
+        yield f"{what}: {extent} must be multiples of the stride, {stride}"
+
+
+def clean(model: onnx.ModelProto, keep: Mapping[str, str] | None = None) -> onnx.ModelProto:
+    """Remove what changes from run to run (dates, tool stamps, paths); `keep` is the metadata that stays."""
+    del model.metadata_props[:]
+    for key, value in sorted((keep or {}).items()):
+        model.metadata_props.add(key=key, value=value)
+    model.producer_name, model.producer_version, model.doc_string = "enginery", "", ""
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+    return model
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph, byte for byte the same for the same graph."""
+    path.write_bytes(model.SerializeToString(deterministic=True))
+
+

@@ -1,0 +1,76 @@
+"""The graph in the precision asked for. Strongly typed runtimes take precision from the graph: fp16 is cast here, not at the builder."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Container
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from enginery.errors import ModelError
+from enginery.files import replacing
+from enginery.graphs.inspect import clean, read_graph, save
+
+
+def to_fp32(source: Path, out: Path) -> dict[str, Any]:
+    """The graph as it is."""
+    model = read_graph(source)
+    _write(model, out)
+    return {"casts": 0}
+
+
+def to_fp16(source: Path, out: Path) -> dict[str, Any]:
+    """Weights and activations in fp16; inputs and outputs stay float32.
+
+    Raises:
+        ModelError: the graph cannot be converted.
+    """
+    from onnxconverter_common.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+
+    model = onnx.shape_inference.infer_shapes(read_graph(source))
+    own_casts = {node.name for node in model.graph.node if node.op_type == "Cast"}
+    float_only = [kind for kind in DEFAULT_OP_BLOCK_LIST if kind != "Resize"]  # a Resize in float32 would cost two casts each
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of each weight below fp16's smallest number
+            model = convert_float_to_float16(model, keep_io_types=True, op_block_list=float_only)
+    except Exception as error:
+        raise ModelError(f"{source} cannot be cast to fp16: {' '.join(str(error).split())[:300]}", "Build it in fp32") from None
+    _cast_to_half(model, own_casts)
+    _keep_resize_factors(model)
+    _write(model, out)
+    return {"casts": sum(node.op_type == "Cast" for node in model.graph.node)}
+
+
+def _cast_to_half(model: onnx.ModelProto, own_casts: Container[str]) -> None:
+    """The converter leaves the graph's own Casts to float32, where everything around them is fp16 now."""
+    outputs = {value.name for value in model.graph.output}
+    for node in model.graph.node:
+        if node.op_type == "Cast" and node.name in own_casts and not outputs & set(node.output):
+            for attribute in node.attribute:
+                if attribute.name == "to" and attribute.i == TensorProto.FLOAT:
+                    attribute.i = TensorProto.FLOAT16
+
+
+def _keep_resize_factors(model: onnx.ModelProto) -> None:
+    """Resize takes data of any type, but its region and its factors in float32 only (the region is optional)."""
+    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+    weights |= {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+    for node in model.graph.node:
+        for name in node.input[1:3] if node.op_type == "Resize" else ():
+            if name in weights and weights[name].data_type == TensorProto.FLOAT16:
+                exact = numpy_helper.to_array(weights[name]).astype(np.float32)
+                weights[name].CopyFrom(numpy_helper.from_array(exact, weights[name].name))
+
+
+def _write(model: onnx.ModelProto, out: Path) -> None:
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key in ("names", "stride", "task")}
+    # Intermediate shapes were inferred for the types before.
+    del model.graph.value_info[:]
+    with replacing(out) as partial:
+        save(clean(model, kept), partial)
+    read_graph(out)
