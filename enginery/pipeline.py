@@ -27,12 +27,17 @@ class Pipeline:
     """The stages of one checkout."""
 
     def __init__(self, root: Path = Path()) -> None:
+        self._root = root
+        self._open()
+
+    def _open(self) -> None:
+        from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
         try:
-            self._repo = Repo(str(root))
-        except Exception as error:
-            raise EngineryError(f"{root.resolve()} is no DVC project: {error}", "Run this in the checkout's folder") from None
+            self._repo = Repo(str(self._root))
+        except DvcException as error:
+            raise EngineryError(f"{self._root.resolve()} is no DVC project: {error}", "Run this in the checkout's folder") from None
 
     def stale(self, address: str) -> str:
         """Why DVC finds a stage stale, in words; empty if it is up to date."""
@@ -44,10 +49,6 @@ class Pipeline:
     def has_remote(self) -> bool:
         """Whether a default remote is configured."""
         return bool(self._repo.config["core"].get("remote"))
-
-    def refresh(self) -> None:
-        """Forget what was read: a stage was reproduced by another process."""
-        self._repo.reset()
 
     def reproduce(self, address: str, on_event: OnEvent) -> str:
         """Reproduce one stage: "completed" if its command ran, "restored" if DVC had its outputs.
@@ -68,7 +69,8 @@ class Pipeline:
         except BaseException:
             stop_group(child)
             raise
-        self.refresh()
+        self._repo.close()
+        self._open()  # the child wrote dvc.lock: what was read of it is old
         return outcome
 
 

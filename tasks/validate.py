@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from enginery.evaluation.detection import validate_graph
-
 from enginery.files import read_json, write_json
 from enginery.layout import Step, images_file, model_folder
 from enginery.report.events import log, progress

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -69,7 +70,7 @@ class Display:
 def table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
     """Rows of equal keys as a table; numbers to the right."""
     rows = list(rows)
-    result = Table(title=title, title_justify="left", header_style="bold")
+    result = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for key in rows[0] if rows else ():
         result.add_column(str(key), justify="right" if isinstance(rows[0][key], int | float) else "left", overflow="fold")
     for row in rows:

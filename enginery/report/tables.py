@@ -22,7 +22,7 @@ def _engine_row(engine: Engine, outcome: str) -> dict[str, Any]:
     capability = manifest["compute_capability"] or "any"
     row = {
         "engine": engine.name,
-        "for": f"{manifest['runtime']} {manifest['runtime_version']}, {capability}",
+        "for": capability,
         "size": f"{manifest['plan']['bytes'] / 1e6:.1f} MB",
         "build": seconds,
         "mAP50-95": f"{manifest['metrics']['map50_95']:.4f}",
