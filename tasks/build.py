@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from enginery.graphs.inspect import GraphInfo, Profile, check_profile, graph_info
-from enginery.toolchain.client import BuildRequest, BuildResult
-from enginery.toolchain.client import build as build_plan
-
 from enginery.errors import ModelError
 from enginery.files import write_json
+from enginery.graphs.inspect import GraphInfo, Profile, check_profile, graph_info
 from enginery.layout import Step, build_folder, model_folder
 from enginery.report.events import emit, log
 from enginery.spec import load_spec
+from enginery.toolchain.client import BuildRequest, BuildResult
+from enginery.toolchain.client import build as build_plan
 from tasks.command import recipe, record, run_step, whole_folder
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enginery.graphs.export import ExportSettings, export
-
 from enginery.files import write_json
+from enginery.graphs.export import ExportSettings, export
 from enginery.layout import Step, model_folder
 from enginery.report.events import log
 from tasks.command import recipe, record, run_step, whole_folder

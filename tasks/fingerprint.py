@@ -6,12 +6,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from enginery.toolchain.client import ToolchainInfo, probe
-
 from enginery.errors import ToolchainError
 from enginery.layout import Step
 from enginery.recipes import recipes, write_recipes
 from enginery.spec import Spec, load_spec
+from enginery.toolchain.client import ToolchainInfo, probe
 from tasks.command import run_step
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from enginery.evaluation.images import list_images, read_labels
-
 from enginery.files import sha256, sha256_tree, write_json
 from enginery.layout import Step, images_file
 from enginery.report.events import log

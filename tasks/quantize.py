@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enginery.graphs.precision import to_fp16, to_fp32
-
 from enginery.files import sha256, write_json
+from enginery.graphs.precision import to_fp16, to_fp32
 from enginery.layout import Step, model_folder
 from enginery.report.events import log
 from tasks.command import record, run_step, whole_folder

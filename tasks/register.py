@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enginery.toolchain.plan import check_plan
-
 from enginery.errors import GateError
 from enginery.evaluation.gate import Tolerance, failures
 from enginery.files import read_json
@@ -11,6 +9,7 @@ from enginery.layout import Step, build_folder, engine_folder, model_folder
 from enginery.manifest import compose
 from enginery.registry import publish
 from enginery.report.events import log
+from enginery.toolchain.plan import check_plan
 from tasks.command import recipe, run_step
 
 

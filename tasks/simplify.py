@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enginery.graphs.simplify import simplify
-
 from enginery.evaluation.feeds import feeds
 from enginery.files import write_json
+from enginery.graphs.simplify import simplify
 from enginery.layout import Step, model_folder
 from enginery.report.events import log
 from tasks.command import recipe, record, run_step, whole_folder

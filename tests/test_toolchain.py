@@ -31,7 +31,8 @@ def graph(path: Path, operator: str = "Relu", batch: int | str = 1, domain: str 
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 16, 16])
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4, 16, 16])
     weights = numpy_helper.from_array(np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32), "w")
-    nodes = [helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]), helper.make_node(operator, ["c"], ["y"], name="last", domain=domain)]
+    convolution = helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1])
+    nodes = [convolution, helper.make_node(operator, ["c"], ["y"], name="last", domain=domain)]
     body = helper.make_graph(nodes, "g", [image], [out], [weights])
     onnx.save(helper.make_model(body, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("own", 1)], ir_version=8), path)
     return path

@@ -139,7 +139,8 @@ class _Runner:
         self._session = open_session(onnx)
         tensor = self._session.get_inputs()[0]
         if len(tensor.shape) != 4:
-            raise ModelError(f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, height, width", "Use an image model")
+            what = f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, height, width"
+            raise ModelError(what, "Use an image model")
         batch, _, height, width = tensor.shape
         self._name = tensor.name
         self._batch = batch if isinstance(batch, int) else 1

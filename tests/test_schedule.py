@@ -1,0 +1,69 @@
+"""The real change: a toolchain's TensorRT-RTX is upgraded in place, and the scheduled run rebuilds its engines by itself, and no others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import venv
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from enginery.processes import stop_group
+from tests.conftest import Checkout
+from tests.test_flow import build, counted, task_states
+
+ADA = {f"build yolov8n-shapes {precision} for rtx-ada" for precision in ("fp16", "fp32")}
+AMPERE = {name.replace("ada", "ampere") for name in ADA}
+
+
+def install(python: Path, version: str) -> None:
+    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"tensorrt-rtx-cu13=={version}"]
+    subprocess.run(command, check=True)
+
+
+def scheduled_run(server: str, seconds: float) -> dict[str, Any]:
+    """The first finished run that a schedule started."""
+    end = time.monotonic() + seconds
+    wanted = {"flow_runs": {"deployment_id": {"is_null_": False}, "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}}
+    while time.monotonic() < end:
+        found: list[dict[str, Any]] = httpx.post(f"{server}/flow_runs/filter", json=wanted).json()
+        if found:
+            return found[0]
+        time.sleep(1)
+    raise AssertionError(f"no scheduled run ended within {seconds} s")
+
+
+def test_an_upgraded_toolchain_is_noticed_on_schedule(fresh: Checkout, tmp_path: Path) -> None:
+    venv.create(tmp_path / "rtx", with_pip=True)
+    python = tmp_path / "rtx/bin/python"
+    install(python, "1.6.1.120")
+
+    def use_toolchain(params: dict[str, Any]) -> None:
+        params["toolchains"] = {"rtx": {"python": str(python)}}
+        params["targets"]["rtx-ada"]["toolchain"] = "rtx"
+
+    fresh.change(use_toolchain)
+    build(fresh)
+    assert "1.6.1.120" in fresh.run("enginery", "show", "rtx-ada/fp16").stdout
+
+    install(python, "1.7.1.116")
+    status = fresh.run("enginery", "status").stdout
+    assert "build yolov8n-shapes fp16 for rtx-ada: runtime_version 1.6.1.120 -> 1.7.1.116" in status
+    command = [sys.executable, "-m", "enginery", "serve", "--cron", "* * * * *"]
+    with (tmp_path / "serve.log").open("w") as log:
+        server = subprocess.Popen(command, cwd=fresh.root, env=fresh.environment(), stdout=log, stderr=log, text=True, start_new_session=True)
+        try:
+            run = scheduled_run(fresh.server, 150)
+        finally:
+            stop_group(server)
+    assert run["state"]["type"] == "COMPLETED", (tmp_path / "serve.log").read_text()
+    states = task_states(fresh, run["id"])
+    assert {name for name in counted(states, "Completed") if name.startswith("build")} == ADA
+    assert counted(states, "Cached") >= AMPERE
+
+    install(python, "1.6.1.120")
+    states = build(fresh)
+    assert counted(states, "Restored") == ADA
