@@ -58,7 +58,7 @@ class Pipeline:
             EngineryError: it failed; the step's own line says why.
         """
         pull = ["--pull"] if self.has_remote() else []
-        command = [sys.executable, "-m", "dvc", "repro", "--single-item", "--quiet", *pull, address]
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", *pull, address]
         environment = {**os.environ, VARIABLE: "json", "PYTHONUNBUFFERED": "1"}
         child = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -93,12 +93,13 @@ def _follow(child: subprocess.Popen[str], address: str, on_event: OnEvent) -> st
 
 
 def _raise(address: str, error: str, lines: list[str]) -> None:
-    text = " ".join(lines[-8:])
+    said = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")]
+    text = "; ".join(said or lines[-4:])
     if not error and any(words in text for words in _BUSY):
         raise BusyError(f"{address}: another run works on it", "Wait for it to end, then run again")
     if error:
         raise EngineryError(error)
-    raise EngineryError(f"{address} failed: {text.removeprefix('ERROR: ') or 'it said nothing'}")
+    raise EngineryError(f"{address} failed: {text or 'it said nothing'}")
 
 
 def _event(line: str) -> Mapping[str, Any] | None:

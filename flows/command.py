@@ -6,16 +6,17 @@ from rich.console import Console
 
 from enginery.errors import EngineryError
 from enginery.registry import engines
+from enginery.report import display as terminal
 from enginery.report.display import Display, table
 from enginery.report.tables import engine_rows
-from flows import engines as flow_module
+from flows.engines import build_engines
 
 
 def run_flow(model: str | None, target: str | None, precision: str | None) -> int:
     """Run the flow here and show how it goes; 1 if any step failed."""
     console = Console(stderr=True)
-    flow_module.display = Display(console)
-    state = flow_module.build_engines(model, target, precision, return_state=True)
+    terminal.current = Display(console)
+    state = build_engines(model, target, precision, return_state=True)
     if state.is_crashed():
         raise KeyboardInterrupt
     if state.is_failed() and state.message and "Flow run encountered an exception" in state.message:

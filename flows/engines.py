@@ -20,6 +20,7 @@ from enginery.layout import Step, needs, steps
 from enginery.lock import only_run
 from enginery.pipeline import Pipeline
 from enginery.registry import engines
+from enginery.report import display as terminal
 from enginery.report.display import Display, Outcome
 from enginery.report.tables import engine_rows, validation_rows
 from enginery.spec import Spec, load_spec
@@ -39,16 +40,13 @@ class Run:
     states: dict[Step, State[Any]] = field(default_factory=dict)
 
 
-display = Display(quiet=True)  # the command line puts its own here; a worker's run is silent
-
-
 @flow(name="engines", description="Build, validate and register every engine of params.yaml that is not up to date.")
 def build_engines(model: str | None = None, target: str | None = None, precision: str | None = None) -> State[None]:
     """Bring every engine up to date, or only those of one model, target or precision."""
-    with only_run(), display:
+    with only_run(), terminal.current:
         spec = load_spec()
         wanted = list(select(spec, model, target, precision))
-        run = Run(Pipeline(), display)
+        run = Run(Pipeline(), terminal.current)
         for step in wanted:
             _run_step(run, step)
         _publish_tables(run)

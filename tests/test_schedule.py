@@ -54,7 +54,9 @@ def test_an_upgraded_toolchain_is_noticed_on_schedule(fresh: Checkout, tmp_path:
     assert "build yolov8n-shapes fp16 for rtx-ada: runtime_version 1.6.1.120 -> 1.7.1.116" in status
     command = [sys.executable, "-m", "enginery", "serve", "--cron", "* * * * *"]
     with (tmp_path / "serve.log").open("w") as log:
-        server = subprocess.Popen(command, cwd=fresh.root, env=fresh.environment(), stdout=log, stderr=log, text=True, start_new_session=True)
+        server = subprocess.Popen(
+            command, cwd=fresh.root, env=fresh.environment(), stdout=log, stderr=log, text=True, start_new_session=True
+        )
         try:
             run = scheduled_run(fresh.server, 150)
         finally:

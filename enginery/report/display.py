@@ -67,6 +67,9 @@ class Display:
             self.console.print(f"          {outcome.reason}", markup=False, highlight=False, soft_wrap=True)
 
 
+current = Display(quiet=True)  # the command line puts its own here; a worker's run is silent
+
+
 def table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
     """Rows of equal keys as a table; numbers to the right."""
     rows = list(rows)

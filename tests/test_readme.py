@@ -1,0 +1,39 @@
+"""Every command that the README shows is one that exists, and those that take seconds are run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Checkout
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"(?:^    |`)(?:\S+=\S+ )?\.venv/bin/(enginery[^`\n]*)", README, re.MULTILINE)))
+LOOK = ("list", "show", "verify", "status", "build")
+
+
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command.split()[1] in LOOK])
+def test_commands_that_look_run(built: Checkout, command: str) -> None:
+    result = built.run(*shlex.split(command))
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str) -> None:
+    result = subprocess.run([sys.executable, "-m", "enginery", command.split()[1], "--help"], capture_output=True, text=True, check=True)
+    assert "usage" in result.stdout
+
+
+def test_make_targets_and_links_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for target in re.findall(r"make (\w+)", README):
+        assert f"\n{target}:" in makefile
+    for link in re.findall(r"\]\((\w+)\)", README):
+        assert (ROOT / link).exists() or (ROOT / f"{link}.md").exists()
