@@ -60,7 +60,8 @@ def main() -> None:
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         server = start_server(environment)
         try:
-            rows.append(("nothing to do, flow with a running server", statistics.median(timed(flow, clone, environment) for _ in range(RUNS))))
+            idle = statistics.median(timed(flow, clone, environment) for _ in range(RUNS))
+            rows.append(("nothing to do, flow with a running server", idle))
         finally:
             server.terminate()
             server.wait()
