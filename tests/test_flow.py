@@ -24,8 +24,9 @@ def task_states(checkout: Checkout, run: str = "") -> dict[str, str]:
     """Name -> state of a flow run's tasks (of the newest run if none is named), as the Prefect UI shows them."""
     with httpx.Client(base_url=checkout.server) as client:
         if not run:
-            [newest] = client.post("/flow_runs/filter", json={"sort": "START_TIME_DESC", "limit": 1}).json()
-            run = newest["id"]
+            ended = {"flow_runs": {"state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}}
+            runs = client.post("/flow_runs/filter", json=ended).json()
+            run = max(runs, key=lambda found: found["start_time"] or "")["id"]
         wanted = {"flow_runs": {"id": {"any_": [run]}}}
         return {task["name"]: task["state"]["name"] for task in client.post("/task_runs/filter", json=wanted).json()}
 
