@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import numpy as np
 
 from enginery.demo.scenes import CLASSES, scene
+from enginery.demo.train import FIRST_SEED as TRAINING
+from enginery.spec import load_spec
+from tasks.demo_data import FIRST_SEED
 
 
 def test_a_scene_is_the_same_in_every_process() -> None:
@@ -28,3 +32,11 @@ def test_boxes_lie_inside_and_every_class_appears() -> None:
             assert 0 <= y1 < y2 <= 320
             seen.add(box.label)
     assert seen == set(range(len(CLASSES)))
+
+
+def test_validation_and_calibration_share_no_scene() -> None:
+    first = FIRST_SEED["calibration"] - FIRST_SEED["validation"]
+    demo = load_spec(Path(__file__).resolve().parents[1] / "params.yaml").demo
+    assert demo is not None
+    assert demo.validation_images <= first
+    assert FIRST_SEED["calibration"] + demo.calibration_images <= TRAINING
