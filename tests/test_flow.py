@@ -135,8 +135,11 @@ def test_configuration_mistakes_start_nothing(fresh: Checkout) -> None:
 def test_interrupted_runs_go_on(built: Checkout, sign: signal.Signals) -> None:
     shutil.rmtree(built.root / "artifacts")
     shutil.rmtree(built.root / ".dvc/cache")
-    process = subprocess.Popen([sys.executable, "-m", "enginery", "build"], cwd=built.root, env=built.environment(),
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    # A background job of a shell ignores SIGINT, and so would its children.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "enginery", "build"]
+    process = subprocess.Popen(
+        command, cwd=built.root, env=built.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     deadline = time.monotonic() + 120
     while not (built.root / "artifacts/models/yolov8n-shapes/simplify").exists() and time.monotonic() < deadline:
         time.sleep(0.1)
