@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -28,6 +29,7 @@ class Pipeline:
 
     def __init__(self, root: Path = Path()) -> None:
         self._root = root
+        _heal(root / ".dvc/tmp/rwlock")
         self._open()
 
     def _open(self) -> None:
@@ -72,6 +74,22 @@ class Pipeline:
         self._repo.close()
         self._open()  # the child wrote dvc.lock: what was read of it is old
         return outcome
+
+
+def _heal(lock: Path) -> None:
+    """Remove a list of DVC's locks that a killed DVC left half-written: every later run would fail on it."""
+    for last_try in (False, True):
+        try:
+            json.loads(lock.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            if last_try:
+                lock.unlink(missing_ok=True)
+            else:
+                time.sleep(0.3)  # another DVC may be writing it just now
+        else:
+            return
 
 
 def _follow(child: subprocess.Popen[str], address: str, on_event: OnEvent) -> str:

@@ -152,6 +152,11 @@ def test_interrupted_runs_go_on(built: Checkout, sign: signal.Signals) -> None:
     assert states["export yolov8n-shapes"] == "Cached"
 
 
+def test_a_lock_that_a_killed_dvc_left_half_written_is_mended(built: Checkout) -> None:
+    (built.root / ".dvc/tmp/rwlock").write_text("")
+    assert counted(build(built), "Failed") == set()
+
+
 def test_a_second_run_is_told_to_wait(built: Checkout) -> None:
     import fcntl
 
