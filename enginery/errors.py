@@ -9,6 +9,7 @@ EngineryError
 │   ├── ChildCrashed  the child program ended without a result
 │   └── ChildTimeout  the child program was stopped at its time limit
 ├── IntegrityError    a file whose digest is not the one recorded
+├── DiskFullError     no room for a file
 ├── GateError         an engine's graph failed its validation
 └── BusyError         another run works in the same checkout
 """
@@ -62,6 +63,10 @@ class ChildTimeout(ToolchainError):
 
 class IntegrityError(EngineryError):
     """A file whose digest is not the one recorded."""
+
+
+class DiskFullError(EngineryError):
+    """No room for a file."""
 
 
 class GateError(EngineryError):

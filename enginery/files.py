@@ -1,16 +1,21 @@
-"""Files that are whole or absent: digests, and writing through a temporary name and `os.replace`."""
+"""Files and folders that are whole or absent: digests, and writing through a temporary name and `os.replace`."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from enginery.errors import DiskFullError
+
 _CHUNK = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def sha256(path: Path) -> str:
@@ -32,14 +37,48 @@ def sha256_tree(folder: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place on success and vanishes on failure."""
+    """A temporary path beside `path` that takes its place on success and vanishes on failure.
+
+    Raises:
+        DiskFullError: there is no room for it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield partial
-        os.replace(partial, path)
+        with _room(path):
+            yield partial
+            os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes `folder` once all is written and vanishes on failure.
+
+    Raises:
+        DiskFullError: there is no room for it.
+    """
+    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        with _room(folder):
+            partial.mkdir(parents=True)
+            yield partial
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.replace(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def _room(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, DiskFullError) as error:  # the outermost name counts: the others are temporary
+        if isinstance(error, OSError) and error.errno not in _FULL:
+            raise
+        raise DiskFullError(f"no room to write {path}", "Free some space, then run again") from None
 
 
 def dumps(value: Any) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from enginery.errors import ModelError
-from enginery.files import write_json
+from enginery.files import replacing_folder, write_json
 from enginery.graphs.inspect import GraphInfo, Profile, check_profile, graph_info
 from enginery.layout import Step, build_folder, model_folder
 from enginery.report.events import emit, log
 from enginery.spec import load_spec
 from enginery.toolchain.client import BuildRequest, BuildResult
 from enginery.toolchain.client import build as build_plan
-from tasks.command import recipe, record, run_step, whole_folder
+from tasks.command import recipe, record, run_step
 
 
 def build(step: Step) -> None:
@@ -22,7 +22,7 @@ def build(step: Step) -> None:
     onnx = model_folder(step.model, step.precision) / "graph" / "model.onnx"
     profile = _profile(wanted, graph_info(onnx), onnx.as_posix())
     spec = load_spec()
-    with whole_folder(build_folder(step.model, step.target, step.precision)) as folder:
+    with replacing_folder(build_folder(step.model, step.target, step.precision)) as folder:
         request = BuildRequest(
             runtime=wanted["runtime"], onnx=onnx, plan=folder / "model.plan", name=step.model,
             compute_capability=wanted["compute_capability"], profile=profile,
@@ -46,7 +46,7 @@ def _profile(wanted: Mapping[str, Any], info: GraphInfo, where: str) -> dict[str
     """The profile for the graph's image input; checked here because TensorRT reports a bad one poorly or not at all."""
     name = wanted["input"] or info.inputs[0].name
     shapes: dict[str, list[int]] = wanted["profile"]
-    mistakes = check_profile(info, {name: Profile(**{which: tuple(shape) for which, shape in shapes.items()})}, None)
+    mistakes = check_profile(info, {name: Profile(**{which: tuple(shape) for which, shape in shapes.items()})})
     if mistakes:
         cure = "Correct batch, height, width or input of the model in params.yaml"
         raise ModelError(f"{where}: the profile does not fit: {'; '.join(mistakes)}", cure)

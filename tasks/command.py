@@ -1,16 +1,11 @@
-"""The command line around every step: its arguments, its one-line errors, its temporary output folder."""
+"""The command line around every step: its arguments, its recipe, its one-line errors."""
 
 from __future__ import annotations
 
 import argparse
-import errno
-import os
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -36,10 +31,6 @@ def run_step(name: str, work: Callable[[Step], None], *parts: str) -> None:
         _fail("interrupted; the next run goes on from here", 130)
     except MemoryError:
         _fail("out of memory. Close other programs or use smaller input sizes")
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        _fail(f"the disk is full while writing {error.filename or 'an artifact'}. Free some space and run again")
 
 
 def recipe(step: Step) -> Any:
@@ -54,20 +45,6 @@ def recipe(step: Step) -> Any:
 def record(step: Step, **facts: Any) -> dict[str, Any]:
     """What a step writes beside its output: its recipe and what it found."""
     return {"recipe": read_json(step.recipe), **facts}
-
-
-@contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
-    """A temporary folder that becomes `folder` once all is written; a failure leaves nothing."""
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from enginery.demo.dataset import write_dataset
+from enginery.files import replacing_folder
 from enginery.layout import Step
 from enginery.report.events import log
-from tasks.command import recipe, run_step, whole_folder
+from tasks.command import recipe, run_step
 
 FIRST_SEED = {"validation": 1, "calibration": 500_001}
 
@@ -16,7 +17,7 @@ def demo_data(step: Step) -> None:
     """Draw the images and their labels."""
     counts = recipe(step)
     for kind, first in FIRST_SEED.items():
-        with whole_folder(Path("data/demo") / kind) as folder:
+        with replacing_folder(Path("data/demo") / kind) as folder:
             count = write_dataset(folder, range(first, first + counts[f"{kind}_images"]))
         log(f"drew {count} {kind} images")
 

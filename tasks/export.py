@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enginery.files import write_json
+from enginery.files import replacing_folder, write_json
 from enginery.graphs.export import ExportSettings, export
 from enginery.layout import Step, model_folder
 from enginery.report.events import log
-from tasks.command import recipe, record, run_step, whole_folder
+from tasks.command import recipe, record, run_step
 
 
 def export_model(step: Step) -> None:
@@ -18,7 +18,7 @@ def export_model(step: Step) -> None:
         task=wanted["task"], imgsz=(wanted["height"], wanted["width"]), batch=wanted["batch"],
         dynamic=wanted["dynamic"], opset=wanted["opset"],
     )
-    with whole_folder(model_folder(step.model, "export")) as folder:
+    with replacing_folder(model_folder(step.model, "export")) as folder:
         facts = export(Path(wanted["source"]), settings, folder / "model.onnx")
         write_json(folder / "record.json", record(step, **facts))
     log(f"exported {wanted['source']}: {facts['nodes']} nodes, opset {facts['opset']}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from enginery.files import sha256, write_json
+from enginery.files import replacing_folder, sha256, write_json
 from enginery.graphs.precision import to_fp16, to_fp32
 from enginery.layout import Step, model_folder
 from enginery.report.events import log
-from tasks.command import record, run_step, whole_folder
+from tasks.command import record, run_step
 
 CONVERTERS = {"fp32": to_fp32, "fp16": to_fp16}
 
@@ -14,7 +14,7 @@ CONVERTERS = {"fp32": to_fp32, "fp16": to_fp16}
 def quantize(step: Step) -> None:
     """Write the typed graph that every target builds from."""
     source = model_folder(step.model, "simplify") / "model.onnx"
-    with whole_folder(model_folder(step.model, step.precision) / "graph") as folder:
+    with replacing_folder(model_folder(step.model, step.precision) / "graph") as folder:
         facts = CONVERTERS[step.precision](source, folder / "model.onnx")
         digest = sha256(folder / "model.onnx")
         write_json(folder / "record.json", record(step, sha256=digest, **facts))

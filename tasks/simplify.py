@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from enginery.evaluation.feeds import feeds
-from enginery.files import write_json
+from enginery.files import replacing_folder, write_json
 from enginery.graphs.simplify import simplify
 from enginery.layout import Step, model_folder
 from enginery.report.events import log
-from tasks.command import recipe, record, run_step, whole_folder
+from tasks.command import recipe, record, run_step
 
 COMPARED_IMAGES = 4
 TIME_LIMIT_S = 600
@@ -19,7 +19,7 @@ def simplify_model(step: Step) -> None:
     """Write the simplified graph, or the same graph with the reason why not."""
     source = model_folder(step.model, "export") / "model.onnx"
     images = feeds(source, Path(recipe(step)["validation"]), COMPARED_IMAGES)
-    with whole_folder(model_folder(step.model, "simplify")) as folder:
+    with replacing_folder(model_folder(step.model, "simplify")) as folder:
         facts = simplify(source, folder / "model.onnx", images, TIME_LIMIT_S)
         write_json(folder / "record.json", record(step, **facts))
     if facts["simplified"]:

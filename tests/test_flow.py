@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -129,27 +124,6 @@ def test_configuration_mistakes_start_nothing(fresh: Checkout) -> None:
     assert result.returncode == 1
     assert "matrix.precisions.0" in result.stderr
     assert not (fresh.root / "artifacts").exists()
-
-
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_interrupted_runs_go_on(built: Checkout, sign: signal.Signals) -> None:
-    shutil.rmtree(built.root / "artifacts")
-    shutil.rmtree(built.root / ".dvc/cache")
-    # A background job of a shell ignores SIGINT, and so would its children.
-    command = ["env", "--default-signal=INT", sys.executable, "-m", "enginery", "build"]
-    process = subprocess.Popen(
-        command, cwd=built.root, env=built.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    deadline = time.monotonic() + 120
-    while not (built.root / "artifacts/models/yolov8n-shapes/simplify").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(sign)
-    output, _ = process.communicate(timeout=60)
-    assert process.returncode != 0
-    assert "Traceback" not in output
-    assert not list((built.root / "artifacts").rglob("*.part"))
-    states = build(built)
-    assert states["export yolov8n-shapes"] == "Cached"
 
 
 def test_a_lock_that_a_killed_dvc_left_half_written_is_mended(built: Checkout) -> None:

@@ -24,12 +24,13 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """What a graph takes and gives."""
+    """What a graph takes and gives; `stride` is what its metadata says that H/W must be multiples of."""
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     opset: int
     nodes: int
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def info_of(model: onnx.ModelProto) -> GraphInfo:
     inputs = tuple(_tensor(value) for value in model.graph.input if value.name not in weights)
     outputs = tuple(map(_tensor, model.graph.output))
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
-    return GraphInfo(inputs, outputs, opset, len(model.graph.node))
+    stride = next((entry.value for entry in model.metadata_props if entry.key == "stride"), "")
+    return GraphInfo(inputs, outputs, opset, len(model.graph.node), int(stride) if stride.isdecimal() else None)
 
 
 def _tensor(value: onnx.ValueInfoProto) -> TensorInfo:
@@ -106,13 +108,13 @@ def _tensor(value: onnx.ValueInfoProto) -> TensorInfo:
     return TensorInfo(value.name, TensorProto.DataType.Name(kind.elem_type), shape)
 
 
-def check_profile(info: GraphInfo, profile: Mapping[str, Profile], stride: int | None) -> list[str]:
-    """What does not fit between a graph and its optimization profile, in words; H/W must be multiples of `stride`."""
+def check_profile(info: GraphInfo, profile: Mapping[str, Profile]) -> list[str]:
+    """What does not fit between a graph and its optimization profile, in words."""
     inputs = {tensor.name: tensor for tensor in info.inputs}
     mistakes = [f"no input is called {name!r}, the graph has {', '.join(inputs)}" for name in profile if name not in inputs]
     for name, shapes in profile.items():
         if name in inputs:
-            mistakes += [f"{name}: {mistake}" for mistake in _misfits(inputs[name].shape, shapes, stride)]
+            mistakes += [f"{name}: {mistake}" for mistake in _misfits(inputs[name].shape, shapes, info.stride)]
     return mistakes
 
 

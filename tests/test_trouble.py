@@ -1,0 +1,135 @@
+"""What goes wrong in the middle of a run: signals at every step, a full disk, bad images, models that do not fit."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enginery.files import sha256
+from tests.conftest import Checkout
+from tests.test_flow import build, counted
+
+MODEL = "yolov8n-shapes"
+ENDS = [  # a run is stopped when this step has ended: in the beginning of the next one
+    ("fingerprint", signal.SIGINT), ("demo-data", signal.SIGTERM), (f"export {MODEL}", signal.SIGINT), (f"images {MODEL}", signal.SIGTERM),
+    (f"simplify {MODEL}", signal.SIGINT), (f"quantize {MODEL} fp16", signal.SIGTERM), (f"build {MODEL} fp32 for rtx-ada", signal.SIGTERM),
+    (f"build {MODEL} fp16 for rtx-ada", signal.SIGINT), (f"register {MODEL} fp32 for rtx-ampere", signal.SIGINT),
+]
+
+
+def stop_after(checkout: Checkout, step: str, sign: signal.Signals) -> None:
+    # A background job of a shell ignores SIGINT, and so would its children.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "enginery", "build"]
+    process = subprocess.Popen(
+        command, cwd=checkout.root, env=checkout.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        said.append(line)
+        if line.startswith("Completed") and step in line:
+            process.send_signal(sign)
+    assert process.wait() != 0, said
+    assert not [line for line in said if "Traceback" in line]
+    assert not list((checkout.root / "artifacts").rglob("*.part"))
+
+
+def digests(checkout: Checkout) -> dict[str, str]:
+    """Every graph and plan below artifacts/."""
+    root = checkout.root / "artifacts"
+    return {str(path.relative_to(root)): sha256(path) for path in root.rglob("*") if path.suffix in (".onnx", ".plan")}
+
+
+def test_a_run_stopped_at_every_step_goes_on_and_ends_in_the_same_bytes(fresh: Checkout, built: Checkout) -> None:
+    for step, sign in ENDS:
+        stop_after(fresh, step, sign)
+    states = build(fresh)
+    assert states[f"export {MODEL}"] == "Cached"
+    assert digests(fresh) == digests(built)
+    assert len(digests(fresh)) == 12
+
+
+def test_no_room_is_one_line_with_the_path(fresh: Checkout) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+
+    result = subprocess.run(
+        [sys.executable, "-m", "enginery", "build"], cwd=fresh.root, env=fresh.environment(), preexec_fn=limit, text=True,
+        capture_output=True, timeout=300, check=False,
+    )
+    assert result.returncode == 1
+    assert "no room to write artifacts/models/yolov8n-shapes/export. Free" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert not list((fresh.root / "artifacts").rglob("*.part"))
+    assert counted(build(fresh), "Failed") == set()
+
+
+def own_images(checkout: Checkout) -> Path:
+    """The demo's validation images as a user's own folder."""
+    shutil.copytree(checkout.root / "data/demo/validation", checkout.root / "data/own")
+    checkout.change(lambda params: params["models"][MODEL].update(validation="data/own"))
+    return checkout.root / "data/own"
+
+
+def break_image(folder: Path) -> str:
+    broken = sorted((folder / "images").iterdir())[2]
+    broken.write_bytes(b"no picture")
+    return f"{broken.name} cannot be read as an image"
+
+
+def lose_labels(folder: Path) -> str:
+    shutil.rmtree(folder / "labels")
+    return "holds no labels"
+
+
+def lose_images(folder: Path) -> str:
+    shutil.rmtree(folder / "images")
+    (folder / "images").mkdir()
+    return "holds no images"
+
+
+@pytest.mark.parametrize("damage", [break_image, lose_labels, lose_images])
+def test_bad_images_are_one_line_and_the_registry_stays(built: Checkout, damage: Any) -> None:
+    words = damage(own_images(built))
+    result = built.run("enginery", "build")
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    assert built.run("enginery", "verify").returncode == 0
+
+
+def test_an_own_graph_with_open_sizes(built: Checkout) -> None:
+    def open_sizes(params: dict[str, Any]) -> None:
+        params["models"][MODEL].update(batch=[1, 1, 2], height=[96, 160, 192], width=160)
+        params["matrix"].update(targets=["rtx-ada"], precisions=["fp16"])
+
+    def own(params: dict[str, Any]) -> None:
+        params["models"][MODEL].update(source="data/own.onnx")
+
+    built.change(open_sizes)
+    build(built)
+    shutil.copyfile(built.root / f"artifacts/models/{MODEL}/export/model.onnx", built.root / "data/own.onnx")
+    built.change(own)
+    assert f"build {MODEL} fp16 for rtx-ada" in counted(build(built), "Cached")  # the same graph, so the same plan
+    built.change(lambda params: params["models"][MODEL].update(height=[96, 160, 200]))
+    result = built.run("enginery", "build")
+    assert result.returncode == 1
+    assert "axis 2: [96, 160, 200] must be multiples of the stride, 32" in result.stderr
+
+
+def test_another_clone_restores_from_the_remote(built: Checkout, fresh: Checkout, tmp_path: Path) -> None:
+    for checkout in (built, fresh):
+        assert checkout.run("dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote")).returncode == 0
+    pushed = built.run("dvc", "push", "--run-cache")
+    assert pushed.returncode == 0, pushed.stderr
+    states = build(fresh)
+    made = {name for name in counted(states, "Completed") if not name.startswith(("fingerprint", "register"))}
+    assert made == set()
+    assert digests(fresh) == digests(built)
