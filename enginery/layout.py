@@ -11,6 +11,9 @@ from enginery.spec import Spec
 ARTIFACTS = Path("artifacts")
 RECIPES = ARTIFACTS / "recipes"
 ENGINES = ARTIFACTS / "engines"
+INT8 = "int8"
+CACHE, HISTOGRAMS = "calibration.cache", "histograms.npz"  # in a model's calibration folder
+CALIBRATION_STEPS = ("calibration-images", "calibrate")
 
 
 @dataclass(frozen=True)
@@ -30,12 +33,17 @@ class Step:
     @property
     def address(self) -> str:
         """The DVC stage."""
+        if self.name == "quantize" and self.precision == INT8:
+            return f"quantize-int8@{self.model}"
+        if self.name in CALIBRATION_STEPS:
+            return f"{self.name}@{self.model}"
         return f"{self.name}@{self.key}" if self.key else self.name
 
     @property
     def title(self) -> str:
         """What a person reads: build yolov8n fp16 for rtx-ada."""
-        words = [self.name, self.model, self.precision, f"for {self.target}" if self.target else ""]
+        precision = "" if self.name in CALIBRATION_STEPS else self.precision
+        words = [self.name, self.model, precision, f"for {self.target}" if self.target else ""]
         return " ".join(word for word in words if word)
 
     @property
@@ -45,13 +53,23 @@ class Step:
 
 
 def model_folder(model: str, part: str) -> Path:
-    """Where a model's graph lies: part is export, simplify or a precision."""
+    """Where a model's graph lies: part is export, simplify, calibration or a precision."""
     return ARTIFACTS / "models" / model / part
 
 
 def images_file(model: str) -> Path:
     """The list of a model's validation images with their digests."""
     return ARTIFACTS / "models" / model / "images.json"
+
+
+def calibration_images_file(model: str) -> Path:
+    """The list of a model's calibration images with their digests."""
+    return ARTIFACTS / "models" / model / "calibration-images.json"
+
+
+def kept_histograms(model: str) -> Path:
+    """What a calibration has counted so far, for a run that goes on after it was stopped."""
+    return ARTIFACTS / "models" / model / "calibration-so-far.npz"
 
 
 def build_folder(model: str, target: str, precision: str) -> Path:
@@ -70,7 +88,9 @@ NEEDS = {
     "export": ("fingerprint",),
     "images": ("fingerprint", "demo-data"),
     "simplify": ("export", "demo-data"),
-    "quantize": ("simplify",),
+    "calibration-images": ("images", "demo-data"),
+    "calibrate": ("simplify", "calibration-images"),
+    "quantize": ("simplify", "calibrate"),
     "validate": ("export", "quantize", "images"),
     "build": ("quantize",),
     "register": ("build", "validate"),
@@ -91,9 +111,10 @@ def steps(spec: Spec) -> Iterator[Step]:
         yield Step("demo-data")
     for model in spec.matrix.models:
         yield from (Step(name, model) for name in ("export", "images", "simplify"))
-        for precision in spec.matrix.precisions:
-            yield Step("quantize", model, precision=precision)
-            yield Step("validate", model, precision=precision)
+        yield from (Step("quantize", model, precision=precision) for precision in ("fp32", "fp16"))
+        if model in spec.int8:
+            yield from (Step(name, model, precision=INT8) for name in (*CALIBRATION_STEPS, "quantize"))
+        yield from (Step("validate", model, precision=precision) for precision in spec.matrix.precisions)
     for name in ("build", "register"):
         for model in spec.matrix.models:
             for target in spec.matrix.targets:

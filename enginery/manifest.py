@@ -35,9 +35,16 @@ def compose(step: Step, records: Mapping[str, Mapping[str, Any]]) -> dict[str, A
             "rms_relative": report["closeness"]["rms_relative"],
         },
         "digests": {
+            **_calibration(records["quantize"]),
             "source": records["export"]["source_sha256"],
             "graph": records["quantize"]["sha256"],
             "validation_images": records["validate"]["images_sha256"],
         },
         "steps": records,
     }
+
+
+def _calibration(quantize: Mapping[str, Any]) -> dict[str, str]:
+    found = quantize.get("calibration", {})
+    digests = {"calibration_images": found.get("images_sha256"), "calibration_cache": found.get("cache_sha256")}
+    return {name: digest for name, digest in digests.items() if digest}

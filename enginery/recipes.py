@@ -13,14 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from enginery.files import write_json
-from enginery.layout import RECIPES, Step, steps
+from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, steps
 from enginery.spec import Spec, extent
 
-VERSIONS = {"demo-data": 1, "export": 1, "images": 1, "simplify": 1, "quantize": 1, "validate": 1, "build": 1, "register": 1}
+VERSIONS = {
+    "demo-data": 1, "export": 1, "images": 1, "simplify": 1, "calibration-images": 1, "calibrate": 1, "quantize": 1,
+    "validate": 1, "build": 1, "register": 1,
+}
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "demo-data": ("numpy", "opencv-python"),
     "export": ("ultralytics", "torch", "onnx"),
     "simplify": ("onnx", "onnxsim"),
+    "calibrate": ("numpy", "onnx", "onnxruntime", "opencv-python"),
     "quantize": ("onnx", "onnxconverter-common"),
     "validate": ("ultralytics", "onnxruntime", "opencv-python"),
 }
@@ -66,11 +70,24 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
             "source": model.source, "task": model.task, "opset": model.opset, "dynamic": model.dynamic,
             "batch": extent(model.batch)[1], "height": extent(model.height)[1], "width": extent(model.width)[1],
         }
+    if step.precision == INT8 and step.name in (*CALIBRATION_STEPS, "quantize"):
+        return _int8_parameters(spec, step)
     if step.name in ("images", "simplify"):
         return {"validation": model.validation}
     if step.name == "validate":
         return {"validation": model.validation, "height": extent(model.height)[1], "width": extent(model.width)[1]}
     return {}
+
+
+def _int8_parameters(spec: Spec, step: Step) -> dict[str, Any]:
+    settings, model = spec.int8[step.model], spec.models[step.model]
+    if step.name == "calibration-images":
+        return {"calibration": settings.calibration, "minimum_images": settings.minimum_images}
+    if step.name == "quantize":
+        return {"rule": settings.rule, "exclude": settings.exclude}
+    percent = settings.percentile if settings.algorithm == "percentile" else None
+    size = {"height": extent(model.height)[1], "width": extent(model.width)[1]}
+    return {"calibration": settings.calibration, "algorithm": settings.algorithm, "percentile": percent, **size}
 
 
 def _build_parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:

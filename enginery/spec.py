@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from enginery.errors import ConfigError
+from enginery.quantization.rules import RULES
 
 PARAMS_FILE = Path("params.yaml")
 THIS_INTERPRETER = Path(".venv/bin/python")
@@ -18,7 +20,8 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Extent = Positive | Annotated[tuple[Positive, Positive, Positive], Field(description="[min, opt, max]")]
-Precision = Literal["fp32", "fp16"]
+Precision = Literal["fp32", "fp16", "int8"]
+Algorithm = Literal["mse", "entropy", "percentile", "minmax"]
 Runtime = Literal["tensorrt_rtx"]
 Capability = Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"]
 
@@ -63,6 +66,17 @@ class Model(_Frozen):
         return {which: [size[index] for size in sizes] for index, which in enumerate(("min", "opt", "max"))}
 
 
+class Int8(_Frozen):
+    """How a model is quantized: `calibration` is a folder of images or a TensorRT .cache; `rule` and `exclude` keep nodes in float."""
+
+    calibration: str
+    algorithm: Algorithm = "mse"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    minimum_images: Positive = 300
+    rule: str = "none"
+    exclude: tuple[str, ...] = ()
+
+
 class Target(_Frozen):
     """What an engine is for."""
 
@@ -92,7 +106,7 @@ class Tolerance(_Frozen):
     """How far a graph may be from the FP32 original."""
 
     map50_95_drop: Share = 0.01
-    rms_relative: dict[Precision, Share] = {"fp32": 0.001, "fp16": 0.02}
+    rms_relative: dict[Precision, Share] = {"fp32": 0.001, "fp16": 0.02, "int8": 0.05}
 
 
 class Demo(_Frozen):
@@ -107,6 +121,7 @@ class Spec(_Frozen):
 
     matrix: Matrix
     models: dict[Name, Model]
+    int8: dict[Name, Int8]
     targets: dict[Name, Target]
     toolchains: dict[Name, Toolchain] = {}
     validation: Tolerance = Tolerance()
@@ -174,9 +189,27 @@ def _references(spec: Spec) -> Iterator[str]:
         if target.toolchain and target.toolchain not in spec.toolchains:
             known_names = ", ".join(sorted(spec.toolchains)) or "none"
             yield f"targets.{name}.toolchain: {target.toolchain!r}: not defined; toolchains has {known_names}"
+    yield from _int8_mistakes(spec)
     for name, model in spec.models.items():
         if Path(model.source).suffix not in (".pt", ".onnx"):
             yield f"models.{name}.source: {model.source!r}: a .pt or an .onnx file is expected"
         for key in ("height", "width"):
             if Path(model.source).suffix == ".pt" and any(size % 32 for size in extent(getattr(model, key))):
                 yield f"models.{name}.{key}: {getattr(model, key)!r}: YOLO needs multiples of its stride, 32"
+
+
+def _int8_mistakes(spec: Spec) -> Iterator[str]:
+    wanted = set(spec.matrix.models) if "int8" in spec.matrix.precisions else set()
+    for name in sorted(wanted - spec.int8.keys()):
+        yield f"int8.{name}: missing: matrix.precisions has int8, so every model of the matrix needs its calibration images"
+    for name in sorted(spec.int8.keys() - wanted):
+        cure = f"add int8 to matrix.precisions and {name} to matrix.models, or take this out (`int8: {{}}` is left)"
+        yield f"int8.{name}: nothing builds it: {cure}"
+    for name, settings in spec.int8.items():
+        if settings.rule not in RULES:
+            yield f"int8.{name}.rule: {settings.rule!r}: unknown; {', '.join(RULES)} are known"
+        for pattern in settings.exclude:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                yield f"int8.{name}.exclude: {pattern!r}: no regular expression: {error}"

@@ -47,6 +47,8 @@ def _recorded_recipe(step: Step) -> Any:
 def _record(step: Step) -> Path | None:
     if step.name in ("export", "simplify"):
         return model_folder(step.model, step.name) / "record.json"
+    if step.name == "calibrate":
+        return model_folder(step.model, "calibration") / "record.json"
     if step.name == "quantize":
         return model_folder(step.model, step.precision) / "graph" / "record.json"
     if step.name == "validate":

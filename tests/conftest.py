@@ -97,7 +97,8 @@ def copy_checkout(folder: Path) -> Path:
 def small(params: dict[str, Any]) -> None:
     """A run of seconds: small inputs, few images, two targets."""
     params["models"]["yolov8n-shapes"].update(height=160, width=160)
-    params["demo"].update(validation_images=6, calibration_images=2)
+    params["demo"].update(validation_images=6, calibration_images=4)
+    params["int8"]["yolov8n-shapes"]["minimum_images"] = 4
     params["matrix"]["targets"] = ["rtx-ampere", "rtx-ada"]
     params["validation"]["map50_95_drop"] = 0.1
 

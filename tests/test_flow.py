@@ -38,7 +38,7 @@ def counted(states: dict[str, str], state: str) -> set[str]:
 
 def test_engines_are_registered(built: Checkout) -> None:
     listed = json.loads(built.run("enginery", "list", "--json").stdout)
-    pairs = [(target, precision) for target in ("rtx-ada", "rtx-ampere") for precision in ("fp16", "fp32")]
+    pairs = [(target, precision) for target in ("rtx-ada", "rtx-ampere") for precision in ("fp16", "fp32", "int8")]
     assert [(e["target"], e["precision"]) for e in listed] == pairs
     assert {e["state"] for e in listed} == {"candidate"}
     assert {e["runtime_version"] for e in listed} == {"1.7.1.116"}
@@ -46,7 +46,7 @@ def test_engines_are_registered(built: Checkout) -> None:
     shown = json.loads(built.run("enginery", "show", "rtx-ada/fp16").stdout)
     assert shown["steps"]["simplify"]["recipe"]["tools"]["onnxsim"] == "0.8.1"
     verified = built.run("enginery", "verify")
-    assert (verified.returncode, verified.stdout) == (0, "4 engines, every digest as recorded\n")
+    assert (verified.returncode, verified.stdout) == (0, "6 engines, every digest as recorded\n")
 
 
 def test_flow_and_dvc_repro_are_one_truth(built: Checkout) -> None:
@@ -56,7 +56,7 @@ def test_flow_and_dvc_repro_are_one_truth(built: Checkout) -> None:
     assert repro.returncode == 0, repro.stderr
     assert "Running stage 'fingerprint'" in repro.stdout
     assert repro.stdout.count("Running stage") == 1
-    assert built.run("enginery", "status").stdout == "all 16 steps are up to date\n"
+    assert built.run("enginery", "status").stdout == "all 24 steps are up to date\n"
 
 
 def test_one_parameter_rebuilds_one_target_and_back_restores(built: Checkout) -> None:
@@ -64,7 +64,7 @@ def test_one_parameter_rebuilds_one_target_and_back_restores(built: Checkout) ->
     status = built.run("enginery", "status").stdout
     assert "build yolov8n-shapes fp16 for rtx-ada: optimization_level none -> 1" in status
     states = build(built)
-    builds = {f"build yolov8n-shapes {precision} for rtx-ada" for precision in ("fp16", "fp32")}
+    builds = {f"build yolov8n-shapes {precision} for rtx-ada" for precision in ("fp16", "fp32", "int8")}
     assert {name for name in counted(states, "Completed") if name.startswith("build")} == builds
     built.change(lambda params: params["targets"]["rtx-ada"].pop("optimization_level"))
     assert counted(build(built), "Restored") == builds

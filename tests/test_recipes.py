@@ -40,7 +40,7 @@ def spec() -> Spec:
 
 def test_a_target_parameter_touches_its_builds(spec: Spec) -> None:
     after = edit(spec, "targets/rtx-ada/optimization_level", 2)
-    assert changed(spec, after) == {f"build/yolov8n-shapes-rtx-ada-{p}.json" for p in ("fp16", "fp32")}
+    assert changed(spec, after) == {f"build/yolov8n-shapes-rtx-ada-{p}.json" for p in ("fp16", "fp32", "int8")}
 
 
 def test_a_tolerance_touches_registration_only(spec: Spec) -> None:

@@ -15,7 +15,7 @@ from enginery.processes import stop_group
 from tests.conftest import Checkout
 from tests.test_flow import build, counted, task_states
 
-ADA = {f"build yolov8n-shapes {precision} for rtx-ada" for precision in ("fp16", "fp32")}
+ADA = {f"build yolov8n-shapes {precision} for rtx-ada" for precision in ("fp16", "fp32", "int8")}
 AMPERE = {name.replace("ada", "ampere") for name in ADA}
 
 

@@ -19,7 +19,9 @@ from tests.test_flow import build, counted
 MODEL = "yolov8n-shapes"
 ENDS = [  # a run is stopped when this step has ended: in the beginning of the next one
     ("fingerprint", signal.SIGINT), ("demo-data", signal.SIGTERM), (f"export {MODEL}", signal.SIGINT), (f"images {MODEL}", signal.SIGTERM),
-    (f"simplify {MODEL}", signal.SIGINT), (f"quantize {MODEL} fp16", signal.SIGTERM), (f"build {MODEL} fp32 for rtx-ada", signal.SIGTERM),
+    (f"simplify {MODEL}", signal.SIGINT), (f"quantize {MODEL} fp16", signal.SIGTERM),
+    (f"calibration-images {MODEL}", signal.SIGTERM), (f"calibrate {MODEL}", signal.SIGINT),
+    (f"build {MODEL} fp32 for rtx-ada", signal.SIGTERM),
     (f"build {MODEL} fp16 for rtx-ada", signal.SIGINT), (f"register {MODEL} fp32 for rtx-ampere", signal.SIGINT),
 ]
 
@@ -53,7 +55,7 @@ def test_a_run_stopped_at_every_step_goes_on_and_ends_in_the_same_bytes(fresh: C
     states = build(fresh)
     assert states[f"export {MODEL}"] == "Cached"
     assert digests(fresh) == digests(built)
-    assert len(digests(fresh)) == 12
+    assert len(digests(fresh)) == 17
 
 
 def test_no_room_is_one_line_with_the_path(fresh: Checkout) -> None:

@@ -36,7 +36,7 @@ def list_images(folder: Path) -> tuple[Path, ...]:
     """
     place = folder / "images" if (folder / "images").is_dir() else folder
     if not place.is_dir():
-        raise DataError(f"{folder}: no such folder", "Correct the model's validation folder in params.yaml")
+        raise DataError(f"{folder}: no such folder", "Correct the folder's name in params.yaml")
     found = tuple(sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES))
     if not found:
         raise DataError(f"{place} holds no images", f"Put {', '.join(SUFFIXES)} files there")

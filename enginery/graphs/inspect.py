@@ -108,6 +108,11 @@ def _tensor(value: onnx.ValueInfoProto) -> TensorInfo:
     return TensorInfo(value.name, TensorProto.DataType.Name(kind.elem_type), shape)
 
 
+def has_own_quantization(graph: onnx.GraphProto) -> bool:
+    """Whether the graph has Q/DQ nodes, as quantization-aware training leaves them."""
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.node)
+
+
 def check_profile(info: GraphInfo, profile: Mapping[str, Profile]) -> list[str]:
     """What does not fit between a graph and its optimization profile, in words."""
     inputs = {tensor.name: tensor for tensor in info.inputs}
@@ -154,5 +159,3 @@ def clean(model: onnx.ModelProto, keep: Mapping[str, str] | None = None) -> onnx
 def save(model: onnx.ModelProto, path: Path) -> None:
     """Write a graph, byte for byte the same for the same graph."""
     path.write_bytes(model.SerializeToString(deterministic=True))
-
-

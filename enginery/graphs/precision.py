@@ -9,17 +9,19 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.version_converter
 from onnx import TensorProto, numpy_helper
 
 from enginery.errors import ModelError
 from enginery.files import replacing
-from enginery.graphs.inspect import clean, read_graph, save
+from enginery.graphs.inspect import clean, has_own_quantization, read_graph, save
+
+HALF_SCALES_OPSET, _HALF_SCALES_IR = 19, 10
 
 
 def to_fp32(source: Path, out: Path) -> dict[str, Any]:
     """The graph as it is."""
-    model = read_graph(source)
-    _write(model, out)
+    write_typed(read_graph(source), out)
     return {"casts": 0}
 
 
@@ -29,21 +31,44 @@ def to_fp16(source: Path, out: Path) -> dict[str, Any]:
     Raises:
         ModelError: the graph cannot be converted.
     """
+    model = half(read_graph(source), source.as_posix())
+    write_typed(model, out)
+    return {"casts": sum(node.op_type == "Cast" for node in model.graph.node)}
+
+
+def half(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
+    """A float32 graph with its weights and activations in fp16; inputs and outputs stay float32, int8 weights stay int8.
+
+    Raises:
+        ModelError: the graph, which errors call `what`, cannot be converted.
+    """
     from onnxconverter_common.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    model = onnx.shape_inference.infer_shapes(read_graph(source))
-    own_casts = {node.name for node in model.graph.node if node.op_type == "Cast"}
     float_only = [kind for kind in DEFAULT_OP_BLOCK_LIST if kind != "Resize"]  # a Resize in float32 would cost two casts each
     try:
+        model = onnx.shape_inference.infer_shapes(_with_half_scales(model))
+        own_casts = {node.name for node in model.graph.node if node.op_type == "Cast"}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of each weight below fp16's smallest number
             model = convert_float_to_float16(model, keep_io_types=True, op_block_list=float_only)
     except Exception as error:
-        raise ModelError(f"{source} cannot be cast to fp16: {' '.join(str(error).split())[:300]}", "Build it in fp32") from None
+        raise ModelError(f"{what} cannot be cast to fp16: {' '.join(str(error).split())[:300]}", "Build it in fp32") from None
     _cast_to_half(model, own_casts)
     _keep_resize_factors(model)
-    _write(model, out)
-    return {"casts": sum(node.op_type == "Cast" for node in model.graph.node)}
+    return model
+
+
+def _with_half_scales(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Q/DQ nodes take fp16 scales from opset 19 on."""
+    opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    if opset >= HALF_SCALES_OPSET or not has_own_quantization(model.graph):
+        return model
+    kept = list(model.metadata_props)
+    model = onnx.version_converter.convert_version(model, HALF_SCALES_OPSET)
+    model.ir_version = max(model.ir_version, _HALF_SCALES_IR)
+    del model.metadata_props[:]
+    model.metadata_props.extend(kept)
+    return model
 
 
 def _cast_to_half(model: onnx.ModelProto, own_casts: Container[str]) -> None:
@@ -67,7 +92,8 @@ def _keep_resize_factors(model: onnx.ModelProto) -> None:
                 weights[name].CopyFrom(numpy_helper.from_array(exact, weights[name].name))
 
 
-def _write(model: onnx.ModelProto, out: Path) -> None:
+def write_typed(model: onnx.ModelProto, out: Path) -> None:
+    """Write a checked graph with the metadata that later steps read, whole or not at all."""
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key in ("names", "stride", "task")}
     # Intermediate shapes were inferred for the types before.
     del model.graph.value_info[:]
