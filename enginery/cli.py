@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from enginery import __version__
+from enginery.commands import calibration, sensitivity
 from enginery.errors import EngineryError
 
 Arguments = argparse.Namespace
@@ -44,6 +45,8 @@ def _parser() -> argparse.ArgumentParser:
     listing.add_argument("--json", action="store_true", help="an array of objects")
     show = _command(commands, "show", _show, "an engine's whole provenance")
     show.add_argument("engine", help="model/target/precision, or a part of it")
+    calibration.add(commands)
+    sensitivity.add(commands)
     _command(commands, "verify", _verify, "read every plan again and compare its digest")
     _command(commands, "status", _status, "what is stale and why")
     serve = _command(commands, "serve", _serve, "run the flow on a schedule, in this process")
@@ -80,13 +83,14 @@ def _build(args: Arguments) -> int:
 
 def _list(args: Arguments) -> int:
     from enginery.registry import engines
+    from enginery.report.display import print_table
     from enginery.report.tables import engine_rows
 
     found = engines()
     if args.json:
         print(json.dumps([engine.summary() for engine in found], indent=2))
     elif found:
-        _print_table("Registered engines", engine_rows(found, {}))
+        print_table("Registered engines", engine_rows(found, {}))
     else:
         print("No engine is registered yet: `enginery build` makes them.")
     return 0
@@ -139,14 +143,6 @@ def _serve(args: Arguments) -> int:
 
     build_engines.serve(name="scheduled", cron=args.cron, limit=1)
     return 0
-
-
-def _print_table(title: str, rows: list[dict[str, object]]) -> None:
-    from rich.console import Console
-
-    from enginery.report.display import table
-
-    Console().print(table(title, rows))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
@@ -43,6 +44,7 @@ def replacing(path: Path) -> Iterator[Path]:
         DiskFullError: there is no room for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _sweep(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with _room(path):
@@ -59,6 +61,7 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     Raises:
         DiskFullError: there is no room for it.
     """
+    _sweep(folder)
     partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -69,6 +72,17 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
             partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what writers of `path` left behind that were killed outright."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        pid = partial.name.split(".")[-2]
+        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
+            if partial.is_dir():
+                shutil.rmtree(partial, ignore_errors=True)
+            else:
+                partial.unlink(missing_ok=True)
 
 
 @contextmanager

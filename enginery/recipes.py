@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from enginery.calibration.cache import SUFFIX
 from enginery.files import write_json
 from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, steps
 from enginery.spec import Spec, extent
@@ -85,6 +86,8 @@ def _int8_parameters(spec: Spec, step: Step) -> dict[str, Any]:
         return {"calibration": settings.calibration, "minimum_images": settings.minimum_images}
     if step.name == "quantize":
         return {"rule": settings.rule, "exclude": settings.exclude}
+    if Path(settings.calibration).suffix == SUFFIX:
+        return {"calibration": settings.calibration, "rule": settings.rule, "exclude": settings.exclude}
     percent = settings.percentile if settings.algorithm == "percentile" else None
     size = {"height": extent(model.height)[1], "width": extent(model.width)[1]}
     return {"calibration": settings.calibration, "algorithm": settings.algorithm, "percentile": percent, **size}

@@ -22,7 +22,7 @@ from enginery.pipeline import Pipeline
 from enginery.registry import engines
 from enginery.report import display as terminal
 from enginery.report.display import Display, Outcome
-from enginery.report.tables import engine_rows, validation_rows
+from enginery.report.tables import class_rows, engine_rows, validation_rows
 from enginery.spec import Spec, load_spec
 from enginery.status import explain
 from tasks.fingerprint import fingerprint
@@ -129,6 +129,18 @@ def _publish_tables(run: Run) -> None:
     failed = failures(run)
     if failed:
         create_table_artifact(key="failures", table=failed, description="What failed and why")
+        _publish_classes(run)
+
+
+def _publish_classes(run: Run) -> None:
+    """For each graph that failed its gate, what every class lost."""
+    failed = [step for step, outcome in run.outcomes.items() if step.name == "register" and outcome.state == "Failed"]
+    refused = {(step.model, step.precision): step for step in failed}
+    for (model, precision), step in refused.items():
+        rows = class_rows(step)
+        title = f"mAP50-95 of {model} {precision} by class"
+        create_table_artifact(key=f"classes-{model}-{precision}".replace("_", "-"), table=rows, description=title)
+        run.display.table(title, rows)
 
 
 def failures(run: Run) -> list[dict[str, str]]:

@@ -15,7 +15,8 @@ from enginery.calibration.thresholds import thresholds_of
 from enginery.files import dumps, read_json, replacing_folder, sha256, write_json
 from enginery.graphs.inspect import has_own_quantization, read_graph
 from enginery.layout import CACHE, HISTOGRAMS, Step, calibration_images_file, kept_histograms, model_folder
-from enginery.quantization.placement import tensors_to_calibrate
+from enginery.quantization.placement import place, tensors_to_calibrate
+from enginery.quantization.rules import patterns
 from enginery.report.events import log, progress
 from tasks.command import recipe, record, run_step
 
@@ -37,6 +38,7 @@ def _calibrate(step: Step, model: onnx.ModelProto, images: Mapping[str, Any], fo
     source = Path(wanted["calibration"])
     if source.suffix == cache.SUFFIX:
         found = cache.read(source)
+        tensors = place(model.graph, patterns(wanted["rule"], wanted["exclude"])).activations(model.graph)
         cache.check_tensors(found, tensors, source.as_posix())
         log(f"{source}: ranges of {len(tensors)} tensors, taken as they are")
     else:

@@ -9,8 +9,12 @@ from enginery.layout import Step, build_folder, engine_folder, model_folder
 from enginery.manifest import compose
 from enginery.registry import publish
 from enginery.report.events import log
+from enginery.spec import load_spec
 from enginery.toolchain.plan import check_plan
 from tasks.command import recipe, run_step
+from tasks.sensitivity import ranking
+
+NAMED_LAYERS = 5
 
 
 def register(step: Step) -> None:
@@ -26,12 +30,20 @@ def register(step: Step) -> None:
     }
     failed = failures(records["validate"]["report"], Tolerance(**recipe(step)))
     if failed:
-        what = f"{step.model} {step.precision} for {step.target} is not registered: {'; '.join(failed)}"
-        raise GateError(what, "Look at the graph's validation, or loosen `validation` in params.yaml if this loss is acceptable")
+        raise _refusal(step, failed, bool(records["quantize"].get("quantized")))
     plan = build / "model.plan"
     check_plan(plan, records["build"]["plan_sha256"], records["build"]["recipe"]["parameters"]["compute_capability"])
     publish(plan, compose(step, records), engine_folder(step.model, step.target, step.precision))
     log(f"registered {step.model} {step.precision} for {step.target} as candidate")
+
+
+def _refusal(step: Step, failed: list[str], ranked: bool) -> GateError:
+    what = f"{step.model} {step.precision} for {step.target} is not registered: {'; '.join(failed)}"
+    if not ranked:
+        return GateError(what, "Look at the graph's validation, or loosen `validation` in params.yaml if this loss is acceptable")
+    costly = [layer["layer"] for layer in ranking(load_spec(), step.model) if not layer["in_float"]][:NAMED_LAYERS]
+    cure = f"`enginery sensitivity {step.model} --propose` finds the fewest to keep in float"
+    return GateError(f"{what}; INT8 costs most in {', '.join(costly)}", cure)
 
 
 if __name__ == "__main__":

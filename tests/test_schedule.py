@@ -15,7 +15,7 @@ from enginery.processes import stop_group
 from tests.conftest import Checkout
 from tests.test_flow import build, counted, task_states
 
-ADA = {f"build yolov8n-shapes {precision} for rtx-ada" for precision in ("fp16", "fp32", "int8")}
+ADA = {f"build yolov8n-shapes {precision} for rtx-ada" for precision in ("fp16", "fp32")}
 AMPERE = {name.replace("ada", "ampere") for name in ADA}
 
 
@@ -42,6 +42,7 @@ def test_an_upgraded_toolchain_is_noticed_on_schedule(fresh: Checkout, tmp_path:
     install(python, "1.6.1.120")
 
     def use_toolchain(params: dict[str, Any]) -> None:
+        params["matrix"]["precisions"], params["int8"] = ["fp32", "fp16"], {}  # TensorRT-RTX 1.6.1 refuses the INT8 graph
         params["toolchains"] = {"rtx": {"python": str(python)}}
         params["targets"]["rtx-ada"]["toolchain"] = "rtx"
 

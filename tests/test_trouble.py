@@ -111,6 +111,7 @@ def test_an_own_graph_with_open_sizes(built: Checkout) -> None:
     def open_sizes(params: dict[str, Any]) -> None:
         params["models"][MODEL].update(batch=[1, 1, 2], height=[96, 160, 192], width=160)
         params["matrix"].update(targets=["rtx-ada"], precisions=["fp16"])
+        params["int8"] = {}
 
     def own(params: dict[str, Any]) -> None:
         params["models"][MODEL].update(source="data/own.onnx")

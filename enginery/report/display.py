@@ -54,6 +54,11 @@ class Display:
             phase = f"{title}: {event['phase']}"
             self._progress.update(self._task, description=phase, completed=event["step"], total=event["steps"])
 
+    def table(self, title: str, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Show a table."""
+        if not self.quiet:
+            self.console.print(table(title, rows))
+
     def ended(self, outcome: Outcome) -> None:
         """A step has ended."""
         if self._task is not None:
@@ -65,6 +70,11 @@ class Display:
         self.console.print(line, highlight=False)
         if outcome.state == "Failed":
             self.console.print(f"          {outcome.reason}", markup=False, highlight=False, soft_wrap=True)
+
+
+def print_table(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Print rows as a table on standard output."""
+    Console().print(table(title, rows))
 
 
 current = Display(quiet=True)  # the command line puts its own here; a worker's run is silent

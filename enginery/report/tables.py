@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from enginery.calibration.histogram import Histogram
+from enginery.calibration.thresholds import clipped
 from enginery.files import read_json
 from enginery.layout import Step, build_folder, model_folder
 from enginery.registry import Engine
@@ -45,4 +47,29 @@ def validation_rows(steps: Iterable[Step]) -> list[dict[str, Any]]:
                 "RMS difference": f"{report['closeness']['rms_relative']:.1e}",
                 "NaN or Inf": report["closeness"]["nan_count"] + report["closeness"]["inf_count"],
             })
+    return rows
+
+
+def class_rows(step: Step) -> list[dict[str, Any]]:
+    """One row for each class of a validated graph, the largest loss of mAP50-95 first."""
+    report = read_json(model_folder(step.model, step.precision) / "validation.json")["report"]
+    before, after = report["reference"]["per_class"], report["candidate"]["per_class"]
+    lost = {name: before[name] - after.get(name, 0.0) for name in before}
+    return [
+        {"class": name, "FP32 original": f"{before[name]:.4f}", step.precision: f"{after.get(name, 0.0):.4f}", "lost": f"{lost[name]:+.4f}"}
+        for name in sorted(lost, key=lambda name: -lost[name])
+    ]
+
+
+def calibration_rows(thresholds: Mapping[str, float], histograms: Mapping[str, Histogram]) -> list[dict[str, Any]]:
+    """One row for each tensor; what only a histogram knows is blank for an imported cache."""
+    rows = []
+    for name, threshold in thresholds.items():
+        histogram = histograms.get(name)
+        rows.append({
+            "tensor": name,
+            "amax": f"{histogram.amax:.4g}" if histogram else "-",
+            "threshold": f"{threshold:.4g}",
+            "clipped": f"{clipped(histogram, threshold):.3%}" if histogram else "-",
+        })
     return rows
