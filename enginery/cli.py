@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from enginery import __version__
-from enginery.commands import calibration, sensitivity
+from enginery.commands import calibration, sensitivity, validate
 from enginery.errors import EngineryError
 
 Arguments = argparse.Namespace
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("engine", help="model/target/precision, or a part of it")
     calibration.add(commands)
     sensitivity.add(commands)
+    validate.add(commands)
     _command(commands, "verify", _verify, "read every plan again and compare its digest")
     _command(commands, "status", _status, "what is stale and why")
     serve = _command(commands, "serve", _serve, "run the flow on a schedule, in this process")
@@ -101,7 +102,7 @@ def _show(args: Arguments) -> int:
     from enginery.registry import find
 
     engine = find(args.engine)
-    print(dumps({"path": engine.plan.as_posix(), **engine.manifest}), end="")
+    print(dumps({"path": engine.plan.as_posix(), "state": engine.state, **engine.manifest}), end="")
     return 0
 
 

@@ -6,6 +6,7 @@ EngineryError
 ├── DataError         images or labels that cannot be used
 ├── ToolchainError    a toolchain that is missing, broken or too old
 │   ├── BuildError    TensorRT refused the graph, or the plan is not what was asked for
+│   ├── EngineError   a plan that TensorRT does not load or run on this GPU
 │   ├── ChildCrashed  the child program ended without a result
 │   └── ChildTimeout  the child program was stopped at its time limit
 ├── IntegrityError    a file whose digest is not the one recorded
@@ -51,6 +52,10 @@ class ToolchainError(EngineryError):
 
 class BuildError(ToolchainError):
     """TensorRT refused the graph, or the plan is not what was asked for."""
+
+
+class EngineError(ToolchainError):
+    """A plan that TensorRT does not load or run on this GPU."""
 
 
 class ChildCrashed(ToolchainError):

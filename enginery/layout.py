@@ -13,6 +13,7 @@ RECIPES = ARTIFACTS / "recipes"
 ENGINES = ARTIFACTS / "engines"
 INT8 = "int8"
 CACHE, HISTOGRAMS = "calibration.cache", "histograms.npz"  # in a model's calibration folder
+UNTYPED = "untyped.onnx"  # beside the typed graph, where a weakly typed TensorRT is a target
 CALIBRATION_STEPS = ("calibration-images", "calibrate")
 
 
@@ -80,6 +81,16 @@ def build_folder(model: str, target: str, precision: str) -> Path:
 def engine_folder(model: str, target: str, precision: str) -> Path:
     """Where an engine is registered: its plan with its manifest beside it."""
     return ENGINES / model / target / precision
+
+
+def engine_report(model: str, target: str, precision: str) -> Path:
+    """How an engine did on its own GPU."""
+    return ARTIFACTS / "reports" / model / target / f"{precision}.json"
+
+
+def timing_cache(toolchain: str, gpu: str) -> Path:
+    """TensorRT's timings of kernels, kept from build to build for a toolchain's version and a GPU."""
+    return ARTIFACTS / "timing" / f"{toolchain}-{gpu.replace(' ', '-')}.timing"
 
 
 # What a step reads is written by these.

@@ -22,10 +22,10 @@ def compose(step: Step, records: Mapping[str, Mapping[str, Any]]) -> dict[str, A
         "model": step.model,
         "target": step.target,
         "precision": step.precision,
-        "state": "candidate",
         "runtime": target["runtime"],
         "runtime_version": target["runtime_version"],
         "compute_capability": target["compute_capability"],
+        "gpu": target.get("gpu"),
         "platform": target["platform"],
         "plan": {"sha256": build["plan_sha256"], "bytes": build["plan_bytes"], "weights_sha256": build["weights_sha256"]},
         "metrics": {

@@ -19,7 +19,7 @@ from enginery.spec import Spec, extent
 
 VERSIONS = {
     "demo-data": 1, "export": 1, "images": 1, "simplify": 1, "calibration-images": 1, "calibrate": 1, "quantize": 1,
-    "validate": 1, "build": 1, "register": 1,
+    "validate": 1, "build": 1, "register": 2,
 }
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "demo-data": ("numpy", "opencv-python"),
@@ -71,6 +71,8 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
             "source": model.source, "task": model.task, "opset": model.opset, "dynamic": model.dynamic,
             "batch": extent(model.batch)[1], "height": extent(model.height)[1], "width": extent(model.width)[1],
         }
+    if step.name == "quantize" and spec.weakly_typed:
+        return {**(_int8_parameters(spec, step) if step.precision == INT8 else {}), "weakly_typed": True}
     if step.precision == INT8 and step.name in (*CALIBRATION_STEPS, "quantize"):
         return _int8_parameters(spec, step)
     if step.name in ("images", "simplify"):
@@ -96,10 +98,11 @@ def _int8_parameters(spec: Spec, step: Step) -> dict[str, Any]:
 def _build_parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
     model, target = spec.models[step.model], spec.targets[step.target]
     return {
-        **probe(step.target),
         "compute_capability": target.compute_capability,
+        **probe(step.target),
         "input": model.input,
         "profile": model.profile(),
         "workspace_mib": target.workspace_mib,
         "optimization_level": target.optimization_level,
+        **({"tactic_sources": target.tactic_sources} if target.tactic_sources is not None else {}),
     }

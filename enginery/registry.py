@@ -10,7 +10,7 @@ from typing import Any
 
 from enginery.errors import EngineryError
 from enginery.files import read_json, replacing, sha256, write_json
-from enginery.layout import ENGINES
+from enginery.layout import ARTIFACTS, ENGINES, engine_report
 
 PLAN, MANIFEST = "model.plan", "manifest.json"
 
@@ -32,11 +32,20 @@ class Engine:
         """The plan file."""
         return self.folder / PLAN
 
+    @property
+    def state(self) -> str:
+        """candidate: its graph was checked; validated: these very bytes ran on their GPU and passed."""
+        model, target, precision = self.folder.parts[-3:]
+        report = self.folder.parents[3] / engine_report(model, target, precision).relative_to(ARTIFACTS)
+        found = _read(report) if report.is_file() else {}
+        passed = found.get("plan_sha256") == self.manifest["plan"]["sha256"] and not found["failures"]
+        return "validated" if passed else "candidate"
+
     def summary(self) -> dict[str, Any]:
         """What `enginery list --json` prints of it."""
-        keys = ("model", "target", "precision", "state", "runtime", "runtime_version", "compute_capability", "metrics")
+        keys = ("model", "target", "precision", "runtime", "runtime_version", "compute_capability", "metrics")
         plan = self.manifest["plan"]
-        facts = {key: self.manifest[key] for key in keys}
+        facts = {**{key: self.manifest[key] for key in keys}, "state": self.state}
         return {**facts, "path": self.plan.as_posix(), "sha256": plan["sha256"], "bytes": plan["bytes"]}
 
 

@@ -22,7 +22,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Extent = Positive | Annotated[tuple[Positive, Positive, Positive], Field(description="[min, opt, max]")]
 Precision = Literal["fp32", "fp16", "int8"]
 Algorithm = Literal["mse", "entropy", "percentile", "minmax"]
-Runtime = Literal["tensorrt_rtx"]
+Runtime = Literal["tensorrt_rtx", "tensorrt"]
 Capability = Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"]
 
 
@@ -85,6 +85,7 @@ class Target(_Frozen):
     toolchain: Name | None = None
     workspace_mib: Positive | None = None
     optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
+    tactic_sources: tuple[str, ...] | None = None
     time_limit_s: Positive = 1800
 
 
@@ -126,6 +127,11 @@ class Spec(_Frozen):
     toolchains: dict[Name, Toolchain] = {}
     validation: Tolerance = Tolerance()
     demo: Demo | None = None
+
+    @property
+    def weakly_typed(self) -> bool:
+        """Whether a target takes precision from flags and a cache, not from the graph."""
+        return any(self.targets[name].runtime == "tensorrt" for name in self.matrix.targets)
 
     def python_for(self, target: str) -> Path:
         """The interpreter of a target's toolchain."""
@@ -189,6 +195,10 @@ def _references(spec: Spec) -> Iterator[str]:
         if target.toolchain and target.toolchain not in spec.toolchains:
             known_names = ", ".join(sorted(spec.toolchains)) or "none"
             yield f"targets.{name}.toolchain: {target.toolchain!r}: not defined; toolchains has {known_names}"
+        if target.runtime == "tensorrt" and target.compute_capability:
+            yield f"targets.{name}.compute_capability: {target.compute_capability!r}: tensorrt builds for its own GPU; leave this out"
+        if target.runtime == "tensorrt_rtx" and target.tactic_sources is not None:
+            yield f"targets.{name}.tactic_sources: {list(target.tactic_sources)!r}: TensorRT-RTX has none; leave this out"
     yield from _int8_mistakes(spec)
     for name, model in spec.models.items():
         if Path(model.source).suffix not in (".pt", ".onnx"):

@@ -33,9 +33,19 @@ def _prober(spec: Spec) -> Any:
             can = ", ".join(info.compute_capabilities)
             what = f"target {name}: {info.runtime} {info.version} cannot build for compute capability {wanted} on this machine"
             raise ToolchainError(what, f"It can build for {can}")
-        return {"runtime": info.runtime, "runtime_version": info.version, "platform": info.platform}
+        return {"runtime": info.runtime, "runtime_version": info.version, "platform": info.platform, **_gpu(name, info)}
 
     return of_target
+
+
+def _gpu(name: str, info: ToolchainInfo) -> dict[str, Any]:
+    """The GPU that a `tensorrt` target builds for: the first that its toolchain sees."""
+    if info.runtime != "tensorrt":
+        return {}
+    if not info.gpus:
+        what = f"target {name}: {info.runtime} {info.version} builds on its GPU, and this machine shows it none ({info.no_gpu})"
+        raise ToolchainError(what, "Run this on the machine with the GPU, or take the target out of matrix.targets here")
+    return {key: info.gpus[0][key] for key in ("compute_capability", "gpu")}
 
 
 if __name__ == "__main__":

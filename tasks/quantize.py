@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from enginery.calibration import cache
+from enginery.calibration.complete import complete
 from enginery.errors import ConfigError
 from enginery.files import read_json, replacing_folder, sha256, write_json
 from enginery.graphs.inspect import read_graph
 from enginery.graphs.precision import half, to_fp16, to_fp32, write_typed
-from enginery.layout import CACHE, INT8, Step, model_folder
+from enginery.layout import CACHE, INT8, UNTYPED, Step, model_folder
 from enginery.quantization.placement import name_of, place
 from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
@@ -26,6 +27,8 @@ def quantize(step: Step) -> None:
     with replacing_folder(model_folder(step.model, step.precision) / "graph") as folder:
         out = folder / "model.onnx"
         facts = _to_int8(step, source, out) if step.precision == INT8 else {"fp32": to_fp32, "fp16": to_fp16}[step.precision](source, out)
+        if recipe(step).get("weakly_typed"):
+            facts |= _untyped(step, source, folder)
         digest = sha256(out)
         write_json(folder / "record.json", record(step, sha256=digest, **facts))
     log(f"{step.precision} graph {digest[:12]}")
@@ -47,6 +50,16 @@ def _to_int8(step: Step, source: Path, out: Path) -> dict[str, Any]:
     write_typed(half(model, source.as_posix()), out)
     log(f"{len(placement.nodes)} layers in int8, {len(placement.excluded)} kept in fp16 by {wanted['rule']} and `exclude`")
     return {"calibration": calibration, "excluded": list(placement.excluded), "quantized": list(placement.nodes)}
+
+
+def _untyped(step: Step, source: Path, folder: Path) -> dict[str, Any]:
+    """What a weakly typed TensorRT builds from: the float32 graph and, for INT8, a range for every activation."""
+    to_fp32(source, folder / UNTYPED)
+    calibrated = model_folder(step.model, "calibration") / CACHE
+    if step.precision == INT8 and calibrated.is_file():
+        ranges = complete(read_graph(source).graph, cache.read(calibrated).thresholds())
+        cache.write(cache.from_thresholds(ranges), folder / CACHE)
+    return {"untyped_sha256": sha256(folder / UNTYPED)}
 
 
 def _check_patterns(step: Step, wanted: Mapping[str, Any], nodes: Sequence[str]) -> None:

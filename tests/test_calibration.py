@@ -199,7 +199,8 @@ def test_the_batch_does_not_count(model: onnx.ModelProto, images: list[Path], tm
 
 
 def test_a_killed_run_goes_on(model: onnx.ModelProto, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("enginery.calibration.collect._SAVE_EVERY_S", 0)
+    for name, value in (("_SAVE_EVERY_S", 0), ("_WORKERS", 1), ("_BATCHES", 1)):
+        monkeypatch.setattr(f"enginery.calibration.collect.{name}", value)
     kept, seen = tmp_path / "kept", []
 
     def stop(done: int, total: int) -> None:

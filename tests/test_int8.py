@@ -90,7 +90,8 @@ def test_a_calibration_killed_outright_goes_on(built: Checkout) -> None:
     before = (built.root / FOLDER / "calibration" / "calibration.cache").read_bytes()
     shutil.rmtree(built.root / FOLDER / "calibration")
     code = (
-        "import os, signal, sys; from enginery.calibration import collect; collect._SAVE_EVERY_S = 0; import tasks.calibrate as task;"
+        "import os, signal, sys; from enginery.calibration import collect; import tasks.calibrate as task;"
+        "collect._SAVE_EVERY_S = 0; collect._WORKERS = collect._BATCHES = 1;"
         "task.progress = lambda phase, done, total: done == 3 and os.kill(os.getpid(), signal.SIGKILL);"
         "from enginery.layout import Step; task.calibrate(Step('calibrate', sys.argv[1], precision='int8'))"
     )

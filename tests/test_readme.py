@@ -15,7 +15,7 @@ from tests.conftest import Checkout
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"(?:^    |`)(?:\S+=\S+ )?\.venv/bin/(enginery[^`\n]*)", README, re.MULTILINE)))
-LOOK = ("list", "show", "verify", "status", "build")
+LOOK = ("list", "show", "verify", "status", "build", "calibration", "sensitivity")
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.split()[1] in LOOK])
@@ -35,5 +35,5 @@ def test_make_targets_and_links_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"make (\w+)", README):
         assert f"\n{target}:" in makefile
-    for link in re.findall(r"\]\((\w+)\)", README):
+    for link in re.findall(r"\]\(([\w/.]+)\)", README):
         assert (ROOT / link).exists() or (ROOT / f"{link}.md").exists()

@@ -5,11 +5,13 @@ Memory is that of one batch and a histogram per tensor. What was counted is kept
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import onnx
@@ -22,7 +24,9 @@ from enginery.evaluation.images import preprocess, read_image
 from enginery.evaluation.session import open_model
 
 _SAVE_EVERY_S = 10.0
-_THREADS = 2
+_CORES = len(os.sched_getaffinity(0))
+_WORKERS = min(_CORES, 4)  # each holds the activations of a batch
+_BATCHES = 8  # a worker counts so many before all wait
 
 
 @dataclass(frozen=True)
@@ -39,19 +43,23 @@ class Work:
 def collect(work: Work, kept: Path, progress: Callable[[int, int], None]) -> dict[str, Histogram]:
     """A histogram per tensor, over every image. `kept` holds what was counted so far by a run with the same `work.key`.
 
+    Images are counted side by side; counts add up to the same in any order.
+
     Raises:
         DataError: an image cannot be read, or an activation is NaN or infinite; tensor and image are named.
         ModelError: the graph cannot be run.
     """
     done, histograms = state.load(kept, work.key) or (0, {name: Histogram() for name in work.tensors})
-    feeder = _Feeder(work)
+    counter = _Counter(work, histograms)
     saved = time.monotonic()
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with ThreadPoolExecutor(_WORKERS) as pool:
         while done < len(work.images):
-            paths = work.images[done : done + feeder.batch]
-            _count(pool, histograms, feeder.run(paths), paths)
-            done += len(paths)
-            progress(done, len(work.images))
+            # What is kept must be whole images from the first on: the workers wait for each other before it is saved.
+            together = work.images[done : done + counter.batch * _WORKERS * _BATCHES]
+            parts = [together[start : start + counter.batch] for start in range(0, len(together), counter.batch)]
+            for part in pool.map(counter.count, parts):
+                done += len(part)
+                progress(done, len(work.images))
             if time.monotonic() - saved > _SAVE_EVERY_S:
                 state.save(kept, work.key, done, histograms)
                 saved = time.monotonic()
@@ -59,46 +67,40 @@ def collect(work: Work, kept: Path, progress: Callable[[int, int], None]) -> dic
     return histograms
 
 
-def _count(
-    pool: ThreadPoolExecutor, histograms: Mapping[str, Histogram], found: Mapping[str, NDArray[np.float32]], paths: Sequence[Path]
-) -> None:
-    def add(name: str) -> str:
-        try:
-            histograms[name].add(found[name])
-        except ValueError:
-            return name
-        return ""
+class _Counter:
+    """A graph with the wanted tensors as its only outputs, and their histograms. Its methods may run side by side."""
 
-    largest_first = sorted(found, key=lambda name: -found[name].size)
-    for name in filter(None, pool.map(add, largest_first)):
-        rows = found[name].reshape(len(paths), -1)
-        first = int(np.flatnonzero(~np.isfinite(rows).all(axis=1))[0])
-        raise DataError(f"{name} is NaN or infinite on {paths[first]}", "Remove the image, or repair the model")
-
-
-class _Feeder:
-    """A graph with the wanted tensors as its only outputs, and its input's batch and size."""
-
-    def __init__(self, work: Work) -> None:
-        self._names = [*work.tensors]
-        inputs = {value.name: value for value in work.model.graph.input}
-        wanted = [name for name in self._names if name not in inputs]
-        self._session = open_model(_with_outputs(work.model, wanted), "the graph to calibrate")
+    def __init__(self, work: Work, histograms: Mapping[str, Histogram]) -> None:
+        inputs = {value.name for value in work.model.graph.input}
+        self._outputs = [name for name in work.tensors if name not in inputs]
+        self._histograms = histograms
+        self._locks = {name: Lock() for name in histograms}
+        self._session = open_model(_with_outputs(work.model, self._outputs), "the graph to calibrate", max(1, _CORES // _WORKERS))
         tensor = self._session.get_inputs()[0]
         batch, _, height, width = tensor.shape
         self._input = tensor.name
         self.batch = batch if isinstance(batch, int) else 1
         self._size = (height if isinstance(height, int) else work.size[0], width if isinstance(width, int) else work.size[1])
 
-    def run(self, paths: Sequence[Path]) -> dict[str, NDArray[np.float32]]:
-        """The wanted tensors for up to a batch of images; a batch that is not full is filled with copies, whose rows are dropped."""
+    def count(self, paths: Sequence[Path]) -> Sequence[Path]:
+        """Count up to a batch of images; one that is not full is filled with copies, whose rows do not count."""
         rows = [preprocess(read_image(path), *self._size)[0] for path in paths]
         images = np.stack(rows + rows[-1:] * (self.batch - len(rows)))
-        names = [name for name in self._names if name != self._input]
-        found = dict(zip(names, self._session.run(names, {self._input: images}), strict=True))
-        if self._input in self._names:
-            found[self._input] = images
-        return {name: values[: len(paths)] if self.batch > 1 else values for name, values in found.items()}
+        if self._input in self._histograms:
+            self._add(self._input, images, paths)
+        for name, values in zip(self._outputs, self._session.run(self._outputs, {self._input: images}), strict=True):
+            self._add(name, values, paths)
+        return paths
+
+    def _add(self, name: str, values: NDArray[np.float32], paths: Sequence[Path]) -> None:
+        rows = values[: len(paths)] if self.batch > 1 else values
+        try:
+            with self._locks[name]:
+                self._histograms[name].add(rows)
+        except ValueError:
+            finite = np.isfinite(rows.reshape(len(paths), -1)).all(axis=1)
+            what = f"{name} is NaN or infinite on {paths[int(np.argmin(finite))]}"
+            raise DataError(what, "Remove the image, or repair the model") from None
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,6 +22,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from enginery.demo.dataset import write_dataset
 from enginery.demo.scenes import CLASSES
+from enginery.files import replacing
 
 FIRST_SEED = 1_000_000
 
@@ -42,6 +44,22 @@ class Trainer(DetectionTrainer):  # type: ignore[misc]
 
     def plot_training_labels(self) -> None:
         """Nothing: no pictures are wanted."""
+
+
+def write_reproducible(checkpoint: Path, out: Path) -> None:
+    """Write a checkpoint without its dates, paths and durations: two trainings with the same result are the same bytes."""
+    import torch
+
+    content = torch.load(checkpoint, map_location="cpu", weights_only=False)
+    for key in ("date", "git", "train_results", "train_metrics"):
+        content.pop(key, None)
+    for arguments in (content["train_args"], content["model"].args):
+        for key in ("data", "project", "save_dir"):
+            arguments.pop(key, None)
+    buffer = BytesIO()  # a file's own name would be written into it
+    torch.save(content, buffer)
+    with replacing(out) as partial:
+        partial.write_bytes(buffer.getvalue())
 
 
 def main() -> None:
@@ -67,7 +85,7 @@ def main() -> None:
     stripped = args.work / "stripped.pt"
     shutil.copyfile(args.work / "run" / "weights" / "last.pt", stripped)
     strip_optimizer(stripped)
-    os.replace(shutil.copyfile(stripped, args.out.with_suffix(".part")), args.out)
+    write_reproducible(stripped, args.out)
     print(f"wrote {args.out}, {args.out.stat().st_size / 1e6:.1f} MB")
 
 

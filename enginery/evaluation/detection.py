@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,11 +107,22 @@ def validate_graph(
     Raises:
         DataError: images or labels cannot be used. ModelError: a graph cannot be run, or is no detector with these classes.
     """
-    images = list_images(folder)
-    labels = read_labels(folder, images)
     if not names:
         raise ModelError(f"{reference} has no class names in its metadata", "Add `names` as Ultralytics writes it")
-    runners = [_Runner(reference, size), _Runner(candidate, size)]
+    return compare(GraphRunner(reference, size), GraphRunner(candidate, size), folder, names, progress)
+
+
+def compare(
+    reference: Runner, candidate: Runner, folder: Path, names: Mapping[int, str], progress: Callable[[int, int], None],
+) -> GraphReport:
+    """Give every image of a data set to both, in the order of their names; what is compared need not be a graph.
+
+    Raises:
+        DataError: images or labels cannot be used. ModelError: labels have classes that `names` has not.
+    """
+    images = list_images(folder)
+    labels = read_labels(folder, images)
+    runners = [reference, candidate]
     scores = [DetectionScore(names), DetectionScore(names)]
     closeness = Accumulator()
     for done, (path, truth) in enumerate(zip(images, labels, strict=True), 1):
@@ -132,7 +143,16 @@ def _check_labels(labels: NDArray[np.float32], names: Mapping[int, str], path: P
         raise ModelError(f"{path}: its labels have class {unknown[0]}, the model has {len(names)} classes", "Use the model's own data set")
 
 
-class _Runner:
+class Runner(Protocol):
+    """What takes an image of `size` (height, width) and gives raw outputs."""
+
+    size: tuple[int, int]
+
+    def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """Every output, (1, ...), for an image (3, height, width)."""
+
+
+class GraphRunner:
     """A graph on the CPU, fed one image at a time; a fixed batch is filled with copies and its first row is used."""
 
     def __init__(self, onnx: Path, size: tuple[int, int]) -> None:

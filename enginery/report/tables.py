@@ -28,7 +28,7 @@ def _engine_row(engine: Engine, outcome: str) -> dict[str, Any]:
         "size": f"{manifest['plan']['bytes'] / 1e6:.1f} MB",
         "build": seconds,
         "mAP50-95": f"{manifest['metrics']['map50_95']:.4f}",
-        "state": manifest["state"],
+        "state": engine.state,
     }
     return {**row, "this run": outcome} if outcome else row
 
@@ -73,3 +73,20 @@ def calibration_rows(thresholds: Mapping[str, float], histograms: Mapping[str, H
             "clipped": f"{clipped(histogram, threshold):.3%}" if histogram else "-",
         })
     return rows
+
+
+def latency_row(engine: Engine, report: Mapping[str, Any]) -> dict[str, Any]:
+    """An engine on its GPU: mAP and milliseconds a batch."""
+    times, compared = report["timing"], report["report"]
+    graph = times.get("cuda_graph")
+    return {
+        "engine": engine.name,
+        "mAP50-95": f"{compared['candidate']['map50_95']:.4f}",
+        "FP32 original": f"{compared['reference']['map50_95']:.4f}",
+        "p50": f"{times['gpu']['p50']:.2f} ms",
+        "p90": f"{times['gpu']['p90']:.2f} ms",
+        "p99": f"{times['gpu']['p99']:.2f} ms",
+        "with transfers": f"{times['with_transfers']['p50']:.2f} ms",
+        "CUDA graph": f"{graph['p50']:.2f} ms" if graph else "-",
+        "state": engine.state,
+    }

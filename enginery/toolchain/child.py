@@ -1,4 +1,5 @@
-"""The child program of a toolchain: one TensorRT, one request, then gone. Self-contained; Python 3.8+, the TensorRT module, nothing else.
+"""The child program of a toolchain: one TensorRT, one request, then gone. Self-contained: Python 3.8+ and the TensorRT module; pycuda
+and NumPy (in child_gpu.py beside it) where a GPU is touched.
 
 One JSON request comes in on standard input; JSON lines go out on standard output:
     {"event": "log", "severity": ..., "message": ...}    what TensorRT says
@@ -72,6 +73,7 @@ def probe(request, out):
     trt = load(request["runtime"])
     names = [name for name in dir(getattr(trt, "ComputeCapability", object)) if name.startswith("SM") and name[2:].isdigit()]
     numbers = sorted(int(name[2:]) for name in names)
+    gpus, reason = visible_gpus() if request["runtime"] == "tensorrt" else ([], "")
     out.send(
         "result",
         runtime=request["runtime"],
@@ -82,8 +84,21 @@ def probe(request, out):
         calibrators=hasattr(trt, "IInt8EntropyCalibrator2"),
         progress_monitor=hasattr(trt, "IProgressMonitor"),
         timing_cache=hasattr(trt.IBuilderConfig, "create_timing_cache"),
-        compute_capabilities=["{}.{}".format(number // 10, number % 10) for number in numbers],
+        compute_capabilities=[gpu["compute_capability"] for gpu in gpus] or ["{}.{}".format(n // 10, n % 10) for n in numbers],
+        gpus=gpus,
+        no_gpu=reason,
     )
+
+
+def visible_gpus():
+    """The GPUs that this toolchain's pycuda sees, and why there are none."""
+    try:
+        import child_gpu
+    except ImportError as error:
+        return [], "pycuda or NumPy is missing: {}".format(error)
+    except Exception as error:  # a pycuda built for another driver fails in its own ways
+        return [], str(error)
+    return child_gpu.gpus()
 
 
 def make_logger(trt, out, errors):
@@ -149,6 +164,8 @@ def parser_error(error):
 
 def configure(trt, builder, network, request, out):
     config = builder.create_builder_config()
+    if hasattr(trt.BuilderFlag, "FP16"):
+        set_precision(trt, config, network, request)
     capability = request["compute_capability"]
     if capability:
         config.num_compute_capabilities = 1
@@ -160,11 +177,90 @@ def configure(trt, builder, network, request, out):
         config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, request["workspace_mib"] << 20)
     if request["optimization_level"] is not None:
         config.builder_optimization_level = request["optimization_level"]
+    if request["tactic_sources"] is not None:
+        config.set_tactic_sources(sum(1 << int(getattr(trt.TacticSource, name)) for name in request["tactic_sources"]))
     if request["profile"]:
         add_profile(builder, config, request["profile"])
     if hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = make_monitor(trt, out)
     return config
+
+
+def set_precision(trt, config, network, request):
+    """A weakly typed TensorRT (up to 10) takes the precision from flags, and INT8's ranges from a cache."""
+    config.clear_flag(trt.BuilderFlag.TF32)
+    if request["precision"] == "fp32":
+        return
+    config.set_flag(trt.BuilderFlag.FP16)
+    if request["precision"] == "int8":
+        config.set_flag(trt.BuilderFlag.INT8)
+        config.int8_calibrator = make_calibrator(trt, request)
+        keep_in_half(trt, config, network, set(request["float_layers"]))
+
+
+def make_calibrator(trt, request):
+    if request["native_images"]:
+        import child_gpu
+
+        return child_gpu.native_calibrator(trt, request["native_images"], request["cache"])
+    with open(request["cache"], "rb") as file:
+        text = file.read()
+
+    class FromCache(trt.IInt8EntropyCalibrator2):
+        def __init__(self):
+            trt.IInt8EntropyCalibrator2.__init__(self)
+
+        def get_batch_size(self):
+            return 1
+
+        def get_batch(self, names):
+            return None  # asked for only if the cache were not taken
+
+        def read_calibration_cache(self):
+            return text
+
+        def write_calibration_cache(self, cache):
+            pass
+
+    return FromCache()
+
+
+def keep_in_half(trt, config, network, names):
+    """What an exclusion rule names runs in fp16; the layers between two such ones are TensorRT's own choice."""
+    if not names:
+        return
+    config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.name in names:
+            layer.precision = trt.DataType.HALF
+            for output in range(layer.num_outputs):
+                layer.set_output_type(output, trt.DataType.HALF)
+
+
+def load_timing_cache(config, path):
+    if path and hasattr(config, "create_timing_cache"):
+        data = b""
+        if os.path.exists(path):
+            with open(path, "rb") as file:
+                data = file.read()
+        cache = config.create_timing_cache(data)
+        if not config.set_timing_cache(cache, False):
+            config.set_timing_cache(config.create_timing_cache(b""), False)
+
+
+def save_timing_cache(config, path):
+    if path and hasattr(config, "get_timing_cache"):
+        write_whole(path, bytes(memoryview(config.get_timing_cache().serialize())))
+
+
+def write_whole(path, data):
+    partial = "{}.{}.part".format(path, os.getpid())
+    with open(partial, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
 
 
 def add_profile(builder, config, shapes):
@@ -186,15 +282,14 @@ def build(request, out):
     builder = trt.Builder(logger)
     network, parser = parse(trt, builder, logger, request)
     config = configure(trt, builder, network, request, out)
+    load_timing_cache(config, request["timing_cache"])
     plan = builder.build_serialized_network(network, config)
+    save_timing_cache(config, request["timing_cache"])
     if plan is None:
         text = "; ".join(errors[-3:]) or "TensorRT gave no reason"
         raise Refused("memory" if "out of memory" in text.lower() else "build", text)
     data = bytes(memoryview(plan))
-    with open(request["plan"], "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+    write_whole(request["plan"], data)
     out.send(
         "result",
         plan_sha256=hashlib.sha256(data).hexdigest(),
@@ -205,6 +300,25 @@ def build(request, out):
         runtime_version=full_version(request["runtime"], trt),
     )
     del parser  # the parser must not outlive the network, nor the network the builder
+
+
+def measure(request, out):
+    """Run an engine on its GPU."""
+    trt = load(request["runtime"])
+    errors = []
+    logger = make_logger(trt, out, errors)
+    with open(request["plan"], "rb") as file:
+        data = file.read()
+    if hashlib.sha256(data).hexdigest() != request["plan_sha256"]:  # an engine is code: its digest comes before the load
+        raise Refused("integrity", "its digest is not the one recorded")
+    try:
+        import child_gpu
+    except ImportError as error:
+        raise Refused("toolchain", "pycuda and NumPy are needed to run an engine: {}".format(error))
+    try:
+        child_gpu.measure(trt, logger, errors, data, request, out, Refused)
+    except child_gpu.cuda.Error as error:
+        raise Refused("engine", str(error))
 
 
 def weights_digest(data):
@@ -224,7 +338,7 @@ def main():
     out = Out()
     try:
         request = json.loads(sys.stdin.read())
-        {"probe": probe, "build": build}[request["do"]](request, out)
+        {"probe": probe, "build": build, "measure": measure}[request["do"]](request, out)
     except Refused as refused:
         out.send("error", kind=refused.kind, message=" ".join(str(refused).split()))
         return 1

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from enginery.errors import BuildError, ChildCrashed, ChildTimeout, EngineryError, IntegrityError, ToolchainError
-from enginery.files import replacing, sha256
+from enginery.errors import BuildError, ChildCrashed, ChildTimeout, EngineError, EngineryError, IntegrityError, ToolchainError
+from enginery.files import replacing
 from enginery.processes import stop_group
-from enginery.toolchain.plan import check_plan
+from enginery.toolchain.plan import check_digest, check_plan
 
 CHILD = Path(__file__).with_name("child.py")
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -36,11 +36,18 @@ class ToolchainInfo:
     progress_monitor: bool
     timing_cache: bool
     compute_capabilities: tuple[str, ...]
+    gpus: tuple[Mapping[str, Any], ...] = ()
+    no_gpu: str = ""
 
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """One plan to build. `profile` maps an input to its shapes at min, opt and max; empty for static shapes."""
+    """One plan to build. `profile` maps an input to its shapes at min, opt and max; empty for static shapes.
+
+    The fields from `precision` on are for weakly typed TensorRT: `cache` holds INT8's ranges (or, with `native_images`, a float32
+    .npy (n, 3, height, width), is where TensorRT's own calibration writes them), `float_layers` stay in fp16, `timing_cache` is read
+    and written.
+    """
 
     runtime: str
     onnx: Path
@@ -50,6 +57,27 @@ class BuildRequest:
     profile: Mapping[str, Mapping[str, list[int]]] = field(default_factory=dict)
     workspace_mib: int | None = None
     optimization_level: int | None = None
+    precision: str = "fp32"
+    cache: Path | None = None
+    float_layers: tuple[str, ...] = ()
+    timing_cache: Path | None = None
+    tactic_sources: tuple[str, ...] | None = None
+    native_images: Path | None = None
+
+
+@dataclass(frozen=True)
+class MeasureRequest:
+    """An engine to run on a GPU, on a float32 .npy of images (n, 3, height, width); its outputs go to `outputs`, a .npy each."""
+
+    runtime: str
+    plan: Path
+    plan_sha256: str
+    images: Path
+    outputs: Path
+    batch: int
+    runs: int = 200
+    cuda_graph: bool = True
+    gpu: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +100,23 @@ def probe(python: Path, runtime: str, time_limit: float = 60) -> ToolchainInfo:
         ToolchainError: the interpreter or its TensorRT is missing or broken.
     """
     facts = _Child(python, {"do": "probe", "runtime": runtime}, lambda event: None).result(time_limit)
-    capabilities = tuple(facts.pop("compute_capabilities"))
-    return ToolchainInfo(**facts, compute_capabilities=capabilities)
+    fields: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return ToolchainInfo(**fields)
+
+
+def measure(python: Path, request: MeasureRequest, on_event: OnEvent, time_limit: float) -> dict[str, Any]:
+    """Run an engine on every image and time it: milliseconds (p50, p90, p99, mean, min, max) on the GPU, with transfers, as a CUDA graph.
+
+    Raises:
+        IntegrityError: the plan is not the one recorded; it was not loaded.
+        EngineError: TensorRT could not load or run it on this GPU.
+        ChildCrashed, ChildTimeout, ToolchainError: the child did not come to a result.
+    """
+    return _Child(python, {**_plain(request), "do": "measure"}, on_event).result(time_limit)
+
+
+def _plain(request: BuildRequest | MeasureRequest) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(request).items()}
 
 
 def build(python: Path, request: BuildRequest, on_event: OnEvent, time_limit: float) -> BuildResult:
@@ -84,13 +127,13 @@ def build(python: Path, request: BuildRequest, on_event: OnEvent, time_limit: fl
         ChildCrashed, ChildTimeout, ToolchainError: the child did not come to a result.
     """
     with replacing(request.plan) as partial:
-        fields = {**asdict(request), "do": "build", "onnx": str(request.onnx), "plan": str(partial)}
+        fields = {**_plain(request), "do": "build", "plan": str(partial)}
         child = _Child(python, fields, on_event)
         facts = child.result(time_limit)
         if request.runtime == "tensorrt_rtx":
             check_plan(partial, facts["plan_sha256"], request.compute_capability)
-        elif sha256(partial) != facts["plan_sha256"]:
-            raise IntegrityError(f"{partial}: not the bytes that TensorRT gave", "Check the disk, then build again")
+        else:
+            check_digest(partial, facts["plan_sha256"])
     return BuildResult(**facts, messages=tuple(child.warnings))
 
 
@@ -179,6 +222,11 @@ class _Child:
             return ToolchainError(f"{self.python}: {message}", f"Install {self.request['runtime']} there, or name another toolchain")
         if kind == "memory":
             return BuildError(f"{doing}: out of memory: {message}", "Use smaller shapes or a smaller workspace_mib")
+        if kind == "integrity":
+            return IntegrityError(f"{self.request['plan']}: {message}; it was not loaded", "Run `enginery build`: it restores the plan")
+        if kind == "engine":
+            what = f"{self.request['plan']} does not run here: {message}"
+            return EngineError(what, "An engine runs on the GPU and with the TensorRT it was built for")
         if kind == "file":
             return ToolchainError(f"{doing}: {message}", "Free some space or correct the path, then run again")
         where = {"parse": "cannot parse", "profile": "refused the profile of", "build": "could not build"}[kind]

@@ -45,15 +45,24 @@ def read_header(path: Path) -> PlanHeader:
     return PlanHeader(total, ".".join(map(str, version)), names)
 
 
+def check_digest(path: Path, digest: str) -> None:
+    """Read every byte of a plan.
+
+    Raises:
+        IntegrityError: they are not those recorded.
+    """
+    found = sha256(path)
+    if found != digest:
+        raise IntegrityError(f"{path}: sha256 {found[:12]}, {digest[:12]} is recorded: a byte changed", _CURE)
+
+
 def check_plan(path: Path, digest: str, compute_capability: str | None) -> PlanHeader:
     """The header of a plan whose bytes are those recorded and which is for `compute_capability`.
 
     Raises:
         IntegrityError: it is not.
     """
-    found = sha256(path)
-    if found != digest:
-        raise IntegrityError(f"{path}: sha256 {found[:12]}, {digest[:12]} is recorded: a byte changed", _CURE)
+    check_digest(path, digest)
     header = read_header(path)
     if compute_capability and header.compute_capabilities != (compute_capability,):
         has = ", ".join(header.compute_capabilities) or "none known"

@@ -1,0 +1,75 @@
+"""The table of a GPU run: mAP is computed here, from the detections that benchmarks.gpu.run brought back.
+
+    .venv/bin/python -m benchmarks.gpu.report FOLDER...
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from enginery.demo.scenes import CLASSES
+from enginery.evaluation.detection import GraphReport, GraphRunner, compare
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL = ROOT / "artifacts/models/yolov8n-shapes/export/model.onnx"
+DATA = ROOT / "data/demo/validation"
+
+
+class Recorded:
+    """An engine's outputs, image by image; anchors below the score threshold are zero, as validation drops them."""
+
+    def __init__(self, path: Path, size: tuple[int, int]) -> None:
+        self.size = size
+        with np.load(path) as kept:
+            self._outputs = np.zeros(tuple(kept["shape"]), np.float32)
+            self._outputs[kept["image"], :, kept["anchor"]] = kept["values"]
+        self._next = iter(self._outputs)
+
+    def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The next image's output."""
+        return [next(self._next)[None]]
+
+
+def compared(path: Path) -> GraphReport:
+    """An engine's detections against the FP32 graph on the CPU."""
+    reference = GraphRunner(MODEL, (640, 640))
+    return compare(reference, Recorded(path, reference.size), DATA, dict(enumerate(CLASSES)), lambda done, total: None)
+
+
+def row(folder: Path, facts: dict[str, Any]) -> str:
+    """A line of the table."""
+    name = f"{facts['name']}, batch {facts['batch']}"
+    if "error" in facts:
+        return f"| {name} | {facts['error']} |"
+    found = compared(folder / f"{facts['name']}-b{facts['batch']}.npz")
+    times = facts["timing"]["gpu"]
+    cells = [
+        name, f"{times['mean']:.3f}", f"{times['min']:.3f}", f"{times['max']:.3f}", f"{times['p50']:.3f}", f"{times['p99']:.3f}",
+        f"{facts['timing']['with_transfers']['p50']:.3f}", f"{(facts['timing'].get('cuda_graph') or {}).get('p50', float('nan')):.3f}",
+        f"{found.candidate.map50_95:.4f}", f"{(found.reference.map50_95 - found.candidate.map50_95) * 100:+.2f}",
+        f"{facts['plan_bytes'] / 1e6:.1f}", f"{facts['seconds']:.1f}", f"{facts['build_wall_s'] - facts['seconds']:.1f}",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    """Print."""
+    titles = [
+        "engine", "mean ms", "min", "max", "p50", "p99", "p50 with transfers", "p50 CUDA graph", "mAP50-95", "points lost", "MB", "build s",
+        "ours on top s",
+    ]
+    print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
+    for folder in map(Path, sys.argv[1:]):
+        for figures in sorted(folder.glob("figures-*.json")):
+            for facts in json.loads(figures.read_text()):
+                print(row(folder, facts), flush=True)
+
+
+if __name__ == "__main__":
+    main()

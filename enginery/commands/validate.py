@@ -1,0 +1,38 @@
+"""`enginery validate`: run registered engines on this machine's GPU."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser of `enginery`."""
+    text = "run engines on their GPU: outputs, mAP and latency"
+    parser = commands.add_parser("validate", help=text, description=text.capitalize())
+    parser.add_argument("engine", nargs="*", help="model/target/precision, or a part of it (default: all of runtime tensorrt)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from enginery.errors import EngineryError
+    from enginery.registry import engines, find
+    from enginery.report.display import print_table
+    from enginery.report.tables import latency_row
+    from enginery.spec import load_spec
+    from tasks.validate_engine import validate_engine
+
+    spec = load_spec()
+    wanted = [find(name) for name in args.engine] or [engine for engine in engines() if engine.manifest["runtime"] == "tensorrt"]
+    if not wanted:
+        raise EngineryError("no engine of runtime tensorrt is registered", "Name the engines to validate; `enginery list` shows them")
+    rows, bad = [], 0
+    for engine in wanted:
+        report = validate_engine(spec, engine)
+        rows.append(latency_row(engine, report))
+        for failure in report["failures"]:
+            print(f"{engine.name}: {failure}", file=sys.stderr)
+            bad += 1
+    print_table("Engines on this GPU", rows)
+    return 1 if bad else 0

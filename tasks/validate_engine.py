@@ -1,0 +1,106 @@
+"""validate-engine: an engine itself, on its GPU: outputs and mAP against the FP32 original on every validation image, and its speed.
+
+No stage of the pipeline: it needs the GPU that the engine was built for. Its report makes the engine `validated`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from enginery.errors import EngineError, EngineryError
+from enginery.evaluation.detection import GraphReport, GraphRunner, compare
+from enginery.evaluation.gate import Tolerance, failures
+from enginery.evaluation.images import list_images, preprocess, read_image
+from enginery.files import read_json, write_json
+from enginery.layout import engine_report, model_folder
+from enginery.registry import Engine, damage
+from enginery.report.events import emit, progress
+from enginery.spec import Spec, extent
+from enginery.toolchain.client import MeasureRequest, measure, probe
+
+NOISY = 1.5  # p90 / p50 from which a run's times tell more of the machine than of the engine
+
+
+def validate_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
+    """Run, compare, time; write the report and return it. A plan whose bytes changed is not loaded.
+
+    Raises:
+        EngineryError: it cannot be run here.
+    """
+    model, target, precision = engine.folder.parts[-3:]
+    _check(spec, engine, target)
+    tolerance = Tolerance(spec.validation.map50_95_drop, spec.validation.rms_relative.get(precision, 1.0))  # type: ignore[call-overload]
+    with tempfile.TemporaryDirectory() as folder:
+        measured = _measure(spec, engine, Path(folder))
+        compared = _compare(spec, model, Path(folder) / measured["outputs"][0])
+    facts = compared.to_dict()
+    report = {
+        "plan_sha256": engine.manifest["plan"]["sha256"], "report": facts, "timing": measured["timing"], "gpu": measured["gpu"],
+        "tolerance": asdict(tolerance), "failures": failures(facts, tolerance) + _noise(measured["timing"]["gpu"]),
+    }
+    write_json(engine_report(model, target, precision), report)
+    return report
+
+
+def _noise(times: Mapping[str, float]) -> list[str]:
+    ratio = times["p90"] / times["p50"]
+    return [f"p90 is {ratio:.1f} times p50: something else uses the GPU, measure again"] if ratio > NOISY else []
+
+
+def _check(spec: Spec, engine: Engine, target: str) -> None:
+    if target not in spec.targets:
+        raise EngineryError(f"{engine.name}: its target is not in params.yaml", "Add it again, or remove the engine")
+    harm = damage(engine)
+    if harm:
+        raise EngineryError(f"{harm[0]}; it was not loaded", "Run `enginery build`: it restores the plan")
+    info = probe(spec.python_for(target), engine.manifest["runtime"])
+    here = [f"{gpu['gpu']} ({gpu['compute_capability']})" for gpu in info.gpus]
+    wanted = engine.manifest["compute_capability"]
+    if not any(gpu["compute_capability"] == wanted for gpu in info.gpus):
+        what = f"{engine.name} is for compute capability {wanted}, and this machine shows its toolchain {', '.join(here) or 'no GPU'}"
+        raise EngineError(what, f"Validate it on a machine that has one{f' ({info.no_gpu})' if info.no_gpu else ''}")
+
+
+def _measure(spec: Spec, engine: Engine, folder: Path) -> dict[str, Any]:
+    model, target, _ = engine.folder.parts[-3:]
+    wanted = spec.models[model]
+    size = (extent(wanted.height)[1], extent(wanted.width)[1])
+    rows = [preprocess(read_image(path), *size)[0] for path in list_images(Path(wanted.validation))]
+    np.save(folder / "images.npy", np.stack(rows))
+    request = MeasureRequest(
+        engine.manifest["runtime"], engine.plan, engine.manifest["plan"]["sha256"], folder / "images.npy", folder, extent(wanted.batch)[1],
+    )
+    return measure(spec.python_for(target), request, _forward, spec.targets[target].time_limit_s)
+
+
+def _forward(event: Mapping[str, Any]) -> None:
+    if event.get("severity") not in ("debug", "warning"):
+        emit(event)
+
+
+def _compare(spec: Spec, model: str, outputs: Path) -> GraphReport:
+    wanted = spec.models[model]
+    export = model_folder(model, "export")
+    names = {int(index): name for index, name in read_json(export / "record.json")["names"].items()}
+    reference = GraphRunner(export / "model.onnx", (extent(wanted.height)[1], extent(wanted.width)[1]))
+    engine = _Recorded(np.load(outputs.with_suffix(".npy"), mmap_mode="r"), reference.size)
+    return compare(reference, engine, Path(wanted.validation), names, lambda done, total: progress("images", done, total))
+
+
+class _Recorded:
+    """What the engine gave for each image, in their order."""
+
+    def __init__(self, outputs: NDArray[np.float32], size: tuple[int, int]) -> None:
+        self._rows = iter(outputs)
+        self.size = size
+
+    def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The next image's output."""
+        return [np.asarray(next(self._rows), np.float32)[None]]

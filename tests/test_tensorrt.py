@@ -1,0 +1,125 @@
+"""`tensorrt` targets as far as a machine without a GPU goes: ranges for every activation, what is refused and how it is said.
+
+Builds and runs with TensorRT 8.6 on a GPU: benchmarks/gpu.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from enginery.calibration import cache
+from enginery.calibration.complete import complete
+from enginery.errors import IntegrityError, ToolchainError
+from enginery.files import sha256, write_json
+from enginery.layout import engine_report
+from enginery.registry import engines
+from enginery.spec import load_spec
+from enginery.toolchain.client import MeasureRequest, measure, probe
+from tests.conftest import Checkout
+from tests.test_flow import build
+from tests.test_spec import write
+
+MODEL = "yolov8n-shapes"
+
+
+def silu_block() -> onnx.GraphProto:
+    """x -> Conv a -> SiLU b -> Split c, d -> Concat e -> Conv y."""
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"]), helper.make_node("Sigmoid", ["a"], ["s"]), helper.make_node("Mul", ["a", "s"], ["b"]),
+        helper.make_node("Split", ["b"], ["c", "d"], axis=1), helper.make_node("Add", ["c", "d"], ["f"]),
+        helper.make_node("Concat", ["f", "d"], ["e"], axis=1), helper.make_node("Conv", ["e", "w"], ["y"]),
+    ]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 4, 8, 8]) for name in "xy"]
+    import numpy as np
+
+    return helper.make_graph(nodes, "g", ends[:1], ends[1:], [numpy_helper.from_array(np.ones((4, 4, 1, 1), np.float32), "w")])
+
+
+def test_ranges_are_derived_from_neighbours() -> None:
+    found = complete(silu_block(), {"x": 1.0, "e": 3.0})
+    assert found == {"x": 1.0, "e": 3.0, "s": 1.0, "f": 3.0, "d": 3.0, "c": 3.0, "b": 3.0, "a": 3.0}
+
+
+def test_what_was_measured_stays() -> None:
+    found = complete(silu_block(), {"x": 1.0, "b": 2.0, "d": 1.5, "e": 3.0})
+    assert (found["b"], found["d"], found["a"], found["s"]) == (2.0, 1.5, 2.0, 1.0)
+
+
+@pytest.mark.parametrize(("target", "words"), [
+    ({"runtime": "tensorrt", "compute_capability": "8.9"}, "tensorrt builds for its own GPU; leave this out"),
+    ({"runtime": "tensorrt_rtx", "tactic_sources": ["CUDNN"]}, "TensorRT-RTX has none"),
+])
+def test_parameters_of_the_other_runtime(tmp_path: Path, target: dict[str, Any], words: str) -> None:
+    with pytest.raises(Exception, match=words):
+        load_spec(write(tmp_path, targets__mine=target))
+
+
+def test_a_toolchain_without_tensorrt_says_so() -> None:
+    with pytest.raises(ToolchainError, match=r"cannot import tensorrt.*Install tensorrt there, or name another toolchain"):
+        probe(Path(sys.executable), "tensorrt")
+
+
+def test_a_tensorrt_target_on_a_machine_without_it_is_one_line(built: Checkout) -> None:
+    built.change(lambda params: params["targets"].update(server={"runtime": "tensorrt"}))
+    built.change(lambda params: params["matrix"]["targets"].append("server"))
+    result = built.run("enginery", "build")
+    assert result.returncode == 1
+    assert "cannot import tensorrt" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+def test_untyped_graph_and_complete_cache_are_written_for_weakly_typed_targets(built: Checkout) -> None:
+    """The fingerprint step needs the toolchain; quantize alone shows what such a target would build from."""
+    for precision in ("fp32", "int8"):
+        recipe = built.root / f"artifacts/recipes/quantize/{MODEL}-{precision}.json"
+        content = json.loads(recipe.read_text())
+        content["parameters"]["weakly_typed"] = True
+        write_json(recipe, content)
+        result = built.run("tasks.quantize", MODEL, precision)
+        assert result.returncode == 0, result.stderr
+    folder = built.root / "artifacts/models" / MODEL
+    graph = onnx.load(folder / "int8/graph/untyped.onnx")
+    assert sha256(folder / "int8/graph/untyped.onnx") == sha256(folder / "fp32/graph/untyped.onnx")
+    ranges = cache.read(folder / "int8/graph/calibration.cache")
+    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
+    lacking = [node.name for node in convolutions if not {node.input[0], node.output[0]} <= ranges.scales.keys()]
+    excluded = json.loads((folder / "int8/graph/record.json").read_text())["excluded"]
+    assert sorted(lacking) == sorted(excluded)
+
+
+def test_validating_without_a_gpu(built: Checkout) -> None:
+    result = built.run("enginery", "validate", "rtx-ada/int8")
+    assert result.returncode == 1
+    assert "is for compute capability 8.9, and this machine shows its toolchain no GPU" in result.stderr
+    result = built.run("enginery", "validate")
+    assert (result.returncode, "no engine of runtime tensorrt is registered" in result.stderr) == (1, True)
+
+
+def test_an_altered_plan_is_refused_before_it_is_loaded(built: Checkout, tmp_path: Path) -> None:
+    [engine] = [found for found in engines(built.root / "artifacts/engines") if found.name.endswith("rtx-ada/fp16")]
+    request = MeasureRequest("tensorrt_rtx", engine.plan, "0" * 64, tmp_path / "images.npy", tmp_path, 1)
+    with pytest.raises(IntegrityError, match="its digest is not the one recorded; it was not loaded"):
+        measure(Path(sys.executable), request, lambda event: None, 60)
+
+
+def test_a_report_about_these_bytes_makes_an_engine_validated(built: Checkout) -> None:
+    [engine] = [found for found in engines(built.root / "artifacts/engines") if found.name.endswith("rtx-ada/fp16")]
+    report = built.root / engine_report(MODEL, "rtx-ada", "fp16")
+    assert engine.state == "candidate"
+    for content, state in (
+        ({"plan_sha256": engine.manifest["plan"]["sha256"], "failures": []}, "validated"),
+        ({"plan_sha256": engine.manifest["plan"]["sha256"], "failures": ["NaN"]}, "candidate"),
+        ({"plan_sha256": "0" * 64, "failures": []}, "candidate"),
+    ):
+        write_json(report, content)
+        assert engine.state == state
+    listed = built.run("enginery", "list", "--json")
+    assert {found["state"] for found in json.loads(listed.stdout)} == {"candidate"}
+    assert build(built)
