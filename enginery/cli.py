@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from enginery import __version__
-from enginery.commands import calibration, sensitivity, validate
+from enginery.commands import calibration, sensitivity, toolchain, validate
 from enginery.errors import EngineryError
 
 Arguments = argparse.Namespace
@@ -47,6 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("engine", help="model/target/precision, or a part of it")
     calibration.add(commands)
     sensitivity.add(commands)
+    toolchain.add(commands)
     validate.add(commands)
     _command(commands, "verify", _verify, "read every plan again and compare its digest")
     _command(commands, "status", _status, "what is stale and why")

@@ -1,0 +1,82 @@
+"""`enginery toolchain`: the interpreters with a TensorRT in them that targets name."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+Arguments = argparse.Namespace
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser of `enginery`."""
+    text = "interpreters with one TensorRT each: list, check, add, remove"
+    actions = commands.add_parser("toolchain", help=text, description=text.capitalize()).add_subparsers(required=True, metavar="ACTION")
+    _action(actions, "list", _list, "what every toolchain of params.yaml is")
+    check = _action(actions, "check", _check, "probe one interpreter and say what it can do")
+    check.add_argument("toolchain", help="its name in params.yaml, or the path of an interpreter")
+    added = _action(actions, "add", _add, "make one below .toolchains/ from the package index")
+    added.add_argument("name")
+    added.add_argument("package", help="for example tensorrt==10.16.1.11 or tensorrt-rtx-cu13==1.7.1.116")
+    added.add_argument("--python", default=sys.executable, help="the interpreter to make it with (default: this one)")
+    removed = _action(actions, "remove", _remove, "delete one made with add")
+    removed.add_argument("name")
+
+
+def _action(actions: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text.capitalize())
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _list(args: Arguments) -> int:
+    from enginery.errors import ToolchainError
+    from enginery.report.display import print_table
+    from enginery.spec import THIS_INTERPRETER, load_spec
+    from enginery.toolchain.environments import identify
+
+    rows = []
+    for name, python in {"(default)": str(THIS_INTERPRETER), **{n: t.python for n, t in load_spec().toolchains.items()}}.items():
+        try:
+            info = identify(Path(python))
+            gpus = ", ".join(gpu["gpu"] for gpu in info.gpus) or "-"
+            rows.append({"toolchain": name, "TensorRT": f"{info.runtime} {info.version}", "GPU": gpus, "python": python})
+        except ToolchainError as error:
+            rows.append({"toolchain": name, "TensorRT": f"does not work: {error.what}", "GPU": "-", "python": python})
+    print_table("Toolchains", rows)
+    return 0
+
+
+def _check(args: Arguments) -> int:
+    from dataclasses import asdict
+
+    from enginery.files import dumps
+    from enginery.spec import load_spec
+    from enginery.toolchain.environments import identify
+
+    known = load_spec().toolchains
+    python = Path(known[args.toolchain].python if args.toolchain in known else args.toolchain)
+    print(dumps({"interpreter": python.as_posix(), **asdict(identify(python))}), end="")
+    return 0
+
+
+def _add(args: Arguments) -> int:
+    from enginery.toolchain.environments import interpreter, make
+
+    info = make(args.name, args.package, args.python)
+    print(f"{info.runtime} {info.version} works. In params.yaml:\ntoolchains:\n  {args.name}: {{ python: {interpreter(args.name)} }}")
+    return 0
+
+
+def _remove(args: Arguments) -> int:
+    from enginery.errors import ToolchainError
+    from enginery.spec import load_spec
+    from enginery.toolchain.environments import remove
+
+    if args.name in load_spec().toolchains:
+        raise ToolchainError(f"params.yaml names the toolchain {args.name}", "Take it out there first")
+    remove(args.name)
+    print(f"removed {args.name}")
+    return 0
