@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -46,6 +47,13 @@ def detections(output: np.ndarray[Any, Any], path: Path) -> None:
     image, anchor = np.nonzero(output[:, 4:].max(axis=1) > CONFIDENCE)
     values = output[image, :, anchor]
     np.savez_compressed(path, image=image.astype(np.int32), anchor=anchor.astype(np.int32), values=values, shape=output.shape)
+
+
+def clocks() -> str:
+    """GPU, driver, SM and memory clocks, temperature, power, just after a measurement."""
+    query = "name,driver_version,clocks.sm,clocks.mem,temperature.gpu,power.draw"
+    found = subprocess.run(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, check=False)
+    return found.stdout.strip()
 
 
 class Bench:
@@ -86,6 +94,7 @@ class Bench:
         outputs.mkdir(exist_ok=True)
         found = images(ROOT / "data/demo/validation", self.work / "validation.npy")
         result = measure(self.args.toolchain, MeasureRequest("tensorrt", plan, digest, found, outputs, self.args.batch), quiet, 200)
+        result["clocks"] = clocks()
         detections(np.load(outputs / f"{result['outputs'][0]}.npy"), self.args.out / f"{name}-b{self.args.batch}.npz")
         return result
 

@@ -4,6 +4,7 @@ The primary context is retained, pushed, and popped at the end: a context left o
 """
 
 import atexit
+import ctypes
 import os
 
 import numpy as np
@@ -168,13 +169,9 @@ class Runner:
         return self.timed(runs, lambda: self.enqueue(transfers))
 
     def graph_times(self, runs):
-        """The same, replayed from a CUDA graph; None where this pycuda has none."""
-        if not hasattr(self.stream, "begin_capture"):
-            return None
-        self.stream.begin_capture()
-        self.enqueue(False)
-        captured = self.stream.end_capture().instance()
-        return self.timed(runs, lambda: captured.launch(self.stream))
+        """The same, replayed from a CUDA graph; None where the engine's work cannot be captured."""
+        with CapturedGraph(self.stream, lambda: self.enqueue(False)) as captured:
+            return self.timed(runs, captured.launch) if captured.ready else None
 
     def timed(self, runs, once):
         start, end = cuda.Event(), cuda.Event()
@@ -190,6 +187,40 @@ class Runner:
             else:
                 milliseconds.append(took)
         return statistics(np.array(milliseconds))
+
+
+class CapturedGraph:
+    """What was enqueued on a stream, as a CUDA graph. pycuda has none: the driver is called directly."""
+
+    RELAXED = 2
+
+    def __init__(self, stream, enqueue):
+        self.driver, self.stream = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p(stream.handle)
+        self.graph, self.executable = ctypes.c_void_p(), ctypes.c_void_p()
+        self.ready = self.driver.cuStreamBeginCapture_v2(self.stream, self.RELAXED) == 0
+        if self.ready:
+            try:
+                enqueue()
+            except RuntimeError:
+                self.ready = False
+            ended = self.driver.cuStreamEndCapture(self.stream, ctypes.byref(self.graph)) == 0
+            self.ready = self.ready and ended and self.instantiate()
+
+    def instantiate(self):
+        return self.driver.cuGraphInstantiateWithFlags(ctypes.byref(self.executable), self.graph, ctypes.c_ulonglong(0)) == 0
+
+    def launch(self):
+        if self.driver.cuGraphLaunch(self.executable, self.stream):
+            raise RuntimeError("the CUDA graph did not launch")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.executable:
+            self.driver.cuGraphExecDestroy(self.executable)
+        if self.graph:
+            self.driver.cuGraphDestroy(self.graph)
 
 
 def statistics(milliseconds):
