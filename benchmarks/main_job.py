@@ -56,7 +56,7 @@ def main() -> None:
         environment = {**os.environ, "PREFECT_HOME": temporary, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"}
         flow, repro = [PYTHON, "-m", "enginery", "build"], [PYTHON, "-m", "dvc", "repro"]
         offline = {key: value for key, value in environment.items() if key != "PREFECT_API_URL"}
-        rows = [("six engines from nothing, own server", timed(flow, clone, offline))]
+        rows = [("nine engines from nothing, own server", timed(flow, clone, offline))]
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
         server = start_server(environment)
         try:

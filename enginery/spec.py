@@ -197,8 +197,6 @@ def _references(spec: Spec) -> Iterator[str]:
             yield f"targets.{name}.toolchain: {target.toolchain!r}: not defined; toolchains has {known_names}"
         if target.runtime == "tensorrt" and target.compute_capability:
             yield f"targets.{name}.compute_capability: {target.compute_capability!r}: tensorrt builds for its own GPU; leave this out"
-        if target.runtime == "tensorrt_rtx" and target.tactic_sources is not None:
-            yield f"targets.{name}.tactic_sources: {list(target.tactic_sources)!r}: TensorRT-RTX has none; leave this out"
     yield from _int8_mistakes(spec)
     for name, model in spec.models.items():
         if Path(model.source).suffix not in (".pt", ".onnx"):

@@ -30,7 +30,7 @@ def build(step: Step) -> None:
             runtime=wanted["runtime"], onnx=onnx, plan=folder / "model.plan", name=step.model,
             compute_capability=None if weak else wanted["compute_capability"], profile=profile,
             workspace_mib=wanted["workspace_mib"], optimization_level=wanted["optimization_level"],
-            **(_weak(step, wanted, folder) if weak else {}),
+            tactic_sources=wanted.get("tactic_sources"), **(_weak(step, wanted, folder) if weak else {}),
         )
         result = build_plan(spec.python_for(step.target), request, emit, spec.targets[step.target].time_limit_s)
         write_json(folder / "record.json", record(step, **_facts(result)))
@@ -43,7 +43,7 @@ def _weak(step: Step, wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]
     """What a weakly typed TensorRT takes beside the graph: precision, ranges headed for its version, layers in fp16, timings."""
     timings = timing_cache(f"{wanted['runtime']}-{wanted['runtime_version']}", wanted["gpu"])
     timings.parent.mkdir(parents=True, exist_ok=True)
-    fields: dict[str, Any] = {"precision": step.precision, "timing_cache": timings, "tactic_sources": wanted.get("tactic_sources")}
+    fields: dict[str, Any] = {"precision": step.precision, "timing_cache": timings}
     if step.precision == INT8:
         graph = model_folder(step.model, INT8) / "graph"
         ranges = cache.read(graph / CACHE)

@@ -25,7 +25,7 @@ from enginery.report.events import emit, progress
 from enginery.spec import Spec, extent
 from enginery.toolchain.client import MeasureRequest, measure, probe
 
-NOISY = 1.5  # p90 / p50 from which a run's times tell more of the machine than of the engine
+NOISY = 1.25  # p90 / p50 from which a run's times tell more of the machine than of the engine
 
 
 def validate_engine(spec: Spec, engine: Engine) -> dict[str, Any]:

@@ -43,6 +43,12 @@ def request_(tmp_path: Path) -> BuildRequest:
     return BuildRequest("tensorrt_rtx", graph(tmp_path / "g.onnx"), tmp_path / "g.plan", "g", "8.6")
 
 
+def test_tactic_sources_are_limited_and_unknown_ones_named(request_: BuildRequest) -> None:
+    build(PYTHON, replace(request_, tactic_sources=("EDGE_MASK_CONVOLUTIONS",)), silent, 60)
+    with pytest.raises(BuildError, match=r"tactic_sources: NONSENSE: unknown; this version has .*JIT_CONVOLUTIONS"):
+        build(PYTHON, replace(request_, tactic_sources=("NONSENSE",)), silent, 60)
+
+
 def test_probe_says_what_it_is() -> None:
     info = probe(PYTHON, "tensorrt_rtx")
     assert info.version == "1.7.1.116"

@@ -21,6 +21,7 @@ import time
 from importlib import metadata
 
 PR_SET_PDEATHSIG = 1
+NO_RANGE = "Missing scale and zero-point for tensor"
 PACKAGES = {
     "tensorrt_rtx": ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx"),
     "tensorrt": ("tensorrt", "tensorrt_cu13", "tensorrt_cu12"),
@@ -110,6 +111,8 @@ def make_logger(trt, out, errors):
             if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
                 errors.append(message)
                 out.send("log", severity="error", message=message)
+            elif severity == trt.ILogger.WARNING and message.startswith(NO_RANGE):
+                out.send("log", severity="debug", message=message)  # one line for each tensor around a layer in fp16
             elif severity == trt.ILogger.WARNING:
                 out.send("log", severity="warning", message=message)
             elif severity == trt.ILogger.INFO:
@@ -178,12 +181,20 @@ def configure(trt, builder, network, request, out):
     if request["optimization_level"] is not None:
         config.builder_optimization_level = request["optimization_level"]
     if request["tactic_sources"] is not None:
-        config.set_tactic_sources(sum(1 << int(getattr(trt.TacticSource, name)) for name in request["tactic_sources"]))
+        config.set_tactic_sources(tactic_mask(trt, request["tactic_sources"]))
     if request["profile"]:
         add_profile(builder, config, request["profile"])
     if hasattr(trt, "IProgressMonitor"):
         config.progress_monitor = make_monitor(trt, out)
     return config
+
+
+def tactic_mask(trt, names):
+    known = trt.TacticSource.__members__
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise Refused("parameter", "tactic_sources: {}: unknown; this version has {}".format(unknown[0], ", ".join(known)))
+    return sum(1 << int(known[name]) for name in names)
 
 
 def set_precision(trt, config, network, request):

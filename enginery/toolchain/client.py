@@ -222,6 +222,8 @@ class _Child:
             return ToolchainError(f"{self.python}: {message}", f"Install {self.request['runtime']} there, or name another toolchain")
         if kind == "memory":
             return BuildError(f"{doing}: out of memory: {message}", "Use smaller shapes or a smaller workspace_mib")
+        if kind == "parameter":
+            return BuildError(f"{doing}: {message}", "Correct the target in params.yaml")
         if kind == "integrity":
             return IntegrityError(f"{self.request['plan']}: {message}; it was not loaded", "Run `enginery build`: it restores the plan")
         if kind == "engine":
