@@ -33,6 +33,7 @@ class Pipeline:
         self._open()
 
     def _open(self) -> None:
+        self._stages: dict[str, Any] = {}
         from dvc.exceptions import DvcException
         from dvc.repo import Repo
 
@@ -43,9 +44,10 @@ class Pipeline:
 
     def stale(self, address: str) -> str:
         """Why DVC finds a stage stale, in words; empty if it is up to date."""
-        [stage] = self._repo.stage.collect(address)
+        if not self._stages:  # parsing dvc.yaml and dvc.lock for each stage anew would take most of a run that has nothing to do
+            self._stages = {stage.addressing: stage for stage in self._repo.stage.load_all("dvc.yaml")}
         with self._repo.lock:
-            status = stage.status(check_updates=False)
+            status = self._stages[address].status(check_updates=False)
         return "; ".join(_words(change) for change in status.get(address, ()))
 
     def has_remote(self) -> bool:
