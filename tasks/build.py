@@ -21,14 +21,15 @@ from tasks.command import recipe, record, run_step
 def build(step: Step) -> None:
     """Write the plan; its duration and memory go into measured.json, which no other step reads."""
     wanted = recipe(step)
-    weak = wanted["runtime"] == "tensorrt"
+    own_gpu = wanted["runtime"] == "tensorrt"
+    weak = own_gpu and not wanted["strongly_typed"]
     onnx = model_folder(step.model, step.precision) / "graph" / (UNTYPED if weak else "model.onnx")
     profile = _profile(wanted, graph_info(onnx), onnx.as_posix())
     spec = load_spec()
     with replacing_folder(build_folder(step.model, step.target, step.precision)) as folder:
         request = BuildRequest(
             runtime=wanted["runtime"], onnx=onnx, plan=folder / "model.plan", name=step.model,
-            compute_capability=None if weak else wanted["compute_capability"], profile=profile,
+            compute_capability=None if own_gpu else wanted["compute_capability"], profile=profile,
             workspace_mib=wanted["workspace_mib"], optimization_level=wanted["optimization_level"],
             tactic_sources=wanted.get("tactic_sources"), **(_weak(step, wanted, folder) if weak else {}),
         )

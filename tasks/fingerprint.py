@@ -45,7 +45,7 @@ def _gpu(name: str, info: ToolchainInfo) -> dict[str, Any]:
     if not info.gpus:
         what = f"target {name}: {info.runtime} {info.version} builds on its GPU, and this machine shows it none ({info.no_gpu})"
         raise ToolchainError(what, "Run this on the machine with the GPU, or take the target out of matrix.targets here")
-    return {key: info.gpus[0][key] for key in ("compute_capability", "gpu")}
+    return {**{key: info.gpus[0][key] for key in ("compute_capability", "gpu")}, "strongly_typed": info.strongly_typed_only}
 
 
 if __name__ == "__main__":

@@ -100,7 +100,8 @@ def measure(trt, logger, errors, plan, request, out, refused):
             if request["cuda_graph"]:
                 timing["cuda_graph"] = runner.graph_times(request["runs"])
         gpu = describe(cuda.Device(request["gpu"]))
-        out.send("result", timing=timing, outputs=sorted(outputs), gpu=gpu, device_memory=engine.device_memory_size)
+        memory = engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size
+        out.send("result", timing=timing, outputs=sorted(outputs), gpu=gpu, device_memory=memory)
         del engine, runtime
 
 
