@@ -19,12 +19,13 @@ from enginery.evaluation.detection import GraphReport, GraphRunner, compare
 from enginery.evaluation.gate import Tolerance, failures
 from enginery.evaluation.images import list_images, preprocess, read_image
 from enginery.files import read_json, write_json
-from enginery.layout import engine_report, model_folder
+from enginery.layout import INT8, engine_report, model_folder
 from enginery.registry import Engine, damage
 from enginery.report.events import emit, progress
 from enginery.spec import Spec, extent
 from enginery.toolchain.client import MeasureRequest, measure, probe
 
+SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
 NOISY = 1.25  # p90 / p50 from which a run's times tell more of the machine than of the engine
 
 
@@ -40,18 +41,29 @@ def validate_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         measured = _measure(spec, engine, Path(folder))
         compared = _compare(spec, model, Path(folder) / measured["outputs"][0])
-    facts = compared.to_dict()
+    facts, times = compared.to_dict(), measured["timing"]["gpu"]
     report = {
         "plan_sha256": engine.manifest["plan"]["sha256"], "report": facts, "timing": measured["timing"], "gpu": measured["gpu"],
-        "tolerance": asdict(tolerance), "failures": failures(facts, tolerance) + _noise(measured["timing"]["gpu"]),
+        "tolerance": asdict(tolerance),
+        "failures": failures(facts, tolerance) + noise(times) + slower(model, target, precision, times),
     }
     write_json(engine_report(model, target, precision), report)
     return report
 
 
-def _noise(times: Mapping[str, float]) -> list[str]:
+def noise(times: Mapping[str, float]) -> list[str]:
+    """Why a run's times cannot be trusted; empty if they can."""
     ratio = times["p90"] / times["p50"]
     return [f"p90 is {ratio:.1f} times p50: something else uses the GPU, measure again"] if ratio > NOISY else []
+
+
+def slower(model: str, target: str, precision: str, times: Mapping[str, float]) -> list[str]:
+    """Why an INT8 engine is not worth its loss: its fp16 sibling, if it was run here, is as fast."""
+    sibling = engine_report(model, target, "fp16")
+    if precision != INT8 or not sibling.is_file():
+        return []
+    mine, other = times["p50"], read_json(sibling)["timing"]["gpu"]["p50"]
+    return [f"p50 is {mine:.2f} ms, its fp16 sibling's {other:.2f} ms: INT8 gains nothing on this GPU"] if mine > other * SLOWER else []
 
 
 def _check(spec: Spec, engine: Engine, target: str) -> None:
