@@ -13,7 +13,8 @@ from enginery.registry import MANIFEST
 
 def explain(step: Step, said: str) -> str:
     """`said` is Pipeline.stale()'s answer; a recipe's path in it is replaced by what changed in the recipe."""
-    if step.recipe.as_posix() not in said or not step.recipe.is_file():
+    keeps_record = _record(step) is not None  # the lists of images do not: what they say must not change with their recipe
+    if step.recipe.as_posix() not in said or not step.recipe.is_file() or not keeps_record:
         return said
     old = _recorded_recipe(step)
     if old is None:

@@ -147,6 +147,14 @@ def test_an_imported_cache_takes_the_place_of_images(built: Checkout) -> None:
     assert "was imported: it holds no histograms" in built.run("enginery", "calibration", "show", MODEL, "--histogram", "images").stderr
 
 
+def test_a_lower_minimum_lists_again_and_calibrates_nothing(built: Checkout) -> None:
+    built.change(lambda params: params["int8"][MODEL].update(minimum_images=2))
+    status = built.run("enginery", "status").stdout
+    assert f"calibration-images {MODEL}: artifacts/recipes/calibration-images/{MODEL}-int8.json modified" in status
+    states = build(built)
+    assert counted(states, "Completed") == {"fingerprint", f"calibration-images {MODEL}"}
+
+
 def test_looking_at_a_calibration(built: Checkout) -> None:
     shown = built.run("enginery", "calibration", "show", MODEL)
     assert shown.returncode == 0, shown.stderr
