@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from enginery import __version__
-from enginery.commands import calibration, sensitivity, toolchain, validate
+from enginery.commands import calibration, export_ultralytics, sensitivity, toolchain, validate
 from enginery.errors import EngineryError
 
 Arguments = argparse.Namespace
@@ -49,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     sensitivity.add(commands)
     toolchain.add(commands)
     validate.add(commands)
+    export_ultralytics.add(commands)
     _command(commands, "verify", _verify, "read every plan again and compare its digest")
     _command(commands, "status", _status, "what is stale and why")
     serve = _command(commands, "serve", _serve, "run the flow on a schedule, in this process")

@@ -129,3 +129,18 @@ def test_a_report_about_these_bytes_makes_an_engine_validated(built: Checkout) -
     listed = built.run("enginery", "list", "--json")
     assert {found["state"] for found in json.loads(listed.stdout)} == {"candidate"}
     assert build(built)
+
+
+def test_an_engine_for_ultralytics_has_the_header_that_its_own_reader_reads(built: Checkout) -> None:
+    from ultralytics.nn.backends.base import BaseBackend
+
+    result = built.run("enginery", "export-ultralytics", "rtx-ada/fp16", "--out", "ü.engine")
+    assert result.returncode == 0, result.stderr
+    start, found = BaseBackend.engine_header(built.root / "ü.engine")
+    assert (found["task"], found["stride"], found["imgsz"], found["batch"]) == ("detect", 32, [160, 160], 1)
+    assert found["names"]["3"] == "star"
+    plan = built.root / "artifacts/engines" / MODEL / "rtx-ada/fp16/model.plan"
+    assert (built.root / "ü.engine").read_bytes()[start:] == plan.read_bytes()
+    plan.write_bytes(plan.read_bytes()[:-1])
+    damaged = built.run("enginery", "export-ultralytics", "rtx-ada/fp16", "--out", "other.engine")
+    assert (damaged.returncode, (built.root / "other.engine").exists()) == (1, False)
