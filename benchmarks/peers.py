@@ -15,21 +15,16 @@ from typing import Any
 
 import numpy as np
 
+from enginery.evaluation.images import list_images, preprocess, read_image
+from enginery.quantization.rules import RULES
+
 STRIDE = 8
-HEAD = (r"\.2/Conv$", r"/dfl/")  # the same layers stay in float everywhere
-
-
-def images(folder: Path, count: int) -> list[Path]:
-    """The first images of a folder."""
-    return sorted((folder / "images").iterdir())[:count]
+HEAD = RULES["yolo-head-1"]  # the same layers stay in float everywhere
 
 
 def prepared(path: Path) -> np.ndarray[Any, Any]:
-    """An image of 640x640 as the graph's input: what our preprocessing gives for it."""
-    import cv2
-
-    image = cv2.imread(str(path))
-    return np.ascontiguousarray(image[None, :, :, ::-1].transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
+    """An image as the graph's input, the same for all."""
+    return preprocess(read_image(path), 640, 640)[0][None]
 
 
 def excluded(model: Path) -> list[str]:
@@ -137,7 +132,7 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
-    seconds = METHODS[args.method](args.model, images(args.folder, args.count), args.out)
+    seconds = METHODS[args.method](args.model, list(list_images(args.folder)[: args.count]), args.out)
     print(f"RESULT {seconds:.2f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
 
 

@@ -60,6 +60,11 @@ class Model(_Frozen):
                 raise ValueError(f"{key}: min <= opt <= max must hold, not {[low, opt, high]}")
         return self
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) at opt."""
+        return extent(self.height)[1], extent(self.width)[1]
+
     def profile(self) -> dict[str, list[int]]:
         """The input's shape (batch, 3, height, width) at min, opt and max."""
         sizes = [extent(self.batch), (3, 3, 3), extent(self.height), extent(self.width)]

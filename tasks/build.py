@@ -48,7 +48,7 @@ def _weak(step: Step, wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]
     if step.precision == INT8:
         graph = model_folder(step.model, INT8) / "graph"
         ranges = cache.read(graph / CACHE)
-        cache.write(cache.Cache(cache.version_number(wanted["runtime_version"]), ranges.scales), folder / CACHE)
+        cache.write(ranges.headed_for(wanted["runtime_version"]), folder / CACHE)
         fields |= {"cache": folder / CACHE, "float_layers": tuple(read_json(graph / "record.json")["excluded"])}
     return fields
 

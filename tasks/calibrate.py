@@ -12,6 +12,7 @@ import onnx
 from enginery.calibration import cache, state
 from enginery.calibration.collect import Work, collect
 from enginery.calibration.thresholds import thresholds_of
+from enginery.evaluation.images import image_folder
 from enginery.files import dumps, read_json, replacing_folder, sha256, write_json
 from enginery.graphs.inspect import has_own_quantization, read_graph
 from enginery.layout import CACHE, HISTOGRAMS, Step, calibration_images_file, kept_histograms, model_folder
@@ -52,9 +53,8 @@ def _calibrate(step: Step, model: onnx.ModelProto, images: Mapping[str, Any], fo
 
 def _count(step: Step, model: onnx.ModelProto, tensors: tuple[str, ...], images: Mapping[str, Any]) -> dict[str, Any]:
     wanted = recipe(step)
-    place = Path(wanted["calibration"])
-    place = place / "images" if (place / "images").is_dir() else place
-    paths = [place / name for name in images["images"]]
+    folder = image_folder(Path(wanted["calibration"]))
+    paths = [folder / name for name in images["images"]]
     graph = sha256(model_folder(step.model, "simplify") / "model.onnx")
     key = _digest({"images": images, "recipe": read_json(step.recipe), "graph": graph})
     work = Work(model, tensors, paths, (wanted["height"], wanted["width"]), key)

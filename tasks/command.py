@@ -11,7 +11,7 @@ from typing import Any
 
 from enginery.errors import EngineryError
 from enginery.files import read_json
-from enginery.layout import Step
+from enginery.layout import Step, model_folder
 from enginery.report.events import emit
 
 
@@ -45,6 +45,12 @@ def recipe(step: Step) -> Any:
 def record(step: Step, **facts: Any) -> dict[str, Any]:
     """What a step writes beside its output: its recipe and what it found."""
     return {"recipe": read_json(step.recipe), **facts}
+
+
+def class_names(model: str) -> dict[int, str]:
+    """A model's classes, as its export recorded them."""
+    names = read_json(model_folder(model, "export") / "record.json")["names"]
+    return {int(index): name for index, name in names.items()}
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

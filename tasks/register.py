@@ -10,7 +10,7 @@ from enginery.manifest import compose
 from enginery.registry import publish
 from enginery.report.events import log
 from enginery.spec import load_spec
-from enginery.toolchain.plan import check_digest, check_plan
+from enginery.toolchain.plan import check_built
 from tasks.command import recipe, run_step
 from tasks.sensitivity import ranking
 
@@ -33,10 +33,7 @@ def register(step: Step) -> None:
         raise _refusal(step, failed, bool(records["quantize"].get("quantized")))
     plan = build / "model.plan"
     built, digest = records["build"]["recipe"]["parameters"], records["build"]["plan_sha256"]
-    if built["runtime"] == "tensorrt_rtx":
-        check_plan(plan, digest, built["compute_capability"])
-    else:
-        check_digest(plan, digest)
+    check_built(plan, digest, built["runtime"], built["compute_capability"])
     publish(plan, compose(step, records), engine_folder(step.model, step.target, step.precision))
     log(f"registered {step.model} {step.precision} for {step.target} as candidate")
 

@@ -29,7 +29,8 @@ from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
 from enginery.quantization.sensitivity import rank, smallest_prefix
 from enginery.report.events import log, progress
-from enginery.spec import Spec, extent
+from enginery.spec import Spec
+from tasks.command import class_names
 
 IMAGES = 8
 
@@ -67,7 +68,7 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
     original, thresholds = _calibrated(spec, name)
     settings, wanted = spec.int8[name], spec.models[name]
     export = model_folder(name, "export")
-    names = {int(index): label for index, label in read_json(export / "record.json")["names"].items()}
+    names = class_names(name)
     tolerance = Tolerance(spec.validation.map50_95_drop, spec.validation.rms_relative.get("int8", 1.0))
 
     def passes(excluded: Sequence[str]) -> bool:
@@ -79,7 +80,7 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
             report = validate_graph(
                 export / "model.onnx", Path(folder) / "model.onnx", Path(wanted.validation), names,
                 lambda done, total: progress(f"{len(excluded)} layers in float", done, total),
-                (extent(wanted.height)[1], extent(wanted.width)[1]),
+                wanted.size,
             ).to_dict()
         failed = failures(report, tolerance)
         log(f"{len(excluded)} more layers in float: {'; '.join(failed) or 'passes'}")

@@ -11,17 +11,16 @@ from enginery.evaluation.detection import validate_graph
 from enginery.files import read_json, write_json
 from enginery.layout import Step, images_file, model_folder
 from enginery.report.events import log, progress
-from tasks.command import recipe, record, run_step
+from tasks.command import class_names, recipe, record, run_step
 
 
 def validate(step: Step) -> None:
     """Measure; the register step judges, so that a new tolerance measures nothing again."""
     export = model_folder(step.model, "export")
     precision = model_folder(step.model, step.precision)
-    names = {int(index): name for index, name in read_json(export / "record.json")["names"].items()}
     wanted = recipe(step)
     report = validate_graph(
-        export / "model.onnx", precision / "graph" / "model.onnx", Path(wanted["validation"]), names,
+        export / "model.onnx", precision / "graph" / "model.onnx", Path(wanted["validation"]), class_names(step.model),
         lambda done, total: progress("images", done, total), (wanted["height"], wanted["width"]),
     )
     images = read_json(images_file(step.model))

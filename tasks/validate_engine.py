@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from enginery.errors import EngineError, EngineryError
-from enginery.evaluation.detection import GraphReport, GraphRunner, compare
+from enginery.evaluation.detection import GraphReport, GraphRunner, RecordedRunner, compare
 from enginery.evaluation.gate import Tolerance, failures
 from enginery.evaluation.images import list_images, preprocess, read_image
 from enginery.files import read_json, write_json
@@ -24,6 +23,7 @@ from enginery.registry import Engine, damage
 from enginery.report.events import emit, progress
 from enginery.spec import Spec, extent
 from enginery.toolchain.client import MeasureRequest, measure, probe
+from tasks.command import class_names
 
 SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
 NOISY = 1.25  # p90 / p50 from which a run's times tell more of the machine than of the engine
@@ -83,8 +83,7 @@ def _check(spec: Spec, engine: Engine, target: str) -> None:
 def _measure(spec: Spec, engine: Engine, folder: Path) -> dict[str, Any]:
     model, target, _ = engine.folder.parts[-3:]
     wanted = spec.models[model]
-    size = (extent(wanted.height)[1], extent(wanted.width)[1])
-    rows = [preprocess(read_image(path), *size)[0] for path in list_images(Path(wanted.validation))]
+    rows = [preprocess(read_image(path), *wanted.size)[0] for path in list_images(Path(wanted.validation))]
     np.save(folder / "images.npy", np.stack(rows))
     request = MeasureRequest(
         engine.manifest["runtime"], engine.plan, engine.manifest["plan"]["sha256"], folder / "images.npy", folder, extent(wanted.batch)[1],
@@ -100,19 +99,6 @@ def _forward(event: Mapping[str, Any]) -> None:
 def _compare(spec: Spec, model: str, outputs: Path) -> GraphReport:
     wanted = spec.models[model]
     export = model_folder(model, "export")
-    names = {int(index): name for index, name in read_json(export / "record.json")["names"].items()}
-    reference = GraphRunner(export / "model.onnx", (extent(wanted.height)[1], extent(wanted.width)[1]))
-    engine = _Recorded(np.load(outputs.with_suffix(".npy"), mmap_mode="r"), reference.size)
-    return compare(reference, engine, Path(wanted.validation), names, lambda done, total: progress("images", done, total))
-
-
-class _Recorded:
-    """What the engine gave for each image, in their order."""
-
-    def __init__(self, outputs: NDArray[np.float32], size: tuple[int, int]) -> None:
-        self._rows = iter(outputs)
-        self.size = size
-
-    def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """The next image's output."""
-        return [np.asarray(next(self._rows), np.float32)[None]]
+    reference = GraphRunner(export / "model.onnx", wanted.size)
+    engine = RecordedRunner(np.load(outputs.with_suffix(".npy"), mmap_mode="r"), reference.size)
+    return compare(reference, engine, Path(wanted.validation), class_names(model), lambda done, total: progress("images", done, total))

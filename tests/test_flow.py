@@ -32,6 +32,15 @@ def build(checkout: Checkout, *options: str) -> dict[str, str]:
     return task_states(checkout)
 
 
+def refused(checkout: Checkout, words: str) -> str:
+    """A run must fail with these words, without a traceback; all that it said on standard error."""
+    result = checkout.run("enginery", "build")
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+    return result.stderr
+
+
 def counted(states: dict[str, str], state: str) -> set[str]:
     return {name for name, found in states.items() if found == state}
 
@@ -111,10 +120,7 @@ def test_only_what_is_asked_for(built: Checkout) -> None:
 ])
 def test_bad_weights_are_one_clear_line(built: Checkout, damage: Any, words: str) -> None:
     damage(built.root / "data/demo/yolov8n-shapes.pt")
-    result = built.run("enginery", "build")
-    assert result.returncode == 1
-    assert words in result.stderr
-    assert "Traceback" not in result.stdout + result.stderr
+    refused(built, words)
     assert built.run("enginery", "verify").returncode == 0
 
 

@@ -35,7 +35,7 @@ def main() -> None:
     graph = onnx.load(out / "batch1.onnx").graph
     ranges = cache.read(FOLDER / "calibration/calibration.cache").thresholds()
     found = cache.from_thresholds(complete(graph, ranges))
-    cache.write(cache.Cache(cache.version_number("8.6.0"), found.scales), out / "portable.cache")
+    cache.write(found.headed_for("8.6.0"), out / "portable.cache")
     (out / "float_layers.json").write_text(json.dumps(place(graph, RULES["yolo-head-1"]).excluded))
 
 

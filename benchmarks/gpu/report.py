@@ -14,32 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.demo.scenes import CLASSES
-from enginery.evaluation.detection import GraphReport, GraphRunner, compare
+from enginery.evaluation.detection import GraphReport, GraphRunner, RecordedRunner, compare
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "artifacts/models/yolov8n-shapes/export/model.onnx"
 DATA = ROOT / "data/demo/validation"
 
 
-class Recorded:
-    """An engine's outputs, image by image; anchors below the score threshold are zero, as validation drops them."""
-
-    def __init__(self, path: Path, size: tuple[int, int]) -> None:
-        self.size = size
-        with np.load(path) as kept:
-            self._outputs = np.zeros(tuple(kept["shape"]), np.float32)
-            self._outputs[kept["image"], :, kept["anchor"]] = kept["values"]
-        self._next = iter(self._outputs)
-
-    def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """The next image's output."""
-        return [next(self._next)[None]]
+def recorded(path: Path) -> NDArray[np.float32]:
+    """An engine's outputs; anchors below the score threshold are zero, as validation drops them."""
+    with np.load(path) as kept:
+        outputs = np.zeros(tuple(kept["shape"]), np.float32)
+        outputs[kept["image"], :, kept["anchor"]] = kept["values"]
+    return outputs
 
 
 def compared(path: Path) -> GraphReport:
     """An engine's detections against the FP32 graph on the CPU."""
     reference = GraphRunner(MODEL, (640, 640))
-    return compare(reference, Recorded(path, reference.size), DATA, dict(enumerate(CLASSES)), lambda done, total: None)
+    return compare(reference, RecordedRunner(recorded(path), reference.size), DATA, dict(enumerate(CLASSES)), lambda done, total: None)
 
 
 def row(folder: Path, facts: dict[str, Any]) -> str:

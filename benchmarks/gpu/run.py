@@ -3,7 +3,7 @@
     python3 -m benchmarks.gpu.run --toolchain PYTHON --input FOLDER --out OUT --batch 8
 
 FOLDER is what benchmarks.gpu.prepare wrote. OUT gets figures.json and the detections above the score threshold of each engine, which
-benchmarks.gpu.report turns into the table with mAP. Timing caches are kept in FOLDER's neighbour, TIMING.
+benchmarks.gpu.report turns into the table with mAP. Plans and timing caches are kept in the folder of --work.
 """
 
 from __future__ import annotations
@@ -80,8 +80,7 @@ class Bench:
             wall = time.monotonic() - began
             facts: dict[str, Any] = {"name": name, "batch": self.args.batch, "build_wall_s": wall, **asdict(built)}
             facts["messages"] = len(built.messages)
-            if not self.args.build_only:
-                facts |= self.measured(name, plan, built.plan_sha256)
+            facts |= self.measured(name, plan, built.plan_sha256)
         except EngineryError as error:
             facts = {"name": name, "batch": self.args.batch, "error": str(error)[:600]}
         self.figures.append(facts)
@@ -108,7 +107,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("/tmp/gpu-bench"))
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--level", type=int, default=2)
-    parser.add_argument("--build-only", action="store_true")
     parser.add_argument("engines", nargs="*", default=["fp32", "fp16", "fp16-warm", "int8-portable", "int8-native"])
     args = parser.parse_args()
     print(json.dumps(asdict(probe(args.toolchain, "tensorrt"))), flush=True)

@@ -29,6 +29,10 @@ class Cache:
     version: int
     scales: Mapping[str, float]
 
+    def headed_for(self, version: str) -> Cache:
+        """The same ranges for another TensorRT version, as in 8.6.0."""
+        return Cache(version_number(version), self.scales)
+
     def thresholds(self) -> dict[str, float]:
         """The magnitude that each tensor's largest level stands for."""
         return {name: scale * STEPS for name, scale in self.scales.items()}

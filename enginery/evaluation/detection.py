@@ -170,3 +170,15 @@ class GraphRunner:
         """Every output's first row, for an image (3, height, width)."""
         batch = np.repeat(image[None], self._batch, axis=0)
         return [output[:1] for output in self._session.run(None, {self._name: batch})]
+
+
+class RecordedRunner:
+    """What ran elsewhere: outputs (images, ...) in the order of the images' names."""
+
+    def __init__(self, outputs: NDArray[np.float32], size: tuple[int, int]) -> None:
+        self._rows = iter(outputs)
+        self.size = size
+
+    def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        """The next image's output."""
+        return [np.asarray(next(self._rows), np.float32)[None]]

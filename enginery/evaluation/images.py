@@ -28,13 +28,18 @@ class LetterBox:
     top: int
 
 
+def image_folder(folder: Path) -> Path:
+    """Where a data set's images lie: in its images/, or in itself."""
+    return folder / "images" if (folder / "images").is_dir() else folder
+
+
 def list_images(folder: Path) -> tuple[Path, ...]:
     """A data set's images, sorted.
 
     Raises:
         DataError: there is no such folder, or no image in it.
     """
-    place = folder / "images" if (folder / "images").is_dir() else folder
+    place = image_folder(folder)
     if not place.is_dir():
         raise DataError(f"{folder}: no such folder", "Correct the folder's name in params.yaml")
     found = tuple(sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES))

@@ -267,11 +267,15 @@ def save_timing_cache(config, path):
 
 def write_whole(path, data):
     partial = "{}.{}.part".format(path, os.getpid())
-    with open(partial, "wb") as file:
+    write(partial, data)
+    os.replace(partial, path)
+
+
+def write(path, data):
+    with open(path, "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(partial, path)
 
 
 def add_profile(builder, config, shapes):
@@ -300,7 +304,7 @@ def build(request, out):
         text = "; ".join(errors[-3:]) or "TensorRT gave no reason"
         raise Refused("memory" if "out of memory" in text.lower() else "build", text)
     data = bytes(memoryview(plan))
-    write_whole(request["plan"], data)
+    write(request["plan"], data)  # a temporary name already: the client puts it in its place
     out.send(
         "result",
         plan_sha256=hashlib.sha256(data).hexdigest(),

@@ -16,7 +16,7 @@ from typing import IO, Any
 from enginery.errors import BuildError, ChildCrashed, ChildTimeout, EngineError, EngineryError, IntegrityError, ToolchainError
 from enginery.files import replacing
 from enginery.processes import stop_group
-from enginery.toolchain.plan import check_digest, check_plan
+from enginery.toolchain.plan import check_built
 
 CHILD = Path(__file__).with_name("child.py")
 OnEvent = Callable[[Mapping[str, Any]], None]
@@ -130,10 +130,7 @@ def build(python: Path, request: BuildRequest, on_event: OnEvent, time_limit: fl
         fields = {**_plain(request), "do": "build", "plan": str(partial)}
         child = _Child(python, fields, on_event)
         facts = child.result(time_limit)
-        if request.runtime == "tensorrt_rtx":
-            check_plan(partial, facts["plan_sha256"], request.compute_capability)
-        else:
-            check_digest(partial, facts["plan_sha256"])
+        check_built(partial, facts["plan_sha256"], request.runtime, request.compute_capability)
     return BuildResult(**facts, messages=tuple(child.warnings))
 
 

@@ -56,6 +56,18 @@ def check_digest(path: Path, digest: str) -> None:
         raise IntegrityError(f"{path}: sha256 {found[:12]}, {digest[:12]} is recorded: a byte changed", _CURE)
 
 
+def check_built(path: Path, digest: str, runtime: str, compute_capability: str | None) -> None:
+    """Check all that a runtime's plans can be checked by: TensorRT-RTX's have a known header, of `tensorrt` it is the digest.
+
+    Raises:
+        IntegrityError: the plan is not what was built.
+    """
+    if runtime == "tensorrt_rtx":
+        check_plan(path, digest, compute_capability)
+    else:
+        check_digest(path, digest)
+
+
 def check_plan(path: Path, digest: str, compute_capability: str | None) -> PlanHeader:
     """The header of a plan whose bytes are those recorded and which is for `compute_capability`.
 
