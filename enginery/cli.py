@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from enginery import __version__
-from enginery.commands import calibration, export_ultralytics, sensitivity, toolchain, validate
+from enginery.commands import calibration, export_ultralytics, gpus, inspect, sensitivity, toolchain, validate
 from enginery.errors import EngineryError
 
 Arguments = argparse.Namespace
@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     calibration.add(commands)
     sensitivity.add(commands)
     toolchain.add(commands)
+    gpus.add(commands)
     validate.add(commands)
+    inspect.add(commands)
     export_ultralytics.add(commands)
     _command(commands, "verify", _verify, "read every plan again and compare its digest")
     _command(commands, "status", _status, "what is stale and why")

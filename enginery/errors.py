@@ -7,8 +7,10 @@ EngineryError
 ├── ToolchainError    a toolchain that is missing, broken or too old
 │   ├── BuildError    TensorRT refused the graph, or the plan is not what was asked for
 │   ├── EngineError   a plan that TensorRT does not load or run on this GPU
+│   ├── RefitError    weights that do not fit a plan
 │   ├── ChildCrashed  the child program ended without a result
 │   └── ChildTimeout  the child program was stopped at its time limit
+├── GpuError          a GPU that is not there, has no room, or fails
 ├── IntegrityError    a file whose digest is not the one recorded
 ├── DiskFullError     no room for a file
 ├── GateError         an engine's graph failed its validation
@@ -58,12 +60,20 @@ class EngineError(ToolchainError):
     """A plan that TensorRT does not load or run on this GPU."""
 
 
+class RefitError(ToolchainError):
+    """Weights that do not fit a plan: it must be built."""
+
+
 class ChildCrashed(ToolchainError):
     """The child program ended without a result."""
 
 
 class ChildTimeout(ToolchainError):
     """The child program was stopped at its time limit."""
+
+
+class GpuError(EngineryError):
+    """A GPU that is not there, has no room, or fails."""
 
 
 class IntegrityError(EngineryError):

@@ -11,25 +11,28 @@ from enginery.spec import Spec
 ARTIFACTS = Path("artifacts")
 RECIPES = ARTIFACTS / "recipes"
 ENGINES = ARTIFACTS / "engines"
+MACHINE = ARTIFACTS / "machine.json"  # what this machine and its toolchains are, for people; no step depends on it
 INT8 = "int8"
 CACHE, HISTOGRAMS = "calibration.cache", "histograms.npz"  # in a model's calibration folder
 UNTYPED = "untyped.onnx"  # beside the typed graph, where a weakly typed TensorRT is a target
+WITHOUT_RECIPE = ("fingerprint", "timing")
 CALIBRATION_STEPS = ("calibration-images", "calibrate")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step for one model, target and precision (those that it has)."""
+    """One step for one model, target and precision (those that it has), or for a toolchain."""
 
     name: str
     model: str = ""
     target: str = ""
     precision: str = ""
+    toolchain: str = ""
 
     @property
     def key(self) -> str:
         """The parts that tell this step from its siblings, as DVC joins them."""
-        return "-".join(part for part in (self.model, self.target, self.precision) if part)
+        return "-".join(part for part in (self.model, self.target, self.precision, self.toolchain) if part)
 
     @property
     def address(self) -> str:
@@ -44,7 +47,7 @@ class Step:
     def title(self) -> str:
         """What a person reads: build yolov8n fp16 for rtx-ada."""
         precision = "" if self.name in CALIBRATION_STEPS else self.precision
-        words = [self.name, self.model, precision, f"for {self.target}" if self.target else ""]
+        words = [self.name, self.model, precision, self.toolchain, f"for {self.target}" if self.target else ""]
         return " ".join(word for word in words if word)
 
     @property
@@ -88,9 +91,9 @@ def engine_report(model: str, target: str, precision: str) -> Path:
     return ARTIFACTS / "reports" / model / target / f"{precision}.json"
 
 
-def timing_cache(toolchain: str, gpu: str) -> Path:
-    """TensorRT's timings of kernels, kept from build to build for a toolchain's version and a GPU."""
-    return ARTIFACTS / "timing" / f"{toolchain}-{gpu.replace(' ', '-')}.timing"
+def timing_folder(toolchain: str, version: str, gpu: str) -> Path:
+    """What a toolchain's TensorRT measured of its kernels on a GPU: every .timing file in it is merged, builds write builds.timing."""
+    return ARTIFACTS / "timing" / toolchain / f"{version}-{gpu.replace(' ', '-')}"
 
 
 # What a step reads is written by these.
@@ -131,3 +134,4 @@ def steps(spec: Spec) -> Iterator[Step]:
             for target in spec.matrix.targets:
                 for precision in spec.matrix.precisions:
                     yield Step(name, model, target, precision)
+    yield from (Step("timing", toolchain=name) for name in spec.toolchains)

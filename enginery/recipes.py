@@ -14,8 +14,8 @@ from typing import Any
 
 from enginery.calibration.cache import SUFFIX
 from enginery.files import write_json
-from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, steps
-from enginery.spec import Spec, extent
+from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, WITHOUT_RECIPE, Step, steps
+from enginery.spec import BUILD_OPTIONS, Spec, extent
 
 VERSIONS = {
     "demo-data": 1, "export": 1, "images": 1, "simplify": 1, "calibration-images": 1, "calibrate": 1, "quantize": 1,
@@ -36,7 +36,7 @@ def recipes(spec: Spec, probe: Probe) -> dict[Path, dict[str, Any]]:
     """The recipe of every step; `probe` tells the runtime version and platform of a target's toolchain."""
     result = {}
     for step in steps(spec):
-        if step.name != "fingerprint":
+        if step.name not in WITHOUT_RECIPE:
             result[step.recipe] = {
                 "step": step.name,
                 "version": VERSIONS[step.name],
@@ -102,7 +102,9 @@ def _build_parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
         **probe(step.target),
         "input": model.input,
         "profile": model.profile(),
+        **({"profiles": model.all_profiles()} if model.profiles else {}),
         "workspace_mib": target.workspace_mib,
         "optimization_level": target.optimization_level,
-        **({"tactic_sources": target.tactic_sources} if target.tactic_sources is not None else {}),
+        **target.chosen("tactic_sources", *BUILD_OPTIONS),
+        **(target.chosen("calibration") if step.precision == INT8 else {}),
     }

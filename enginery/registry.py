@@ -28,6 +28,27 @@ class Engine:
         return "/".join(self.folder.parts[-3:])
 
     @property
+    def model(self) -> str:
+        """The model's name in params.yaml."""
+        return self.folder.parts[-3]
+
+    @property
+    def target(self) -> str:
+        """The target's name in params.yaml."""
+        return self.folder.parts[-2]
+
+    @property
+    def precision(self) -> str:
+        """fp32, fp16 or int8."""
+        return self.folder.parts[-1]
+
+    @property
+    def built(self) -> Mapping[str, Any]:
+        """The parameters it was built with."""
+        parameters: Mapping[str, Any] = self.manifest["steps"]["build"]["recipe"]["parameters"]
+        return parameters
+
+    @property
     def plan(self) -> Path:
         """The plan file."""
         return self.folder / PLAN
@@ -35,8 +56,7 @@ class Engine:
     @property
     def state(self) -> str:
         """candidate: its graph was checked; validated: these very bytes ran on their GPU and passed."""
-        model, target, precision = self.folder.parts[-3:]
-        report = self.folder.parents[3] / engine_report(model, target, precision).relative_to(ARTIFACTS)
+        report = self.folder.parents[3] / engine_report(self.model, self.target, self.precision).relative_to(ARTIFACTS)
         found = _read(report) if report.is_file() else {}
         passed = found.get("plan_sha256") == self.manifest["plan"]["sha256"] and not found["failures"]
         return "validated" if passed else "candidate"
@@ -59,6 +79,12 @@ def publish(plan: Path, manifest: Mapping[str, Any], folder: Path) -> None:
 def engines(root: Path = ENGINES) -> list[Engine]:
     """Every registered engine, sorted by model, target and precision."""
     return [Engine(path.parent, _read(path)) for path in sorted(root.glob(f"*/*/*/{MANIFEST}"))]
+
+
+def engine_in(folder: Path) -> Engine | None:
+    """The engine registered in a folder, if there is one."""
+    manifest = folder / MANIFEST
+    return Engine(folder, _read(manifest)) if manifest.is_file() else None
 
 
 def find(name: str, root: Path = ENGINES) -> Engine:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from enginery.errors import ConfigError
 from enginery.quantization.rules import RULES
 
+BUILD_OPTIONS = ("strongly_typed", "tf32", "sparsity", "version_compatible", "hardware_compatible", "refittable", "dla_core")
 PARAMS_FILE = Path("params.yaml")
 THIS_INTERPRETER = Path(".venv/bin/python")
 
@@ -23,6 +24,7 @@ Extent = Positive | Annotated[tuple[Positive, Positive, Positive], Field(descrip
 Precision = Literal["fp32", "fp16", "int8"]
 Algorithm = Literal["mse", "entropy", "percentile", "minmax"]
 Runtime = Literal["tensorrt_rtx", "tensorrt"]
+SIZES = ("batch", "height", "width")
 Capability = Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"]
 
 
@@ -35,8 +37,16 @@ def extent(value: int | tuple[int, int, int]) -> tuple[int, int, int]:
     return value if isinstance(value, tuple) else (value, value, value)
 
 
+class Sizes(_Frozen):
+    """The sizes of a further optimization profile; what is left out is as in the model."""
+
+    batch: Extent | None = None
+    height: Extent | None = None
+    width: Extent | None = None
+
+
 class Model(_Frozen):
-    """Weights or an ONNX file, and the shapes it runs at."""
+    """Weights or an ONNX file, and the shapes it runs at; `profiles` are optimization profiles beside the one of its own sizes."""
 
     source: str
     task: Literal["detect"] = "detect"
@@ -45,19 +55,21 @@ class Model(_Frozen):
     width: Extent = 640
     opset: Annotated[int, Field(ge=13, le=20)] = 17
     input: str | None = None
+    profiles: tuple[Sizes, ...] = ()
     validation: str
 
     @property
     def dynamic(self) -> bool:
-        """Whether any size has a range."""
-        return any(low != high for low, _, high in map(extent, (self.batch, self.height, self.width)))
+        """Whether any size has a range, or differs from profile to profile."""
+        return len({tuple(shape) for profile in self.all_profiles() for shape in profile.values()}) > 1
 
     @model_validator(mode="after")
     def _ordered(self) -> Model:
-        for key in ("batch", "height", "width"):
-            low, opt, high = extent(getattr(self, key))
-            if not low <= opt <= high:
-                raise ValueError(f"{key}: min <= opt <= max must hold, not {[low, opt, high]}")
+        for sizes in (self, *self.profiles):
+            for key in SIZES:
+                low, opt, high = extent(getattr(sizes, key) or getattr(self, key))
+                if not low <= opt <= high:
+                    raise ValueError(f"{key}: min <= opt <= max must hold, not {[low, opt, high]}")
         return self
 
     @property
@@ -65,10 +77,14 @@ class Model(_Frozen):
         """(height, width) at opt."""
         return extent(self.height)[1], extent(self.width)[1]
 
-    def profile(self) -> dict[str, list[int]]:
-        """The input's shape (batch, 3, height, width) at min, opt and max."""
-        sizes = [extent(self.batch), (3, 3, 3), extent(self.height), extent(self.width)]
-        return {which: [size[index] for size in sizes] for index, which in enumerate(("min", "opt", "max"))}
+    def profile(self, sizes: Sizes = Sizes()) -> dict[str, list[int]]:  # noqa: B008  frozen
+        """The input's shape (batch, 3, height, width) at min, opt and max, of the model's own profile or a further one."""
+        batch, height, width = (extent(getattr(sizes, key) or getattr(self, key)) for key in SIZES)
+        return {which: [batch[index], 3, height[index], width[index]] for index, which in enumerate(("min", "opt", "max"))}
+
+    def all_profiles(self) -> list[dict[str, list[int]]]:
+        """The model's own profile, then the further ones."""
+        return [self.profile(), *map(self.profile, self.profiles)]
 
 
 class Int8(_Frozen):
@@ -83,15 +99,32 @@ class Int8(_Frozen):
 
 
 class Target(_Frozen):
-    """What an engine is for."""
+    """What an engine is for, and how it is built. `version` is as much of TensorRT's version as matters; `gpu` is an index or UUID.
+
+    The options from `gpu` on are for runtime `tensorrt`.
+    """
 
     runtime: Runtime
+    version: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")] | None = None
     compute_capability: Capability | None = None
     toolchain: Name | None = None
     workspace_mib: Positive | None = None
     optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
     tactic_sources: tuple[str, ...] | None = None
     time_limit_s: Positive = 1800
+    gpu: Annotated[int, Field(ge=0)] | Annotated[str, StringConstraints(pattern=r"^GPU-[0-9a-f-]+$")] | None = None
+    calibration: Literal["portable", "native"] = "portable"
+    strongly_typed: bool = False
+    tf32: bool = False
+    sparsity: bool = False
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    refittable: bool = False
+    dla_core: Annotated[int, Field(ge=0)] | None = None
+
+    def chosen(self, *names: str) -> dict[str, Any]:
+        """Those of the named options that are not at their defaults."""
+        return self.model_dump(include=set(names), exclude_defaults=True)
 
 
 class Toolchain(_Frozen):
@@ -135,13 +168,9 @@ class Spec(_Frozen):
 
     @property
     def weakly_typed(self) -> bool:
-        """Whether a target takes precision from flags and a cache, not from the graph."""
-        return any(self.targets[name].runtime == "tensorrt" for name in self.matrix.targets)
-
-    def python_for(self, target: str) -> Path:
-        """The interpreter of a target's toolchain."""
-        name = self.targets[target].toolchain
-        return Path(self.toolchains[name].python) if name else THIS_INTERPRETER
+        """Whether a target may take precision from flags and a cache, not from the graph."""
+        wanted = [self.targets[name] for name in self.matrix.targets]
+        return any(target.runtime == "tensorrt" and not target.strongly_typed for target in wanted)
 
 
 def load_spec(path: Path = PARAMS_FILE) -> Spec:
@@ -200,8 +229,7 @@ def _references(spec: Spec) -> Iterator[str]:
         if target.toolchain and target.toolchain not in spec.toolchains:
             known_names = ", ".join(sorted(spec.toolchains)) or "none"
             yield f"targets.{name}.toolchain: {target.toolchain!r}: not defined; toolchains has {known_names}"
-        if target.runtime == "tensorrt" and target.compute_capability:
-            yield f"targets.{name}.compute_capability: {target.compute_capability!r}: tensorrt builds for its own GPU; leave this out"
+        yield from _target_mistakes(name, target)
     yield from _int8_mistakes(spec)
     for name, model in spec.models.items():
         if Path(model.source).suffix not in (".pt", ".onnx"):
@@ -211,6 +239,16 @@ def _references(spec: Spec) -> Iterator[str]:
                 yield f"models.{name}.{key}: {getattr(model, key)!r}: YOLO needs multiples of its stride, 32"
 
 
+def _target_mistakes(name: str, target: Target) -> Iterator[str]:
+    if target.runtime == "tensorrt" and target.compute_capability:
+        yield f"targets.{name}.compute_capability: {target.compute_capability!r}: tensorrt builds for its own GPU; leave this out"
+    if target.runtime != "tensorrt":
+        for key, value in target.chosen("gpu", "calibration", *BUILD_OPTIONS).items():
+            yield f"targets.{name}.{key}: {value!r}: only runtime tensorrt has this; leave it out"
+    if target.strongly_typed and target.calibration == "native":
+        yield f"targets.{name}.calibration: 'native': a strongly typed network takes no calibrator; leave one of the two out"
+
+
 def _int8_mistakes(spec: Spec) -> Iterator[str]:
     wanted = set(spec.matrix.models) if "int8" in spec.matrix.precisions else set()
     for name in sorted(wanted - spec.int8.keys()):
@@ -218,7 +256,10 @@ def _int8_mistakes(spec: Spec) -> Iterator[str]:
     for name in sorted(spec.int8.keys() - wanted):
         cure = f"add int8 to matrix.precisions and {name} to matrix.models, or take this out (`int8: {{}}` is left)"
         yield f"int8.{name}: nothing builds it: {cure}"
+    native = [name for name in spec.matrix.targets if name in spec.targets and spec.targets[name].calibration == "native"]
     for name, settings in spec.int8.items():
+        if native and Path(settings.calibration).suffix == ".cache":
+            yield f"int8.{name}.calibration: {settings.calibration!r}: target {native[0]} calibrates natively and needs a folder of images"
         if settings.rule not in RULES:
             yield f"int8.{name}.rule: {settings.rule!r}: unknown; {', '.join(RULES)} are known"
         for pattern in settings.exclude:

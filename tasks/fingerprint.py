@@ -1,51 +1,53 @@
-"""fingerprint: check params.yaml, ask each target's toolchain what it is, and write every step's recipe."""
+"""fingerprint: check params.yaml against what this machine and its toolchains are, and write every step's recipe."""
 
 from __future__ import annotations
 
-from functools import cache
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
-from enginery.errors import ToolchainError
-from enginery.layout import Step
+from enginery.errors import ConfigError, ToolchainError
+from enginery.files import write_json
+from enginery.gpu import gpus
+from enginery.layout import MACHINE, Step
 from enginery.recipes import recipes, write_recipes
-from enginery.spec import Spec, load_spec
-from enginery.toolchain.client import ToolchainInfo, probe
+from enginery.spec import PARAMS_FILE, load_spec
+from enginery.toolchain.choice import Choice, Toolchains
+from enginery.toolchain.features import mistakes
 from tasks.command import run_step
 
 
 def fingerprint(step: Step) -> None:
-    """Write the recipe of every step."""
+    """Write the recipe of every step, and what this machine is."""
     spec = load_spec()
-    write_recipes(recipes(spec, _prober(spec)))
+    toolchains = Toolchains(spec)
+    choices = {name: toolchains.choose(name) for name in spec.matrix.targets}
+    asked = [mistake for name, choice in choices.items() for mistake in mistakes(name, spec.targets[name], choice.info)]
+    if asked:
+        raise ConfigError(str(PARAMS_FILE), asked)
+    facts = {name: _facts(name, spec.targets[name].compute_capability, choice) for name, choice in choices.items()}
+    write_recipes(recipes(spec, lambda name: facts[name]))
+    write_json(MACHINE, {"gpus": [asdict(gpu) for gpu in gpus()], "toolchains": {name: asdict(c.info) for name, c in choices.items()}})
 
 
-def _prober(spec: Spec) -> Any:
-    @cache
-    def ask(python: Path, runtime: str) -> ToolchainInfo:
-        return probe(python, runtime)
-
-    def of_target(name: str) -> dict[str, Any]:
-        target = spec.targets[name]
-        info = ask(spec.python_for(name), target.runtime)
-        wanted = target.compute_capability
-        if wanted and wanted not in info.compute_capabilities:
-            can = ", ".join(info.compute_capabilities)
-            what = f"target {name}: {info.runtime} {info.version} cannot build for compute capability {wanted} on this machine"
-            raise ToolchainError(what, f"It can build for {can}")
-        return {"runtime": info.runtime, "runtime_version": info.version, "platform": info.platform, **_gpu(name, info)}
-
-    return of_target
+def _facts(name: str, wanted: str | None, choice: Choice) -> dict[str, Any]:
+    info = choice.info
+    if wanted and wanted not in info.compute_capabilities:
+        can = ", ".join(info.compute_capabilities)
+        what = f"target {name}: {info.runtime} {info.version} cannot build for compute capability {wanted} on this machine"
+        raise ToolchainError(what, f"It can build for {can}")
+    return {"runtime": info.runtime, "runtime_version": info.version, "platform": info.platform, **_gpu(name, choice)}
 
 
-def _gpu(name: str, info: ToolchainInfo) -> dict[str, Any]:
-    """The GPU that a `tensorrt` target builds for: the first that its toolchain sees."""
+def _gpu(name: str, choice: Choice) -> dict[str, Any]:
+    """The GPU that a `tensorrt` target builds for. Its UUID is not part of it: another card of the same kind runs the same engine."""
+    info = choice.info
     if info.runtime != "tensorrt":
         return {}
     if not info.gpus:
         what = f"target {name}: {info.runtime} {info.version} builds on its GPU, and this machine shows it none ({info.no_gpu})"
         raise ToolchainError(what, "Run this on the machine with the GPU, or take the target out of matrix.targets here")
-    return {**{key: info.gpus[0][key] for key in ("compute_capability", "gpu")}, "strongly_typed": info.strongly_typed_only}
+    typed = {} if "weak typing" in info.features else {"strongly_typed": True}
+    return {**{key: info.gpus[0][key] for key in ("compute_capability", "gpu")}, **typed}
 
 
 if __name__ == "__main__":

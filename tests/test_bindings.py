@@ -16,7 +16,9 @@ from pathlib import Path
 import pytest
 
 from enginery.files import sha256
-from enginery.toolchain.client import CHILD, BuildRequest, build, probe
+from enginery.toolchain.client import build, probe
+from enginery.toolchain.process import PROGRAM
+from enginery.toolchain.requests import BuildRequest
 from tests.test_toolchain import graph
 
 ENTRIES = [
@@ -27,21 +29,22 @@ ENTRIES = [
 CLASSES = {  # what the child's variables are
     "builder": "Builder", "network": "INetworkDefinition", "config": "IBuilderConfig", "parser": "OnnxParser", "layer": "ILayer",
     "profile": "IOptimizationProfile", "runtime": "Runtime", "engine": "ICudaEngine", "context": "IExecutionContext",
-    "error": "ParserError",
+    "error": "ParserError", "cache": "ITimingCache", "merged": "ITimingCache", "refitter": "Refitter", "inspector": "EngineInspector",
 }
-OF_OTHERS = {"error.strerror", "error.filename", "context.push", "context.detach", "context.__enter__", "context.__exit__"}
+OF_OTHERS = {"error.strerror", "error.filename", "context.push", "context.detach"}
 WEAK = {
     "trt.BuilderFlag.FP16", "trt.BuilderFlag.INT8", "trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS", "trt.IInt8EntropyCalibrator2",
     "trt.IInt8EntropyCalibrator2.__init__", "IBuilderConfig.int8_calibrator", "ILayer.precision", "ILayer.set_output_type",
+    "Refitter.get_tensors_with_dynamic_range", "Refitter.set_dynamic_range",
 }
 ONLY_RTX = {"trt.ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}
 EARLIER = {"trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH", "ICudaEngine.device_memory_size"}
 
 
 def calls() -> set[str]:
-    """`trt.X.Y` and `Class.member` for all that child.py and child_gpu.py touch."""
+    """`trt.X.Y` and `Class.member` for all that the child program touches."""
     found = set()
-    for source in (CHILD, CHILD.with_name("child_gpu.py")):
+    for source in PROGRAM.glob("*.py"):
         for node in ast.walk(ast.parse(source.read_text())):
             if isinstance(node, ast.Attribute):
                 text = ast.unparse(node).removeprefix("self.")
@@ -105,7 +108,7 @@ def test_tensorrt_11_has_every_call_but_the_weakly_typed_and_builds(tmp_path: Pa
     python = toolchain(tmp_path, "11.4.0.106")
     assert missing(python) == ONLY_RTX | WEAK | EARLIER
     info = probe(python, "tensorrt")
-    assert (info.version.split(".")[0], info.strongly_typed_only, info.calibrators) == ("11", True, False)
+    assert (info.version.split(".")[0], "weak typing" in info.features, "calibrators" in info.features) == ("11", False, False)
     request = BuildRequest("tensorrt", graph(tmp_path / "g.onnx"), tmp_path / "g.plan", "g", timing_cache=tmp_path / "t.timing")
     result = build(python, request, lambda event: None, 120)
     assert sha256(tmp_path / "g.plan") == result.plan_sha256

@@ -24,7 +24,8 @@ from enginery.graphs.precision import half, to_fp16, write_typed
 from enginery.quantization.placement import place, tensors_to_calibrate
 from enginery.quantization.qdq import float16_scale, insert
 from enginery.quantization.rules import RULES
-from enginery.toolchain.client import BuildRequest, build
+from enginery.toolchain.client import build
+from enginery.toolchain.requests import BuildRequest
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "data/demo/yolov8n-shapes.pt"
 HEAD = RULES["yolo-head-1"]
@@ -128,7 +129,7 @@ def test_tensorrt_builds_it(folder: Path, thresholds: dict[str, float], tmp_path
     shape = [1, 3, 96, 96]
     request = BuildRequest(
         runtime="tensorrt_rtx", onnx=tmp_path / "q.onnx", plan=tmp_path / "model.plan", name="m", compute_capability=capability,
-        profile={"images": {"min": shape, "opt": shape, "max": shape}}, workspace_mib=None, optimization_level=None,
+        profiles=({"images": {"min": shape, "opt": shape, "max": shape}},), workspace_mib=None, optimization_level=None,
     )
     result = build(Path(sys.executable), request, lambda event: None, 120)
     assert result.plan_bytes == (tmp_path / "model.plan").stat().st_size > 1_000_000

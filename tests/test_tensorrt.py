@@ -17,10 +17,11 @@ from enginery.calibration import cache
 from enginery.calibration.complete import complete
 from enginery.errors import ConfigError, IntegrityError, ToolchainError
 from enginery.files import sha256, write_json
-from enginery.layout import engine_report
-from enginery.registry import engines
+from enginery.layout import engine_folder, engine_report
+from enginery.registry import Engine, engines
 from enginery.spec import load_spec
-from enginery.toolchain.client import MeasureRequest, measure, probe
+from enginery.toolchain.client import measure, probe
+from enginery.toolchain.requests import MeasureRequest
 from tasks.validate_engine import noise, slower
 from tests.conftest import Checkout
 from tests.test_flow import build, refused
@@ -97,7 +98,7 @@ def test_validating_without_a_gpu(built: Checkout) -> None:
 
 def test_an_altered_plan_is_refused_before_it_is_loaded(built: Checkout, tmp_path: Path) -> None:
     [engine] = [found for found in engines(built.root / "artifacts/engines") if found.name.endswith("rtx-ada/fp16")]
-    request = MeasureRequest("tensorrt_rtx", engine.plan, "0" * 64, tmp_path / "images.npy", tmp_path, 1)
+    request = MeasureRequest("tensorrt_rtx", engine.plan, "0" * 64, points=())
     with pytest.raises(IntegrityError, match="its digest is not the one recorded; it was not loaded"):
         measure(Path(sys.executable), request, lambda event: None, 60)
 
@@ -106,10 +107,11 @@ def test_noisy_times_and_an_int8_that_gains_nothing_are_refused(tmp_path: Path, 
     monkeypatch.chdir(tmp_path)
     assert noise({"p50": 1.0, "p90": 1.1}) == []
     assert "p90 is 1.5 times p50" in noise({"p50": 1.0, "p90": 1.5})[0]
-    assert slower("m", "t", "int8", {"p50": 9.0}) == []
+    int8, fp32 = (Engine(engine_folder("m", "t", precision), {}) for precision in ("int8", "fp32"))
+    assert slower(int8, {"p50": 9.0}) == []
     write_json(engine_report("m", "t", "fp16"), {"timing": {"gpu": {"p50": 1.0}}})
-    assert slower("m", "t", "fp32", {"p50": 9.0}) == slower("m", "t", "int8", {"p50": 1.01}) == []
-    assert "INT8 gains nothing on this GPU" in slower("m", "t", "int8", {"p50": 1.1})[0]
+    assert slower(fp32, {"p50": 9.0}) == slower(int8, {"p50": 1.01}) == []
+    assert "INT8 gains nothing on this GPU" in slower(int8, {"p50": 1.1})[0]
 
 
 def test_a_report_about_these_bytes_makes_an_engine_validated(built: Checkout) -> None:

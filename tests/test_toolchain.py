@@ -17,8 +17,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import BuildError, ChildCrashed, ChildTimeout, IntegrityError, ToolchainError
 from enginery.files import sha256
-from enginery.toolchain.client import BuildRequest, build, probe
+from enginery.toolchain.client import build, probe
 from enginery.toolchain.plan import check_plan, read_header
+from enginery.toolchain.process import PROGRAM
+from enginery.toolchain.requests import BuildRequest
 
 PYTHON = Path(sys.executable)
 
@@ -40,7 +42,7 @@ def graph(path: Path, operator: str = "Relu", batch: int | str = 1, domain: str 
 
 @pytest.fixture
 def request_(tmp_path: Path) -> BuildRequest:
-    return BuildRequest("tensorrt_rtx", graph(tmp_path / "g.onnx"), tmp_path / "g.plan", "g", "8.6")
+    return BuildRequest("tensorrt_rtx", graph(tmp_path / "g.onnx"), tmp_path / "g.plan", "g", compute_capability="8.6")
 
 
 def test_tactic_sources_are_limited_and_unknown_ones_named(request_: BuildRequest) -> None:
@@ -52,7 +54,8 @@ def test_tactic_sources_are_limited_and_unknown_ones_named(request_: BuildReques
 def test_probe_says_what_it_is() -> None:
     info = probe(PYTHON, "tensorrt_rtx")
     assert info.version == "1.7.1.116"
-    assert info.strongly_typed_only
+    assert "strong typing" in info.features
+    assert "weak typing" not in info.features
     assert {"8.6", "8.9", "12.0"} <= set(info.compute_capabilities)
 
 
@@ -74,9 +77,9 @@ def test_no_capability_is_a_portable_plan(request_: BuildRequest) -> None:
 def test_dynamic_shapes_need_a_profile_that_fits(request_: BuildRequest) -> None:
     dynamic = replace(request_, onnx=graph(request_.onnx, batch="n"))
     shapes = {"min": [1, 3, 16, 16], "opt": [2, 3, 16, 16], "max": [4, 3, 16, 16]}
-    assert build(PYTHON, replace(dynamic, profile={"x": shapes}), silent, 60).plan_bytes > 0
+    assert build(PYTHON, replace(dynamic, profiles=({"x": shapes},)), silent, 60).plan_bytes > 0
     with pytest.raises(BuildError, match="profile"):
-        build(PYTHON, replace(dynamic, profile={"x": {**shapes, "max": [1, 3, 16, 16]}}), silent, 60)
+        build(PYTHON, replace(dynamic, profiles=({"x": {**shapes, "max": [1, 3, 16, 16]}},)), silent, 60)
 
 
 def test_an_unsupported_operator_is_named(request_: BuildRequest) -> None:
@@ -96,7 +99,7 @@ def test_garbage_is_refused(request_: BuildRequest, content: bytes) -> None:
 def test_a_killed_child_is_one_clear_error(request_: BuildRequest) -> None:
     def kill(event: Mapping[str, Any]) -> None:
         for entry in Path("/proc").glob("[0-9]*/cmdline"):
-            if b"toolchain/child.py" in entry.read_bytes() and int(entry.parent.joinpath("stat").read_text().split()[3]) == os.getpid():
+            if str(PROGRAM).encode() in entry.read_bytes() and int(entry.parent.joinpath("stat").read_text().split()[3]) == os.getpid():
                 os.kill(int(entry.parent.name), signal.SIGKILL)
 
     with pytest.raises(ChildCrashed, match="killed by SIGKILL"):

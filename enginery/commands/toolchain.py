@@ -34,13 +34,14 @@ def _action(actions: Any, name: str, run: Any, text: str) -> argparse.ArgumentPa
 def _list(args: Arguments) -> int:
     from enginery.errors import ToolchainError
     from enginery.report.display import print_table
-    from enginery.spec import THIS_INTERPRETER, load_spec
+    from enginery.spec import load_spec
+    from enginery.toolchain.choice import Toolchains
     from enginery.toolchain.environments import identify
 
     rows = []
-    for name, python in {"(default)": str(THIS_INTERPRETER), **{n: t.python for n, t in load_spec().toolchains.items()}}.items():
+    for name, python in Toolchains(load_spec()).known.items():
         try:
-            info = identify(Path(python))
+            info = identify(python)
             gpus = ", ".join(gpu["gpu"] for gpu in info.gpus) or "-"
             rows.append({"toolchain": name, "TensorRT": f"{info.runtime} {info.version}", "GPU": gpus, "python": python})
         except ToolchainError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -173,12 +173,12 @@ class GraphRunner:
 
 
 class RecordedRunner:
-    """What ran elsewhere: outputs (images, ...) in the order of the images' names."""
+    """What ran elsewhere: every output (images, ...), in the order of the images' names."""
 
-    def __init__(self, outputs: NDArray[np.float32], size: tuple[int, int]) -> None:
-        self._rows = iter(outputs)
+    def __init__(self, outputs: Sequence[NDArray[np.float32]], size: tuple[int, int]) -> None:
+        self._rows = zip(*outputs, strict=True)
         self.size = size
 
     def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """The next image's output."""
-        return [np.asarray(next(self._rows), np.float32)[None]]
+        """The next image's outputs."""
+        return [np.asarray(row, np.float32)[None] for row in next(self._rows)]

@@ -5,7 +5,7 @@ A data set is a folder with images/ and labels/ (YOLO's text format), or a folde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +74,15 @@ def preprocess(image: NDArray[np.uint8], height: int, width: int) -> tuple[NDArr
     canvas[top : top + new_rows, left : left + new_columns] = image
     chw = np.ascontiguousarray(canvas[:, :, ::-1].transpose(2, 0, 1))
     return chw.astype(np.float32) / np.float32(255), LetterBox(scale, left, top)
+
+
+def save_batch(images: Sequence[Path], size: tuple[int, int], out: Path, progress: Callable[[int, int], None]) -> None:
+    """Images at (height, width) as one float32 .npy (n, 3, height, width), written row by row."""
+    rows = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=(len(images), 3, *size))
+    for index, path in enumerate(images):
+        rows[index] = preprocess(read_image(path), *size)[0]
+        progress(index + 1, len(images))
+    rows.flush()
 
 
 def read_labels(folder: Path, images: Sequence[Path]) -> list[NDArray[np.float32]]:

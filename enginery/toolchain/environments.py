@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from enginery.errors import ToolchainError
-from enginery.toolchain.client import ToolchainInfo, probe
+from enginery.toolchain.client import probe
+from enginery.toolchain.requests import ToolchainInfo
 
 FOLDER = Path(".toolchains")
 RUNTIMES = ("tensorrt", "tensorrt_rtx")

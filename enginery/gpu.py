@@ -1,0 +1,177 @@
+"""The machine's GPUs, as NVIDIA's management library tells: which there are, how free and how fast they are, and whose turn it is."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pynvml
+
+from enginery.errors import GpuError
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A GPU; memory in MiB, clocks in MHz. `index` is in the order of the PCI bus, as nvidia-smi counts."""
+
+    index: int
+    uuid: str
+    name: str
+    compute_capability: str
+    memory_mib: int
+    driver: str
+    cuda: str
+    max_sm_clock: int | None
+    max_memory_clock: int | None
+
+
+@dataclass(frozen=True)
+class GpuState:
+    """A GPU just now: MiB free, MHz, degrees Celsius, watts, and the processes on it as (pid, MiB)."""
+
+    free_mib: int
+    sm_clock: int | None
+    memory_clock: int | None
+    temperature: int | None
+    power: float | None
+    processes: tuple[tuple[int, int], ...]
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Every GPU; none where there is no driver or it has no management library."""
+    with _library() as found:
+        return tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())) if found else ()
+
+
+def choose(wanted: int | str | None) -> Gpu | None:
+    """The GPU with this index or UUID, or the first one visible (CUDA_VISIBLE_DEVICES); None where none can be listed.
+
+    Raises:
+        GpuError: there are GPUs, and this is none of them.
+    """
+    found = gpus()
+    name = str(os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] if wanted is None else wanted)
+    for gpu in found:
+        if name in (str(gpu.index), gpu.uuid):
+            return gpu
+    if not found:
+        return None
+    known = ", ".join(f"{gpu.index} {gpu.name} {gpu.uuid}" for gpu in found)
+    raise GpuError(f"there is no GPU {name or '(CUDA_VISIBLE_DEVICES is empty)'} on this machine", f"It has {known}")
+
+
+def state(gpu: Gpu) -> GpuState:
+    """How a GPU is doing just now.
+
+    Raises:
+        GpuError: it does not answer any more.
+    """
+    try:
+        with _library():
+            handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+            power = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+            return GpuState(
+                free_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).free >> 20,
+                sm_clock=_ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
+                memory_clock=_ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
+                temperature=_ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
+                power=None if power is None else power / 1000,
+                processes=tuple(
+                    (process.pid, (process.usedGpuMemory or 0) >> 20)
+                    for process in _ask(pynvml.nvmlDeviceGetComputeRunningProcesses, handle) or ()
+                ),
+            )
+    except pynvml.NVMLError as error:
+        raise GpuError(f"GPU {gpu.index} ({gpu.name}, {gpu.uuid}) does not answer: {error}", "Look at nvidia-smi, then run again") from None
+
+
+def check_room(gpu: Gpu, needed_mib: int) -> None:
+    """Make sure that a GPU has memory free.
+
+    Raises:
+        GpuError: it has less than `needed_mib`; says what is on it.
+    """
+    now = state(gpu)
+    if now.free_mib < needed_mib:
+        users = ", ".join(f"process {pid} with {mib} MiB" for pid, mib in now.processes) or "no process that can be seen"
+        what = f"GPU {gpu.index} ({gpu.name}) has {now.free_mib} of {gpu.memory_mib} MiB free, {needed_mib} are needed; on it: {users}"
+        raise GpuError(what, "Stop what uses it, or name another one: `gpu` of the target in params.yaml")
+
+
+@contextmanager
+def reserved(gpu: Gpu | None, needed_mib: int, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Have a GPU to oneself, with memory free: beside other work TensorRT's timings are false. No GPU: nothing to wait for.
+
+    Raises:
+        GpuError: it has no room.
+    """
+    if not gpu:
+        yield
+        return
+    with turn(gpu.uuid, on_wait):
+        check_room(gpu, needed_mib)
+        yield
+
+
+@contextmanager
+def turn(name: str, on_wait: Callable[[str], None]) -> Iterator[None]:
+    """Have a GPU to oneself, among all runs of Enginery on this machine; `on_wait` is told whom one waits for.
+
+    The lock is the kernel's: it goes with the process that holds it, however that ends.
+    """
+    path = Path(tempfile.gettempdir()) / f"enginery-{name}.lock"
+    with suppress(PermissionError):
+        path.touch()
+        path.chmod(0o666)  # another user's run waits here too
+    with path.open("r+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            on_wait(f"waiting for GPU {name}: process {file.read().strip()} uses it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def _library() -> Iterator[bool]:
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _gpu(index: int) -> Gpu:
+    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+    clock = partial(_ask, pynvml.nvmlDeviceGetMaxClockInfo, handle)
+    version = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+    return Gpu(
+        index=index, uuid=pynvml.nvmlDeviceGetUUID(handle), name=pynvml.nvmlDeviceGetName(handle),
+        compute_capability="{}.{}".format(*pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
+        memory_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).total >> 20, driver=pynvml.nvmlSystemGetDriverVersion(),
+        cuda=f"{version // 1000}.{version % 1000 // 10}",
+        max_sm_clock=clock(pynvml.NVML_CLOCK_SM), max_memory_clock=clock(pynvml.NVML_CLOCK_MEM),
+    )
+
+
+def _ask(question: Callable[..., Any], *of: Any) -> Any:
+    """What the library tells, or None where this GPU or driver does not know."""
+    try:
+        return question(*of)
+    except pynvml.NVMLError:
+        return None

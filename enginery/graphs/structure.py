@@ -1,0 +1,29 @@
+"""A graph without some of its weights: two graphs with the same digest differ in these weights alone, so a plan can be refitted."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+
+def structure_digest(model: onnx.ModelProto, weights: Collection[str], more: str) -> str:
+    """Hex digest of a graph without the values of the named initializers (their types and shapes count), and of `more`."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for tensor in bare.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
+    digest = hashlib.sha256(bare.SerializeToString(deterministic=True))
+    digest.update(more.encode())
+    return digest.hexdigest()
+
+
+def weights_of(model: onnx.ModelProto, names: Collection[str]) -> dict[str, NDArray[Any]]:
+    """The named initializers as arrays."""
+    return {tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer if tensor.name in names}

@@ -1,0 +1,88 @@
+"""What every part of the child program needs: the event stream, refusals, TensorRT's log, and files."""
+
+import hashlib
+import importlib
+import json
+import os
+
+NO_RANGE = "Missing scale and zero-point for tensor"
+SKIPPED = ("Skipping tactic", "insufficient to use tactic")
+
+
+class Refused(Exception):
+    """The request cannot be done; `kind` tells the client which error to raise."""
+
+    def __init__(self, kind, message):
+        super().__init__(message)
+        self.kind = kind
+
+
+class Out:
+    """The event stream. File descriptor 1 itself goes to standard error, for libraries that print."""
+
+    def __init__(self):
+        self.stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        os.dup2(2, 1)
+
+    def send(self, event, **fields):
+        self.stream.write(json.dumps(dict(fields, event=event)) + "\n")
+        self.stream.flush()
+
+
+def load(runtime):
+    try:
+        return importlib.import_module(runtime)
+    except ImportError as error:
+        raise Refused("toolchain", "cannot import {}: {}".format(runtime, error))
+
+
+def make_logger(trt, out):
+    class Logger(trt.ILogger):
+        """Passes TensorRT's messages on; `errors` are kept, tactics without room are counted in `skipped`."""
+
+        def __init__(self):
+            trt.ILogger.__init__(self)
+            self.errors = []
+            self.skipped = 0
+
+        def log(self, severity, message):
+            if severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
+                self.errors.append(message)
+                out.send("log", severity="error", message=message)
+            elif any(words in message for words in SKIPPED):
+                self.skipped += 1
+                out.send("log", severity="debug", message=message)
+            elif severity == trt.ILogger.WARNING and message.startswith(NO_RANGE):
+                out.send("log", severity="debug", message=message)  # one line for each tensor around a layer in fp16
+            elif severity == trt.ILogger.WARNING:
+                out.send("log", severity="warning", message=message)
+            elif severity == trt.ILogger.INFO:
+                out.send("log", severity="debug", message=message)
+
+        def reason(self):
+            """The last errors in one line."""
+            return "; ".join(self.errors[-3:])
+
+    return Logger()
+
+
+def read_plan(request):
+    """A plan's bytes. An engine is code: its digest comes before the load."""
+    with open(request["plan"], "rb") as file:
+        data = file.read()
+    if hashlib.sha256(data).hexdigest() != request["plan_sha256"]:
+        raise Refused("integrity", "its digest is not the one recorded")
+    return data
+
+
+def write(path, data):
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_whole(path, data):
+    partial = "{}.{}.part".format(path, os.getpid())
+    write(partial, data)
+    os.replace(partial, path)

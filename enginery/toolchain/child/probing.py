@@ -1,0 +1,70 @@
+"""probe: what this toolchain is: TensorRT, Python, what that version can do, and the GPUs it sees."""
+
+import platform
+import sys
+from importlib import metadata
+
+from base import load
+
+PACKAGES = {
+    "tensorrt_rtx": ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx"),
+    "tensorrt": ("tensorrt", "tensorrt_cu13", "tensorrt_cu12"),
+}
+
+
+def main(request, out):
+    trt = load(request["runtime"])
+    gpus, reason = visible_gpus() if request["runtime"] == "tensorrt" else ([], "")
+    out.send(
+        "result",
+        runtime=request["runtime"],
+        version=full_version(request["runtime"], trt),
+        python=platform.python_version(),
+        platform="{}_{}".format(sys.platform, platform.machine()),
+        features=[name for name, has in features(trt).items() if has],
+        compute_capabilities=[gpu["compute_capability"] for gpu in gpus] or named_capabilities(trt),
+        gpus=gpus,
+        no_gpu=reason,
+    )
+
+
+def full_version(runtime, module):
+    for package in PACKAGES[runtime]:
+        try:
+            return metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return module.__version__
+
+
+def features(trt):
+    flags, config = trt.BuilderFlag, trt.IBuilderConfig
+    weak = hasattr(flags, "FP16")
+    return {
+        "weak typing": weak,
+        "strong typing": not weak or hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"),
+        "calibrators": hasattr(trt, "IInt8EntropyCalibrator2"),
+        "fp8": hasattr(trt.DataType, "FP8"),
+        "timing cache": hasattr(config, "create_timing_cache"),
+        "editable timing cache": hasattr(flags, "EDITABLE_TIMING_CACHE"),
+        "refit": hasattr(flags, "REFIT"),
+        "sparsity": hasattr(flags, "SPARSE_WEIGHTS"),
+        "version compatible": hasattr(flags, "VERSION_COMPATIBLE"),
+        "hardware compatible": hasattr(trt, "HardwareCompatibilityLevel"),
+        "DLA": hasattr(config, "DLA_core"),
+        "progress": hasattr(trt, "IProgressMonitor"),
+    }
+
+
+def named_capabilities(trt):
+    names = [name for name in dir(getattr(trt, "ComputeCapability", object)) if name.startswith("SM") and name[2:].isdigit()]
+    return ["{}.{}".format(number // 10, number % 10) for number in sorted(int(name[2:]) for name in names)]
+
+
+def visible_gpus():
+    """The GPUs that this toolchain's pycuda sees, and why there are none."""
+    try:
+        import devices
+    except ImportError as error:
+        return [], "NumPy or pycuda does not work: {}".format(error)
+    return devices.visible()

@@ -1,0 +1,55 @@
+"""refit: a plan's weights replaced by others of the same graph, without building."""
+
+import hashlib
+import time
+
+import numpy as np
+from base import Refused, load, make_logger, write
+from devices import Context
+from engines import Loaded
+from probing import full_version
+
+
+def main(request, out):
+    trt = load(request["runtime"])
+    with Context():
+        refit(trt, make_logger(trt, out), request, out)
+
+
+def refit(trt, logger, request, out):
+    began = time.monotonic()
+    with Loaded(trt, logger, request["data"], request["host_code"]) as engine:
+        set_weights(trt, engine, logger, request)
+        data = bytes(memoryview(engine.serialize()))
+        write(request["out"], data)
+        out.send(
+            "result", plan_sha256=hashlib.sha256(data).hexdigest(), plan_bytes=len(data), seconds=time.monotonic() - began,
+            runtime_version=full_version(request["runtime"], trt),
+        )
+
+
+def set_weights(trt, engine, logger, request):
+    refitter = trt.Refitter(engine, logger)
+    weights, kept = np.load(request["weights"]), []
+    for name in refitter.get_all_weights():
+        if name not in weights:
+            raise Refused("refit", "the graph has no weights called {}".format(name))
+        kept.append(np.ascontiguousarray(weights[name]).ravel())  # the refitter copies nothing
+        if not refitter.set_named_weights(name, trt.Weights(kept[-1])):
+            raise Refused("refit", "the weights {} do not fit: {}".format(name, logger.reason()))
+    if request["ranges"]:
+        set_ranges(refitter, request["ranges"])
+    missing = refitter.get_missing_weights()
+    if missing or not refitter.refit_cuda_engine():
+        raise Refused("refit", "; ".join(missing[:3]) or logger.reason() or "TensorRT gave no reason")
+
+
+def set_ranges(refitter, ranges):
+    """INT8's ranges, by tensor: the largest magnitude."""
+    tensors = refitter.get_tensors_with_dynamic_range()
+    if not tensors:
+        raise Refused("refit", "this plan's INT8 ranges cannot be replaced")
+    for tensor in tensors:
+        if tensor not in ranges:
+            raise Refused("refit", "there is no range for {}".format(tensor))
+        refitter.set_dynamic_range(tensor, (-ranges[tensor], ranges[tensor]))

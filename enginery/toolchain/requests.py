@@ -1,0 +1,135 @@
+"""What a toolchain's child program is asked, and what it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+Shapes = Mapping[str, Mapping[str, list[int]]]
+
+
+@dataclass(frozen=True)
+class ToolchainInfo:
+    """What a toolchain is, as its own interpreter told; `gpus` are those that its pycuda sees, `no_gpu` says why there are none."""
+
+    runtime: str
+    version: str
+    python: str
+    platform: str
+    features: tuple[str, ...]
+    compute_capabilities: tuple[str, ...]
+    gpus: tuple[Mapping[str, Any], ...] = ()
+    no_gpu: str = ""
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """One plan to build. Each of `profiles` maps an input to its shapes at min, opt and max; none for static shapes.
+
+    The fields from `strongly_typed` on are for `tensorrt`. `timing_caches` are merged and `timing_cache` is written. A weakly typed build
+    takes `precision`; for INT8 `cache` holds the ranges (or, with `native_images`, a float32 .npy (n, 3, height, width), is where
+    TensorRT's own calibration writes them), and `float_layers` stay in fp16.
+    """
+
+    runtime: str
+    onnx: Path
+    plan: Path
+    name: str
+    gpu: str | None = None
+    compute_capability: str | None = None
+    profiles: tuple[Shapes, ...] = ()
+    workspace_mib: int | None = None
+    optimization_level: int | None = None
+    tactic_sources: tuple[str, ...] | None = None
+    strongly_typed: bool = False
+    tf32: bool = False
+    sparsity: bool = False
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    refittable: bool = False
+    dla_core: int | None = None
+    timing_caches: tuple[Path, ...] = ()
+    timing_cache: Path | None = None
+    precision: str = "fp32"
+    cache: Path | None = None
+    float_layers: tuple[str, ...] = ()
+    native_images: Path | None = None
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """A plan that was built: digests, bytes, seconds, MiB, tactics skipped for want of memory, layers that DLA left to the GPU, and
+    TensorRT's warnings."""
+
+    plan_sha256: str
+    plan_bytes: int
+    weights_sha256: str | None
+    seconds: float
+    peak_memory_mib: float
+    runtime_version: str
+    skipped_tactics: int
+    dla_fallback: tuple[str, ...]
+    refittable_weights: tuple[str, ...]
+    messages: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """A plan to load on a GPU; `gpu` is an index or UUID, `host_code` is for version-compatible plans, which bring code of their own."""
+
+    runtime: str
+    plan: Path
+    plan_sha256: str
+    gpu: str | None = None
+    host_code: bool = False
+
+
+@dataclass(frozen=True)
+class RefitRequest(PlanRequest):
+    """New weights (an .npz by name) and INT8 ranges (largest magnitude by tensor) for a plan; the result goes to `out`."""
+
+    weights: Path = field(kw_only=True)
+    out: Path = field(kw_only=True)
+    ranges: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RefitResult:
+    """A plan whose weights were replaced: digest, bytes, seconds."""
+
+    plan_sha256: str
+    plan_bytes: int
+    seconds: float
+    runtime_version: str
+
+
+@dataclass(frozen=True)
+class Point:
+    """An input shape (batch, channels, height, width) in a profile, and the images, a float32 .npy, that are run at it.
+
+    The engine's outputs go to the folder `outputs` as 0.npy, 1.npy ...
+    """
+
+    shape: tuple[int, ...]
+    images: Path
+    outputs: Path
+    profile: int = 0
+    timed: bool = True
+
+
+@dataclass(frozen=True)
+class MeasureRequest(PlanRequest):
+    """Points to run an engine at; `runs` are timed at each (0: none), again where p90 is more than `noisy` times p50."""
+
+    points: tuple[Point, ...] = field(kw_only=True)
+    runs: int = 200
+    noisy: float = 1.25
+
+
+@dataclass(frozen=True)
+class InspectRequest(PlanRequest):
+    """An engine to take apart, run at an input shape of its first profile."""
+
+    shape: tuple[int, ...] = field(kw_only=True)

@@ -1,0 +1,23 @@
+"""inspect-engine: an engine's layers, as TensorRT's inspector tells, and the time each takes on the engine's own GPU."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from enginery.registry import Engine
+from enginery.spec import Spec
+from enginery.toolchain.client import inspect
+from enginery.toolchain.requests import InspectRequest
+from tasks.on_gpu import important, on_gpu, plan_of
+
+
+def inspect_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
+    """The inspector's `layers`, mean `milliseconds` of each at opt of the first profile, `device_memory` in bytes, `skipped_tactics`.
+
+    Raises:
+        EngineryError: it cannot be run here.
+    """
+    with on_gpu(spec, engine) as choice:
+        request = InspectRequest(**plan_of(engine, choice), shape=tuple(spec.models[engine.model].profile()["opt"]))
+        found = inspect(choice.python, request, important, spec.targets[engine.target].time_limit_s)
+    return {**found, "skipped_tactics": engine.manifest["steps"]["build"].get("skipped_tactics", 0)}

@@ -1,0 +1,64 @@
+"""Refitting: the registered plan of this very build with new weights, where only they changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from enginery.calibration import cache
+from enginery.errors import RefitError
+from enginery.files import read_json
+from enginery.graphs.inspect import read_graph
+from enginery.graphs.structure import structure_digest, weights_of
+from enginery.layout import Step, engine_folder
+from enginery.registry import Engine, damage, engine_in
+from enginery.report.events import emit, log
+from enginery.toolchain.client import refit
+from enginery.toolchain.requests import BuildRequest, RefitRequest
+
+
+def structure(request: BuildRequest, weights: list[str]) -> str:
+    """What must be the same for a refit: the graph but for these weights, and the layers kept in float."""
+    return structure_digest(read_graph(request.onnx), set(weights), "\n".join(request.float_layers))
+
+
+def base(step: Step, request: BuildRequest) -> Engine | None:
+    """The registered engine that differs from what is wanted in weights alone, if there is one."""
+    engine = engine_in(engine_folder(step.model, step.target, step.precision))
+    if not engine or damage(engine):
+        return None
+    built: Mapping[str, Any] = engine.manifest["steps"]["build"]
+    same = built["recipe"] == read_json(step.recipe) and built["refittable_weights"]
+    return engine if same and built["structure_sha256"] == structure(request, built["refittable_weights"]) else None
+
+
+def refitted(step: Step, request: BuildRequest, python: Path, time_limit: float) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Write the plan; what the build's record says of it, and what was measured. None where it must be built."""
+    engine = base(step, request)
+    if not engine or request.native_images:  # other weights have other ranges, and TensorRT's own are measured by a build
+        return None
+    weights = request.plan.with_name("weights.npz")
+    names = set(engine.manifest["steps"]["build"]["refittable_weights"])
+    np.savez(weights, **weights_of(read_graph(request.onnx), names))  # type: ignore[arg-type]
+    wanted = RefitRequest(
+        request.runtime, engine.plan, engine.manifest["plan"]["sha256"], request.gpu, request.version_compatible,
+        weights=weights, out=request.plan, ranges=cache.read(request.cache).thresholds() if request.cache else {},
+    )
+    try:
+        result = refit(python, wanted, emit, time_limit)
+    except RefitError as error:
+        log(f"{error.what}: it is built", "warning")
+        return None
+    finally:
+        weights.unlink()
+    log(f"refitted the registered plan with new weights in {result.seconds:.1f} s")
+    built = engine.manifest["steps"]["build"]
+    facts = {
+        "plan_sha256": result.plan_sha256, "plan_bytes": result.plan_bytes, "weights_sha256": None,
+        "runtime_version": result.runtime_version, "messages": [], "refitted_from": engine.manifest["plan"]["sha256"],
+        "refittable_weights": built["refittable_weights"], "structure_sha256": built["structure_sha256"],
+    }
+    return facts, {"seconds": round(result.seconds, 3)}

@@ -1,0 +1,18 @@
+"""timing: what the builds of a toolchain measured of TensorRT's kernels, for DVC to keep. The builds themselves write it."""
+
+from __future__ import annotations
+
+from enginery.layout import ARTIFACTS, Step
+from enginery.report.events import log
+from tasks.command import run_step
+
+
+def keep_timings(step: Step) -> None:
+    """Make sure that there is a folder to keep, and say what is in it."""
+    folder = ARTIFACTS / "timing" / step.toolchain
+    folder.mkdir(parents=True, exist_ok=True)
+    log(f"{len(list(folder.rglob('*.timing')))} timing caches of {step.toolchain}")
+
+
+if __name__ == "__main__":
+    run_step("timing", keep_timings, "toolchain")
