@@ -7,23 +7,23 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from enginery.errors import EngineError, EngineryError
-from enginery.evaluation.detection import GraphReport, GraphRunner, RecordedRunner, compare
-from enginery.evaluation.gate import Tolerance, failures
-from enginery.evaluation.images import list_images, preprocess, read_image
+from enginery.evaluation.dataset import open_validation_set
+from enginery.evaluation.gate import failures
+from enginery.evaluation.runners import GraphRunner, RecordedRunner
+from enginery.evaluation.validation import GraphReport, compare
 from enginery.files import read_json, write_json
 from enginery.layout import INT8, engine_report, model_folder
 from enginery.registry import Engine, damage
 from enginery.report.events import emit, progress
 from enginery.spec import Spec, extent
 from enginery.toolchain.client import MeasureRequest, measure, probe
-from tasks.command import class_names
+from tasks.command import model_head
 
 SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
 NOISY = 1.25  # p90 / p50 from which a run's times tell more of the machine than of the engine
@@ -37,14 +37,14 @@ def validate_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
     """
     model, target, precision = engine.folder.parts[-3:]
     _check(spec, engine, target)
-    tolerance = Tolerance(spec.validation.map50_95_drop, spec.validation.rms_relative.get(precision, 1.0))  # type: ignore[call-overload]
+    tolerance = spec.validation.of(spec.models[model].task, precision)
     with tempfile.TemporaryDirectory() as folder:
         measured = _measure(spec, engine, Path(folder))
-        compared = _compare(spec, model, Path(folder) / measured["outputs"][0])
+        compared = _compare(spec, model, Path(folder))
     facts, times = compared.to_dict(), measured["timing"]["gpu"]
     report = {
         "plan_sha256": engine.manifest["plan"]["sha256"], "report": facts, "timing": measured["timing"], "gpu": measured["gpu"],
-        "tolerance": asdict(tolerance),
+        "tolerance": tolerance,
         "failures": failures(facts, tolerance) + noise(times) + slower(model, target, precision, times),
     }
     write_json(engine_report(model, target, precision), report)
@@ -83,8 +83,8 @@ def _check(spec: Spec, engine: Engine, target: str) -> None:
 def _measure(spec: Spec, engine: Engine, folder: Path) -> dict[str, Any]:
     model, target, _ = engine.folder.parts[-3:]
     wanted = spec.models[model]
-    rows = [preprocess(read_image(path), *wanted.size)[0] for path in list_images(Path(wanted.validation))]
-    np.save(folder / "images.npy", np.stack(rows))
+    with open_validation_set(Path(wanted.validation), model_head(model), wanted.size) as images:
+        np.save(folder / "images.npy", np.stack([image for image, _ in images]))
     request = MeasureRequest(
         engine.manifest["runtime"], engine.plan, engine.manifest["plan"]["sha256"], folder / "images.npy", folder, extent(wanted.batch)[1],
     )
@@ -96,9 +96,9 @@ def _forward(event: Mapping[str, Any]) -> None:
         emit(event)
 
 
-def _compare(spec: Spec, model: str, outputs: Path) -> GraphReport:
+def _compare(spec: Spec, model: str, folder: Path) -> GraphReport:
     wanted = spec.models[model]
     export = model_folder(model, "export")
     reference = GraphRunner(export / "model.onnx", wanted.size)
-    engine = RecordedRunner(np.load(outputs.with_suffix(".npy"), mmap_mode="r"), reference.size)
-    return compare(reference, engine, Path(wanted.validation), class_names(model), lambda done, total: progress("images", done, total))
+    engine = RecordedRunner([np.load(folder / f"{name}.npy", mmap_mode="r") for name in reference.outputs], reference.size)
+    return compare(reference, engine, Path(wanted.validation), model_head(model), lambda done, total: progress("images", done, total))
