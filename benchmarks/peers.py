@@ -24,7 +24,7 @@ HEAD = RULES["yolo-head-1"]  # the same layers stay in float everywhere
 
 def prepared(path: Path) -> np.ndarray[Any, Any]:
     """An image as the graph's input, the same for all."""
-    return preprocess(read_image(path), 640, 640)[0][None]
+    return preprocess(read_image(path), 640, 640, "detect")[None]
 
 
 def excluded(model: Path) -> list[str]:
@@ -62,7 +62,7 @@ def enginery(model: Path, paths: list[Path], out: Path, algorithm: str) -> float
     began = time.monotonic()
     graph = onnx.load(model)
     with tempfile.TemporaryDirectory() as folder:
-        work = Work(graph, tensors_to_calibrate(graph.graph), paths, (640, 640), "")
+        work = Work(graph, tensors_to_calibrate(graph.graph), paths, (640, 640), "detect", "")
         histograms = collect(work, Path(folder) / "kept", lambda done, total: None)
     insert(graph, place(graph.graph, HEAD), thresholds_of(histograms, algorithm, 99.99))
     onnx.save(graph, out)
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("count", type=int)
     parser.add_argument("out", type=Path)
     args = parser.parse_args()
-    seconds = METHODS[args.method](args.model, list(list_images(args.folder)[: args.count]), args.out)
+    seconds = METHODS[args.method](args.model, list(list_images(args.folder, "detect")[: args.count]), args.out)
     print(f"RESULT {seconds:.2f} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}")
 
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 
 from enginery import __version__
-from enginery.commands import calibration, export_ultralytics, gpus, inspect, sensitivity, toolchain, validate
+from enginery.commands import calibration, export_ultralytics, gpus, inspect, predict, sensitivity, toolchain, validate
 from enginery.errors import EngineryError
 
 Arguments = argparse.Namespace
@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     gpus.add(commands)
     validate.add(commands)
     inspect.add(commands)
+    predict.add(commands)
     export_ultralytics.add(commands)
     _command(commands, "verify", _verify, "read every plan again and compare its digest")
     _command(commands, "status", _status, "what is stale and why")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from enginery.evaluation.head import metric_in
 from enginery.layout import Step
 
 SCHEMA = 1
@@ -15,7 +16,7 @@ SCHEMA = 1
 
 def compose(step: Step, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """The manifest of an engine from its steps' records (export, simplify, quantize, validate, build, register)."""
-    build, report = records["build"], records["validate"]["report"]
+    build = records["build"]
     target = build["recipe"]["parameters"]
     return {
         "schema": SCHEMA,
@@ -28,12 +29,7 @@ def compose(step: Step, records: Mapping[str, Mapping[str, Any]]) -> dict[str, A
         "gpu": target.get("gpu"),
         "platform": target["platform"],
         "plan": {"sha256": build["plan_sha256"], "bytes": build["plan_bytes"], "weights_sha256": build["weights_sha256"]},
-        "metrics": {
-            "map50_95": report["candidate"]["map50_95"],
-            "map50": report["candidate"]["map50"],
-            "reference_map50_95": report["reference"]["map50_95"],
-            "rms_relative": report["closeness"]["rms_relative"],
-        },
+        "metrics": _metrics(records["validate"]["report"]),
         "digests": {
             **_calibration(records["quantize"]),
             "source": records["export"]["source_sha256"],
@@ -41,6 +37,17 @@ def compose(step: Step, records: Mapping[str, Mapping[str, Any]]) -> dict[str, A
             "validation_images": records["validate"]["images_sha256"],
         },
         "steps": records,
+    }
+
+
+def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
+    """map50_95, map50 and reference_map50_95, or the same of top1 and top5; and rms_relative."""
+    metric, found = metric_in(report["reference"]), report["candidate"]
+    return {
+        metric.key: found[metric.key],
+        metric.secondary: found[metric.secondary],
+        f"reference_{metric.key}": report["reference"][metric.key],
+        "rms_relative": report["closeness"]["rms_relative"],
     }
 
 

@@ -18,8 +18,8 @@ from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, WITHOUT_RECIPE, St
 from enginery.spec import BUILD_OPTIONS, Spec, extent
 
 VERSIONS = {
-    "demo-data": 1, "export": 1, "images": 1, "simplify": 1, "calibration-images": 1, "calibrate": 1, "quantize": 1,
-    "validate": 1, "build": 1, "register": 2,
+    "demo-data": 1, "export": 2, "images": 1, "simplify": 1, "calibration-images": 1, "calibrate": 1, "quantize": 1,
+    "validate": 2, "build": 1, "register": 2,
 }
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "demo-data": ("numpy", "opencv-python"),
@@ -61,10 +61,7 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
     if step.name == "build":
         return _build_parameters(spec, step, probe)
     if step.name == "register":
-        return {
-            "map50_95_drop": spec.validation.map50_95_drop,
-            "rms_relative": spec.validation.rms_relative.get(step.precision, 1.0),  # type: ignore[call-overload]
-        }
+        return spec.validation.of(spec.models[step.model].task, step.precision)
     model = spec.models[step.model]
     if step.name == "export":
         return {
@@ -76,23 +73,23 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
     if step.precision == INT8 and step.name in (*CALIBRATION_STEPS, "quantize"):
         return _int8_parameters(spec, step)
     if step.name in ("images", "simplify"):
-        return {"validation": model.validation}
+        return {"validation": model.validation, "task": model.task}
     if step.name == "validate":
-        return {"validation": model.validation, "height": extent(model.height)[1], "width": extent(model.width)[1]}
+        return {"validation": model.validation, "height": model.size[0], "width": model.size[1]}
     return {}
 
 
 def _int8_parameters(spec: Spec, step: Step) -> dict[str, Any]:
     settings, model = spec.int8[step.model], spec.models[step.model]
     if step.name == "calibration-images":
-        return {"calibration": settings.calibration, "minimum_images": settings.minimum_images}
+        return {"calibration": settings.calibration, "minimum_images": settings.minimum_images, "task": model.task}
     if step.name == "quantize":
         return {"rule": settings.rule, "exclude": settings.exclude}
     if Path(settings.calibration).suffix == SUFFIX:
         return {"calibration": settings.calibration, "rule": settings.rule, "exclude": settings.exclude}
     percent = settings.percentile if settings.algorithm == "percentile" else None
-    size = {"height": extent(model.height)[1], "width": extent(model.width)[1]}
-    return {"calibration": settings.calibration, "algorithm": settings.algorithm, "percentile": percent, **size}
+    fitted = {"height": extent(model.height)[1], "width": extent(model.width)[1], "task": model.task}
+    return {"calibration": settings.calibration, "algorithm": settings.algorithm, "percentile": percent, **fitted}
 
 
 def _build_parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:

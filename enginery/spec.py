@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from enginery.errors import ConfigError
+from enginery.evaluation.head import Task, metric_of
 from enginery.quantization.rules import RULES
 
 BUILD_OPTIONS = ("strongly_typed", "tf32", "sparsity", "version_compatible", "hardware_compatible", "refittable", "dla_core")
@@ -49,7 +50,7 @@ class Model(_Frozen):
     """Weights or an ONNX file, and the shapes it runs at; `profiles` are optimization profiles beside the one of its own sizes."""
 
     source: str
-    task: Literal["detect"] = "detect"
+    task: Task = "detect"
     batch: Extent = 1
     height: Extent = 640
     width: Extent = 640
@@ -142,10 +143,16 @@ class Matrix(_Frozen):
 
 
 class Tolerance(_Frozen):
-    """How far a graph may be from the FP32 original."""
+    """How far a graph may be from the FP32 original; `top1_drop` is for models that classify."""
 
     map50_95_drop: Share = 0.01
+    top1_drop: Share = 0.01
     rms_relative: dict[Precision, Share] = {"fp32": 0.001, "fp16": 0.02, "int8": 0.05}
+
+    def of(self, task: str, precision: str) -> dict[str, float]:
+        """What the gate allows a model of a task at a precision."""
+        drop = f"{metric_of(task).key}_drop"
+        return {drop: getattr(self, drop), "rms_relative": self.rms_relative.get(precision, 1.0)}  # type: ignore[call-overload]
 
 
 class Demo(_Frozen):
@@ -235,7 +242,8 @@ def _references(spec: Spec) -> Iterator[str]:
         if Path(model.source).suffix not in (".pt", ".onnx"):
             yield f"models.{name}.source: {model.source!r}: a .pt or an .onnx file is expected"
         for key in ("height", "width"):
-            if Path(model.source).suffix == ".pt" and any(size % 32 for size in extent(getattr(model, key))):
+            strided = Path(model.source).suffix == ".pt" and model.task != "classify"
+            if strided and any(size % 32 for size in extent(getattr(model, key))):
                 yield f"models.{name}.{key}: {getattr(model, key)!r}: YOLO needs multiples of its stride, 32"
 
 

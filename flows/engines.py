@@ -22,7 +22,7 @@ from enginery.pipeline import Pipeline
 from enginery.registry import engines
 from enginery.report import display as terminal
 from enginery.report.display import Display, Outcome
-from enginery.report.tables import class_rows, engine_rows, validation_rows
+from enginery.report.tables import class_metric, class_rows, engine_rows, validation_rows
 from enginery.spec import Spec, load_spec
 from enginery.status import explain
 from tasks.fingerprint import fingerprint
@@ -138,7 +138,7 @@ def _publish_classes(run: Run) -> None:
     refused = {(step.model, step.precision): step for step in failed}
     for (model, precision), step in refused.items():
         rows = class_rows(step)
-        title = f"mAP50-95 of {model} {precision} by class"
+        title = f"{class_metric(step)} of {model} {precision} by class"
         create_table_artifact(key=f"classes-{model}-{precision}".replace("_", "-"), table=rows, description=title)
         run.display.table(title, rows)
 

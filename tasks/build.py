@@ -9,12 +9,12 @@ from typing import Any
 
 from enginery.calibration import cache
 from enginery.errors import ModelError
-from enginery.evaluation.images import image_folder, save_batch
+from enginery.evaluation.images import image_folder, preprocess, read_image, save_batch
 from enginery.files import read_json, replacing_folder, write_json
 from enginery.gpu import reserved
 from enginery.graphs.inspect import GraphInfo, Profile, check_profile, graph_info
 from enginery.layout import CACHE, INT8, UNTYPED, Step, build_folder, calibration_images_file, model_folder, timing_folder
-from enginery.report.events import emit, log, progress
+from enginery.report.events import emit, log
 from enginery.spec import BUILD_OPTIONS, Spec, load_spec
 from enginery.toolchain.choice import Choice, Toolchains
 from enginery.toolchain.client import build as build_plan
@@ -107,10 +107,11 @@ def _weak(step: Step, spec: Spec, wanted: Mapping[str, Any], folder: Path) -> di
 
 def _calibration_batch(step: Step, spec: Spec, folder: Path) -> Path:
     """The calibration images as the network takes them, in one file that the child reads batch by batch."""
-    source = image_folder(Path(spec.int8[step.model].calibration))
-    images = [source / name for name in read_json(calibration_images_file(step.model))["images"]]
-    out = folder / "calibration.npy"
-    save_batch(images, spec.models[step.model].size, out, lambda done, total: progress("calibration images", done, total))
+    model = spec.models[step.model]
+    source, out = image_folder(Path(spec.int8[step.model].calibration)), folder / "calibration.npy"
+    names = read_json(calibration_images_file(step.model))["images"]
+    images = (preprocess(read_image(source / name), *model.size, model.task) for name in names)
+    save_batch(images, len(names), model.size, out)
     return out
 
 

@@ -57,7 +57,7 @@ def _count(step: Step, model: onnx.ModelProto, tensors: tuple[str, ...], images:
     paths = [folder / name for name in images["images"]]
     graph = sha256(model_folder(step.model, "simplify") / "model.onnx")
     key = _digest({"images": images, "recipe": read_json(step.recipe), "graph": graph})
-    work = Work(model, tensors, paths, (wanted["height"], wanted["width"]), key)
+    work = Work(model, tensors, paths, (wanted["height"], wanted["width"]), wanted["task"], key)
     kept = kept_histograms(step.model)
     if done := state.images_done(kept, key):
         log(f"goes on after {done} of {len(paths)} images, where the last run was stopped")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from enginery.calibration.cache import SUFFIX
 from enginery.errors import DataError
-from enginery.evaluation.images import list_images
+from enginery.evaluation.images import image_folder, list_images
 from enginery.files import read_json, sha256, write_json
 from enginery.layout import Step, calibration_images_file, images_file
 from enginery.report.events import log
@@ -22,11 +22,11 @@ def list_calibration_images(step: Step) -> None:
         write_json(calibration_images_file(step.model), {"cache_sha256": sha256(source), "images": {}})
         log(f"{source} takes the place of calibration images")
         return
-    images = list_images(source)
+    images = list_images(source, wanted["task"])
     if len(images) < wanted["minimum_images"]:
         what = f"{source} holds {len(images)} images, int8.{step.model}.minimum_images asks for {wanted['minimum_images']}"
         raise DataError(what, "Add images like those of production: with few, INT8's ranges are a guess")
-    digests = {path.name: sha256(path) for path in images}
+    digests = {path.relative_to(image_folder(source)).as_posix(): sha256(path) for path in images}
     _refuse_overlap(digests, read_json(images_file(step.model))["images"], source)
     write_json(calibration_images_file(step.model), {"images": digests})
     log(f"{len(images)} calibration images, none of them a validation image")

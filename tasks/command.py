@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from enginery.errors import EngineryError
+from enginery.evaluation.head import Head
 from enginery.files import read_json
 from enginery.layout import Step, model_folder
 from enginery.report.events import emit
@@ -47,10 +48,11 @@ def record(step: Step, **facts: Any) -> dict[str, Any]:
     return {"recipe": read_json(step.recipe), **facts}
 
 
-def class_names(model: str) -> dict[int, str]:
-    """A model's classes, as its export recorded them."""
-    names = read_json(model_folder(model, "export") / "record.json")["names"]
-    return {int(index): name for index, name in names.items()}
+def model_head(model: str) -> Head:
+    """A model's task, classes and keypoints, as its export recorded them."""
+    found = read_json(model_folder(model, "export") / "record.json")
+    names = {int(index): name for index, name in found["names"].items()}
+    return Head(found["task"], names, tuple(found["kpt_shape"]) if found.get("kpt_shape") else None)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

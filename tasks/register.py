@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enginery.errors import GateError
-from enginery.evaluation.gate import Tolerance, failures
+from enginery.evaluation.gate import failures
 from enginery.files import read_json
 from enginery.layout import Step, build_folder, engine_folder, model_folder
 from enginery.manifest import compose
@@ -28,7 +28,7 @@ def register(step: Step) -> None:
         "build": read_json(build / "record.json"),
         "register": {"recipe": read_json(step.recipe)},
     }
-    failed = failures(records["validate"]["report"], Tolerance(**recipe(step)))
+    failed = failures(records["validate"]["report"], recipe(step))
     if failed:
         raise _refusal(step, failed, bool(records["quantize"].get("quantized")))
     plan = build / "model.plan"

@@ -17,9 +17,10 @@ import onnx
 
 from enginery.calibration import cache
 from enginery.errors import EngineryError
-from enginery.evaluation.detection import validate_graph
 from enginery.evaluation.feeds import feeds
-from enginery.evaluation.gate import Tolerance, failures
+from enginery.evaluation.gate import failures
+from enginery.evaluation.images import list_images
+from enginery.evaluation.validation import validate_graph
 from enginery.files import dumps, read_json, sha256, write_json
 from enginery.graphs.inspect import read_graph
 from enginery.graphs.precision import half, write_typed
@@ -30,7 +31,7 @@ from enginery.quantization.rules import patterns
 from enginery.quantization.sensitivity import rank, smallest_prefix
 from enginery.report.events import log, progress
 from enginery.spec import Spec
-from tasks.command import class_names
+from tasks.command import model_head
 
 IMAGES = 8
 
@@ -45,7 +46,9 @@ def ranking(spec: Spec, name: str) -> list[dict[str, Any]]:
     settings = spec.int8[name]
     kept = place(model.graph, patterns(settings.rule, settings.exclude))
     folder = Path(settings.calibration)
-    images = list(feeds(_graph(name), folder if folder.is_dir() else Path(spec.models[name].validation), IMAGES))
+    task = spec.models[name].task
+    paths = list_images(folder if folder.is_dir() else Path(spec.models[name].validation), task)
+    images = list(feeds(_graph(name), paths[:IMAGES], task))
     found = model_folder(name, INT8) / "sensitivity.json"
     key = _key(name, [feed.tobytes() for image in images for feed in image.values()])
     if found.is_file() and (known := read_json(found))["key"] == key:
@@ -68,8 +71,8 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
     original, thresholds = _calibrated(spec, name)
     settings, wanted = spec.int8[name], spec.models[name]
     export = model_folder(name, "export")
-    names = class_names(name)
-    tolerance = Tolerance(spec.validation.map50_95_drop, spec.validation.rms_relative.get("int8", 1.0))
+    head = model_head(name)
+    tolerance = spec.validation.of(head.task, INT8)
 
     def passes(excluded: Sequence[str]) -> bool:
         model = onnx.ModelProto()
@@ -78,7 +81,7 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
         with tempfile.TemporaryDirectory() as folder:
             write_typed(half(model, name), Path(folder) / "model.onnx")
             report = validate_graph(
-                export / "model.onnx", Path(folder) / "model.onnx", Path(wanted.validation), names,
+                export / "model.onnx", Path(folder) / "model.onnx", Path(wanted.validation), head,
                 lambda done, total: progress(f"{len(excluded)} layers in float", done, total),
                 wanted.size,
             ).to_dict()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from enginery.evaluation.feeds import feeds
+from enginery.evaluation.images import list_images
 from enginery.files import replacing_folder, write_json
 from enginery.graphs.simplify import simplify
 from enginery.layout import Step, model_folder
@@ -18,7 +19,8 @@ TIME_LIMIT_S = 600
 def simplify_model(step: Step) -> None:
     """Write the simplified graph, or the same graph with the reason why not."""
     source = model_folder(step.model, "export") / "model.onnx"
-    images = feeds(source, Path(recipe(step)["validation"]), COMPARED_IMAGES)
+    wanted = recipe(step)
+    images = feeds(source, list_images(Path(wanted["validation"]), wanted["task"])[:COMPARED_IMAGES], wanted["task"])
     with replacing_folder(model_folder(step.model, "simplify")) as folder:
         facts = simplify(source, folder / "model.onnx", images, TIME_LIMIT_S)
         write_json(folder / "record.json", record(step, **facts))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.evaluation.compare import Accumulator, Closeness
-from enginery.evaluation.detection import GraphReport, GraphRunner, RecordedRunner, compare
-from enginery.evaluation.gate import Tolerance, failures
-from enginery.evaluation.images import list_images, preprocess, read_image, save_batch
+from enginery.evaluation.dataset import open_validation_set
+from enginery.evaluation.gate import failures
+from enginery.evaluation.images import save_batch
+from enginery.evaluation.runners import GraphRunner, RecordedRunner
+from enginery.evaluation.validation import GraphReport, compare
 from enginery.files import read_json, write_json
 from enginery.gpu import Gpu, state
 from enginery.layout import INT8, engine_report, model_folder
@@ -28,7 +31,7 @@ from enginery.spec import Model, Spec
 from enginery.toolchain.choice import Choice
 from enginery.toolchain.client import measure
 from enginery.toolchain.requests import MeasureRequest, Point
-from tasks.command import class_names
+from tasks.command import model_head
 from tasks.on_gpu import important, on_gpu, plan_of
 
 SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
@@ -71,18 +74,18 @@ def validate_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
     Raises:
         EngineryError: it cannot be run here.
     """
-    allowed = spec.validation.rms_relative.get(engine.precision, 1.0)  # type: ignore[call-overload]
-    tolerance = Tolerance(spec.validation.map50_95_drop, allowed)
+    model = spec.models[engine.model]
+    tolerance = spec.validation.of(model.task, engine.precision)
     with tempfile.TemporaryDirectory() as folder, on_gpu(spec, engine) as choice:
         clocks = Clocks(choice.gpu)
-        places = corners(spec.models[engine.model])
+        places = corners(model)
         measured = _measure(spec, engine, choice, places, Path(folder), clocks)
-        compared, points = _judge(spec.models[engine.model], engine.model, places, measured["points"], Path(folder))
+        compared, points = _judge(model, engine.model, places, measured["points"], Path(folder))
     facts, timing = compared.to_dict(), measured["points"][0]["timing"]
     driver = {"driver": choice.gpu.driver} if choice.gpu else {}
     report = {
         "plan_sha256": engine.manifest["plan"]["sha256"], "report": facts, "timing": timing, "points": points,
-        "gpu": {**measured["gpu"], **driver}, "clocks": clocks.seen, "tolerance": asdict(tolerance),
+        "gpu": {**measured["gpu"], **driver}, "clocks": clocks.seen, "tolerance": tolerance,
         "failures": failures(facts, tolerance) + _far(points[1:], tolerance) + noise(timing["gpu"]) + slower(engine, timing["gpu"]),
     }
     write_json(engine_report(engine.model, engine.target, engine.precision), report)
@@ -114,30 +117,30 @@ def slower(engine: Engine, times: Mapping[str, float]) -> list[str]:
     return [f"p50 is {mine:.2f} ms, its fp16 sibling's {other:.2f} ms: INT8 gains nothing on this GPU"] if mine > other * SLOWER else []
 
 
-def _far(points: list[dict[str, Any]], tolerance: Tolerance) -> list[str]:
+def _far(points: list[dict[str, Any]], tolerance: Mapping[str, float]) -> list[str]:
     """At which other points the outputs are too far from the original's."""
     found = []
     for point in points:
         close = point["closeness"]
         bad = close["nan_count"] + close["inf_count"]
-        if bad or not close["rms_relative"] <= tolerance.rms_relative:
+        if bad or not close["rms_relative"] <= tolerance["rms_relative"]:
             where = f"profile {point['profile']} at {point['which']} {tuple(point['shape'])}"
             found.append(f"{where}: raw outputs differ by {close['rms_relative']:.2g}, {bad} values are NaN or Inf")
     return found
 
 
 def _measure(spec: Spec, engine: Engine, choice: Choice, places: list[Corner], folder: Path, clocks: Clocks) -> dict[str, Any]:
-    images = list_images(Path(spec.models[engine.model].validation))
-    points = [_point(corner, images, folder / str(index)) for index, corner in enumerate(places)]
+    points = [_point(spec.models[engine.model], engine.model, corner, folder / str(index)) for index, corner in enumerate(places)]
     request = MeasureRequest(**plan_of(engine, choice), points=tuple(points), noisy=NOISY)
     return measure(choice.python, request, clocks.follow, spec.targets[engine.target].time_limit_s)
 
 
-def _point(corner: Corner, images: tuple[Path, ...], folder: Path) -> Point:
+def _point(model: Model, name: str, corner: Corner, folder: Path) -> Point:
     folder.mkdir()
-    wanted = images if corner.main else images[:FEW]
-    _, _, height, width = corner.shape
-    save_batch(wanted, (height, width), folder / "images.npy", lambda done, total: None)
+    size = (corner.shape[2], corner.shape[3])
+    with open_validation_set(Path(model.validation), model_head(name), size) as images:
+        count = len(images) if corner.main else min(FEW, len(images))
+        save_batch((image for image, _ in islice(images, count)), count, size, folder / "images.npy")
     return Point(corner.shape, folder / "images.npy", folder, corner.profile, timed=corner.which == "opt")
 
 
@@ -145,24 +148,23 @@ def _judge(
     model: Model, name: str, places: list[Corner], measured: list[dict[str, Any]], folder: Path,
 ) -> tuple[GraphReport, list[dict[str, Any]]]:
     """The whole comparison at the main point, and the closeness at every one."""
-    data, original = Path(model.validation), model_folder(name, "export") / "model.onnx"
-    images, points = list_images(data), []
+    original, points = model_folder(name, "export") / "model.onnx", []
     for index, (corner, facts) in enumerate(zip(places, measured, strict=True)):
-        outputs = [np.load(folder / str(index) / f"{number}.npy", mmap_mode="r") for number in range(len(facts["outputs"]))]
         reference = GraphRunner(original, (corner.shape[2], corner.shape[3]))
+        order = [facts["outputs"].index(output) for output in reference.outputs]
+        engine = RecordedRunner([np.load(folder / str(index) / f"{number}.npy", mmap_mode="r") for number in order], reference.size)
         if corner.main:
-            engine = RecordedRunner(outputs, reference.size)
-            report = compare(reference, engine, data, class_names(name), lambda done, total: progress("images", done, total))
+            data, head = Path(model.validation), model_head(name)
+            report = compare(reference, engine, data, head, lambda done, total: progress("images", done, total))
             close = report.closeness
         else:
-            close = _closeness(reference, images[:FEW], outputs)
+            close = _closeness(reference, engine, np.load(folder / str(index) / "images.npy", mmap_mode="r"))
         points.append({**asdict(corner), "closeness": asdict(close), "timing": facts.get("timing")})
     return report, points
 
 
-def _closeness(reference: GraphRunner, images: tuple[Path, ...], outputs: list[NDArray[np.float32]]) -> Closeness:
+def _closeness(reference: GraphRunner, engine: RecordedRunner, images: NDArray[np.float32]) -> Closeness:
     found = Accumulator()
-    for row, path in enumerate(images):
-        fitted, _ = preprocess(read_image(path), *reference.size)
-        found.add(reference.run(fitted), [output[row : row + 1] for output in outputs])
+    for image in images:
+        found.add(reference.run(image), engine.run(image))
     return found.closeness()

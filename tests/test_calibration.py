@@ -169,11 +169,11 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> onnx.ModelProto:
 @pytest.fixture
 def images(tmp_path: Path) -> list[Path]:
     write_dataset(tmp_path / "images ü", range(5), 96)
-    return list(list_images(tmp_path / "images ü"))
+    return list(list_images(tmp_path / "images ü", "detect"))
 
 
 def work(model: onnx.ModelProto, images: list[Path]) -> Work:
-    return Work(model, tensors_to_calibrate(model.graph), images, (64, 96), "key")
+    return Work(model, tensors_to_calibrate(model.graph), images, (64, 96), "detect", "key")
 
 
 def quiet(done: int, total: int) -> None:
@@ -246,7 +246,7 @@ def test_nan_names_tensor_and_image(images: list[Path], tmp_path: Path) -> None:
     dark = images[3].with_name("dark.png")
     cv2.imwrite(str(dark), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(DataError, match=r"q is NaN or infinite on .*dark\.png"):
-        collect(Work(model, ["q"], [*images, dark], (32, 32), "k"), tmp_path / "kept", quiet)
+        collect(Work(model, ["q"], [*images, dark], (32, 32), "detect", "k"), tmp_path / "kept", quiet)
 
 
 def test_the_sample_that_tensorrt_wrote_is_the_same_after_a_round_trip(tmp_path: Path) -> None:

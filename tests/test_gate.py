@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from enginery.evaluation.gate import Tolerance, failures
+from enginery.evaluation.gate import failures
 
-TOLERANCE = Tolerance(map50_95_drop=0.01, rms_relative=0.02)
+TOLERANCE = {"map50_95_drop": 0.01, "rms_relative": 0.02}
 
 
 def report(after: float = 0.7, rms: float = 0.001, nan: int = 0) -> dict[str, Any]:
@@ -32,3 +32,11 @@ def test_passes(passing: dict[str, Any]) -> None:
 def test_fails_with_the_reason(failing: dict[str, Any], words: str) -> None:
     [reason] = failures(failing, TOLERANCE)
     assert words in reason
+
+
+def test_a_model_that_classifies_is_judged_by_its_first_guess() -> None:
+    found = {"closeness": report()["closeness"], "reference": {"top1": 0.8, "top5": 1.0}, "candidate": {"top1": 0.7, "top5": 1.0}}
+    assert failures(found, {"top1_drop": 0.1 + 1e-9, "rms_relative": 0.02}) == []
+    assert failures(found, {"top1_drop": 0.05, "rms_relative": 0.02}) == [
+        "top-1 0.7000 against 0.8000 of the FP32 original, a drop of 0.05 is allowed"
+    ]

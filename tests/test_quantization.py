@@ -42,7 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def thresholds(folder: Path) -> dict[str, float]:
     model = onnx.load(folder / "model.onnx")
-    work = Work(model, tensors_to_calibrate(model.graph), list_images(folder / "images"), (96, 96), "")
+    work = Work(model, tensors_to_calibrate(model.graph), list_images(folder / "images", "detect"), (96, 96), "detect", "")
     return thresholds_of(collect(work, folder / "kept", lambda done, total: None), "mse", 100)
 
 
@@ -103,7 +103,7 @@ def test_outputs_stay_close_and_a_wrong_range_does_not(folder: Path, thresholds:
     def distance(ranges: dict[str, float]) -> float:
         quantized(folder, ranges, tmp_path / "q.onnx")
         session, added = open_session(tmp_path / "q.onnx"), Accumulator()
-        for feed in feeds(folder / "model.onnx", folder / "images", 4):
+        for feed in feeds(folder / "model.onnx", list_images(folder / "images", "detect"), "detect"):
             added.add(original.run(None, feed), session.run(None, feed))
         return added.closeness().rms_relative
 

@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.demo.scenes import CLASSES
-from enginery.evaluation.detection import GraphReport, GraphRunner, RecordedRunner, compare
+from enginery.evaluation.head import Head
+from enginery.evaluation.runners import GraphRunner, RecordedRunner
+from enginery.evaluation.validation import GraphReport, compare
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "artifacts/models/yolov8n-shapes/export/model.onnx"
@@ -32,7 +34,8 @@ def recorded(path: Path) -> NDArray[np.float32]:
 def compared(path: Path) -> GraphReport:
     """An engine's detections against the FP32 graph on the CPU."""
     reference = GraphRunner(MODEL, (640, 640))
-    return compare(reference, RecordedRunner(recorded(path), reference.size), DATA, dict(enumerate(CLASSES)), lambda done, total: None)
+    head = Head("detect", dict(enumerate(CLASSES)))
+    return compare(reference, RecordedRunner([recorded(path)], reference.size), DATA, head, lambda done, total: None)
 
 
 def row(folder: Path, facts: dict[str, Any]) -> str:
@@ -45,7 +48,7 @@ def row(folder: Path, facts: dict[str, Any]) -> str:
     cells = [
         name, f"{times['mean']:.3f}", f"{times['min']:.3f}", f"{times['max']:.3f}", f"{times['p50']:.3f}", f"{times['p99']:.3f}",
         f"{facts['timing']['with_transfers']['p50']:.3f}", f"{(facts['timing'].get('cuda_graph') or {}).get('p50', float('nan')):.3f}",
-        f"{found.candidate.map50_95:.4f}", f"{(found.reference.map50_95 - found.candidate.map50_95) * 100:+.2f}",
+        f"{found.candidate.value:.4f}", f"{(found.reference.value - found.candidate.value) * 100:+.2f}",
         f"{facts['plan_bytes'] / 1e6:.1f}", f"{facts['seconds']:.1f}", f"{facts['build_wall_s'] - facts['seconds']:.1f}",
     ]
     return f"| {' | '.join(cells)} |"

@@ -38,7 +38,7 @@ def quiet(event: Mapping[str, Any]) -> None:
 def images(folder: Path, out: Path) -> Path:
     """A data set's images as one .npy (n, 3, 640, 640)."""
     if not out.exists():
-        np.save(out, np.stack([preprocess(read_image(path), 640, 640)[0] for path in list_images(folder)]))
+        np.save(out, np.stack([preprocess(read_image(path), 640, 640, "detect") for path in list_images(folder, "detect")]))
     return out
 
 

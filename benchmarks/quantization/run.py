@@ -18,7 +18,8 @@ from pathlib import Path
 from benchmarks.peers import METHODS
 from enginery.demo.dataset import write_dataset
 from enginery.demo.scenes import CLASSES
-from enginery.evaluation.detection import validate_graph
+from enginery.evaluation.head import Head
+from enginery.evaluation.validation import validate_graph
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "artifacts/models/yolov8n-shapes/simplify/model.onnx"
@@ -32,7 +33,7 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, required=True, help="the interpreter of the environment with ModelOpt")
     args = parser.parse_args()
     count = len(list((DEMO / "calibration/images").iterdir()))
-    names = dict(enumerate(CLASSES))
+    head = Head("detect", dict(enumerate(CLASSES)))
     print("| yolov8n-shapes, INT8 | mAP50-95 | points lost | RMS | on 160 others | points lost |\n|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -44,8 +45,8 @@ def main() -> None:
             subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True, capture_output=True, cwd=folder)
             cells = [method]
             for data in (DEMO / "validation", folder / "others"):
-                report = validate_graph(MODEL, out, data, names, lambda done, total: None)
-                after, before = report.candidate.map50_95, report.reference.map50_95
+                report = validate_graph(MODEL, out, data, head, lambda done, total: None)
+                after, before = report.candidate.value, report.reference.value
                 cells += [f"{after:.4f}", f"{(before - after) * 100:+.2f}"]
                 if len(cells) == 3:
                     cells.append(f"{report.closeness.rms_relative:.2%}")

@@ -31,12 +31,13 @@ _BATCHES = 8  # a worker counts so many before all wait
 
 @dataclass(frozen=True)
 class Work:
-    """What to measure: tensors of a graph (float32), on images fitted to (height, width) where the graph leaves its size open."""
+    """What to measure: tensors of a graph (float32), on images fitted as `task` wants them, to (height, width) where the graph is open."""
 
     model: onnx.ModelProto
     tensors: Sequence[str]
     images: Sequence[Path]
     size: tuple[int, int]
+    task: str
     key: str
 
 
@@ -80,11 +81,12 @@ class _Counter:
         batch, _, height, width = tensor.shape
         self._input = tensor.name
         self.batch = batch if isinstance(batch, int) else 1
+        self._task = work.task
         self._size = (height if isinstance(height, int) else work.size[0], width if isinstance(width, int) else work.size[1])
 
     def count(self, paths: Sequence[Path]) -> Sequence[Path]:
         """Count up to a batch of images; one that is not full is filled with copies, whose rows do not count."""
-        rows = [preprocess(read_image(path), *self._size)[0] for path in paths]
+        rows = [preprocess(read_image(path), *self._size, self._task) for path in paths]
         images = np.stack(rows + rows[-1:] * (self.batch - len(rows)))
         if self._input in self._histograms:
             self._add(self._input, images, paths)

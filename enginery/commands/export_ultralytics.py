@@ -46,4 +46,5 @@ def metadata(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "task": export["task"], "stride": export["stride"],
         "names": {int(index): name for index, name in export["names"].items()}, "batch": batch, "channels": channels,
         "imgsz": [height, width], "args": {"dynamic": profile["min"] != profile["max"], "nms": False},
+        **({"kpt_shape": export["kpt_shape"]} if "kpt_shape" in export else {}),
     }

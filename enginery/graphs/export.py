@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import os
 import shutil
 import tempfile
-import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from enginery.errors import ModelError
 from enginery.files import replacing, sha256
-from enginery.graphs.inspect import clean, info_of, read_graph, save
-
-os.environ.setdefault("YOLO_AUTOINSTALL", "false")
-os.environ.setdefault("YOLO_VERBOSE", "false")
-
-_KEPT = ("names", "stride", "task")
+from enginery.graphs.inspect import KEPT, clean, info_of, read_graph, save
+from enginery.vision import silence
 
 
 @dataclass(frozen=True)
@@ -35,7 +27,8 @@ class ExportSettings:
 
 
 def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
-    """Write `source` as an ONNX graph to `out`; returns source_sha256, task, stride, names, opset and nodes.
+    """Write `source` as an ONNX graph to `out`; returns source_sha256, task, stride, names, opset, nodes and, of a pose,
+    kpt_shape.
 
     Weights are pickles, and loading one runs its code: export only weights you trust. Their digest goes into the result.
 
@@ -52,34 +45,59 @@ def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
 def _copy(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     model = read_graph(source)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
-    _write(model, out, {key: metadata[key] for key in _KEPT if key in metadata})
-    info = info_of(model)
-    names = _literal(metadata.get("names", "{}"))
-    stride = int(_literal(metadata.get("stride", "32")))
-    return {"task": settings.task, "stride": stride, "names": _indexed(names), "opset": info.opset, "nodes": info.nodes}
+    _check_task(source, metadata.get("task", settings.task), settings.task)
+    try:
+        found = {key: _literal(metadata[key]) for key in ("names", "stride", "kpt_shape") if key in metadata}
+        facts = _facts(settings, found.get("names", {}), int(found.get("stride", 32)), found.get("kpt_shape"))
+    except (ValueError, SyntaxError, TypeError, AttributeError):
+        what = f"{source}: its metadata `names`, `stride` or `kpt_shape` is not as Ultralytics writes it"
+        raise ModelError(what, "Write names as {0: 'first', 1: 'second'}, kpt_shape as [17, 3]") from None
+    if settings.task == "pose" and "kpt_shape" not in facts:
+        raise ModelError(f"{source} has no `kpt_shape` in its metadata", "Add it as Ultralytics writes it, for example [17, 3]")
+    return _written(model, out, facts, {key: metadata[key] for key in KEPT if key in metadata})
 
 
 def _export_weights(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     model = _load(source)
-    if model.task != settings.task:
-        raise ModelError(f"{source} is a {model.task} model, not {settings.task}", "Correct the model's task in params.yaml")
+    _check_task(source, model.task, settings.task)
     with tempfile.TemporaryDirectory() as folder:
         # Ultralytics writes beside the weights: they go to a folder of ours first.
         copied = Path(folder) / "model.pt"
         shutil.copyfile(source, copied)
         graph = read_graph(_run_export(_load(copied), source, settings))
-    names, stride = _indexed(model.names), int(max(model.model.stride))
-    kept = {"names": str(names), "stride": str(stride), "task": settings.task}
-    _write(graph, out, kept)
-    info = info_of(graph)
-    return {"task": settings.task, "stride": stride, "names": names, "opset": info.opset, "nodes": info.nodes}
+    keypoints = model.model.model[-1].kpt_shape if settings.task == "pose" else None
+    facts = _facts(settings, model.names, int(max(model.model.stride)), keypoints)
+    return _written(graph, out, facts, {key: str(facts[key]) for key in KEPT if key in facts})
+
+
+def _check_task(source: Path, found: str, wanted: str) -> None:
+    if found != wanted:
+        raise ModelError(f"{source} is a {found} model, not {wanted}", "Correct the model's task in params.yaml")
+
+
+def _facts(settings: ExportSettings, names: Mapping[Any, str], stride: int, kpt_shape: Sequence[int] | None) -> dict[str, Any]:
+    """What later steps need to know of a model, and its graph's metadata holds.
+
+    Raises:
+        ValueError: names are not numbered from 0, or a keypoint has not 2 or 3 values.
+    """
+    indexed = {int(index): str(name) for index, name in names.items()}
+    if sorted(indexed) != list(range(len(indexed))):
+        raise ValueError
+    facts: dict[str, Any] = {"task": settings.task, "stride": stride, "names": {str(index): indexed[index] for index in sorted(indexed)}}
+    if kpt_shape is not None:
+        points, values = kpt_shape
+        if values not in (2, 3):
+            raise ValueError
+        facts["kpt_shape"] = [int(points), int(values)]
+    return facts
 
 
 def _load(source: Path) -> Any:
     from ultralytics import YOLO
 
     try:
-        with _silence():
+        with silence():
             model = YOLO(str(source))
             model.model.stride  # noqa: B018  a checkpoint without a network fails here
     except Exception as error:  # unpickling raises anything
@@ -90,36 +108,25 @@ def _load(source: Path) -> Any:
 
 def _run_export(model: Any, source: Path, settings: ExportSettings) -> Path:
     try:
-        with _silence():
+        with silence():
             return Path(model.export(
                 format="onnx", imgsz=list(settings.imgsz), batch=settings.batch, dynamic=settings.dynamic, opset=settings.opset,
-                simplify=False, half=False, nms=False, device="cpu", verbose=False,
+                simplify=False, half=False, nms=None, device="cpu", verbose=False,
             ))
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{source} cannot be exported: {reason}", "Try another opset in params.yaml") from None
 
 
-@contextlib.contextmanager
-def _silence() -> Any:
-    import logging
-
-    logging.getLogger("ultralytics").setLevel(logging.CRITICAL)
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _write(model: Any, out: Path, kept: Mapping[str, str]) -> None:
+def _written(model: Any, out: Path, facts: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Write the graph; returns the facts with its opset and nodes."""
     with replacing(out) as partial:
-        save(clean(model, kept), partial)
+        save(clean(model, metadata), partial)
+    info = info_of(model)
+    return {**facts, "opset": info.opset, "nodes": info.nodes}
 
 
 def _literal(text: str) -> Any:
     import ast
 
     return ast.literal_eval(text)
-
-
-def _indexed(names: Mapping[Any, str]) -> dict[str, str]:
-    return {str(index): name for index, name in sorted(names.items(), key=lambda item: int(item[0]))}

@@ -12,6 +12,8 @@ from onnx import TensorProto
 
 from enginery.errors import ModelError
 
+KEPT = ("names", "stride", "task", "kpt_shape")  # a graph's metadata that later steps and Ultralytics read
+
 
 @dataclass(frozen=True)
 class TensorInfo:

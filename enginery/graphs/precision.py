@@ -14,7 +14,7 @@ from onnx import TensorProto, numpy_helper
 
 from enginery.errors import ModelError
 from enginery.files import replacing
-from enginery.graphs.inspect import clean, has_own_quantization, read_graph, save
+from enginery.graphs.inspect import KEPT, clean, has_own_quantization, read_graph, save
 
 HALF_SCALES_OPSET, _HALF_SCALES_IR = 19, 10
 
@@ -94,7 +94,7 @@ def _keep_resize_factors(model: onnx.ModelProto) -> None:
 
 def write_typed(model: onnx.ModelProto, out: Path) -> None:
     """Write a checked graph with the metadata that later steps read, whole or not at all."""
-    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key in ("names", "stride", "task")}
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key in KEPT}
     # Intermediate shapes were inferred for the types before.
     del model.graph.value_info[:]
     with replacing(out) as partial:

@@ -7,13 +7,14 @@ from typing import Any
 
 from enginery.calibration.histogram import Histogram
 from enginery.calibration.thresholds import clipped
+from enginery.evaluation.head import metric_in
 from enginery.files import read_json
 from enginery.layout import Step, build_folder, model_folder
 from enginery.registry import Engine
 
 
 def engine_rows(engines: Iterable[Engine], outcomes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Engine, size, build time, mAP, state, and how this run came by it; `outcomes` maps engine names to build states."""
+    """Engine, size, build time, metric, state, and how this run came by it; `outcomes` maps engine names to build states."""
     return [_engine_row(engine, outcomes.get(engine.name, "")) for engine in engines]
 
 
@@ -27,10 +28,15 @@ def _engine_row(engine: Engine, outcome: str) -> dict[str, Any]:
         "for": capability,
         "size": f"{manifest['plan']['bytes'] / 1e6:.1f} MB",
         "build": seconds,
-        "mAP50-95": f"{manifest['metrics']['map50_95']:.4f}",
+        "metric": _measured(manifest["metrics"]),
         "state": engine.state,
     }
     return {**row, "this run": outcome} if outcome else row
+
+
+def _measured(metrics: Mapping[str, Any]) -> str:
+    metric = metric_in(metrics)
+    return f"{metrics[metric.key]:.4f} {metric.title}"
 
 
 def validation_rows(steps: Iterable[Step]) -> list[dict[str, Any]]:
@@ -42,16 +48,21 @@ def validation_rows(steps: Iterable[Step]) -> list[dict[str, Any]]:
             report = read_json(path)["report"]
             rows.append({
                 "graph": f"{step.model} {step.precision}",
-                "mAP50-95": f"{report['candidate']['map50_95']:.4f}",
-                "FP32 original": f"{report['reference']['map50_95']:.4f}",
+                "metric": _measured(report["candidate"]),
+                "FP32 original": _measured(report["reference"]),
                 "RMS difference": f"{report['closeness']['rms_relative']:.1e}",
                 "NaN or Inf": report["closeness"]["nan_count"] + report["closeness"]["inf_count"],
             })
     return rows
 
 
+def class_metric(step: Step) -> str:
+    """What `class_rows` shows of each class: mAP50-95 or top-1."""
+    return metric_in(read_json(model_folder(step.model, step.precision) / "validation.json")["report"]["reference"]).title
+
+
 def class_rows(step: Step) -> list[dict[str, Any]]:
-    """One row for each class of a validated graph, the largest loss of mAP50-95 first."""
+    """One row for each class of a validated graph, the largest loss first."""
     report = read_json(model_folder(step.model, step.precision) / "validation.json")["report"]
     before, after = report["reference"]["per_class"], report["candidate"]["per_class"]
     lost = {name: before[name] - after.get(name, 0.0) for name in before}
@@ -76,13 +87,13 @@ def calibration_rows(thresholds: Mapping[str, float], histograms: Mapping[str, H
 
 
 def latency_row(engine: Engine, report: Mapping[str, Any]) -> dict[str, Any]:
-    """An engine on its GPU: mAP and milliseconds a batch."""
+    """An engine on its GPU: its metric and milliseconds a batch."""
     times, compared = report["timing"], report["report"]
     graph = times.get("cuda_graph")
     return {
         "engine": engine.name,
-        "mAP50-95": f"{compared['candidate']['map50_95']:.4f}",
-        "FP32 original": f"{compared['reference']['map50_95']:.4f}",
+        "metric": _measured(compared["candidate"]),
+        "FP32 original": _measured(compared["reference"]),
         "p50": f"{times['gpu']['p50']:.2f} ms",
         "p90": f"{times['gpu']['p90']:.2f} ms",
         "p99": f"{times['gpu']['p99']:.2f} ms",

@@ -1,0 +1,29 @@
+"""`enginery predict`: an engine's detections drawn into pictures, with what each part took."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser of `enginery`."""
+    text = "run an engine on images: pictures of what it finds, and milliseconds"
+    parser = commands.add_parser("predict", help=text, description=text.capitalize())
+    parser.add_argument("engine", help="model/target/precision, or a part of it")
+    parser.add_argument("image", nargs="+", type=Path, help="images, or folders of images")
+    parser.add_argument("--out", type=Path, default=Path("predictions"), help="the folder for the pictures (default: predictions)")
+    parser.add_argument("--confidence", type=float, default=0.25, help="the least to show (default: 0.25)")
+    parser.add_argument("--iou", type=float, default=0.7, help="the overlap from which two are one (default: 0.7)")
+    parser.set_defaults(run=_run)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from enginery.registry import find
+    from enginery.spec import load_spec
+    from tasks.predict import Wanted, predict
+
+    for line in predict(load_spec(), find(args.engine), Wanted(tuple(args.image), args.out, args.confidence, args.iou)):
+        print(line)
+    return 0

@@ -1,0 +1,61 @@
+"""A graph or an engine against its FP32 original: raw outputs, and the task's metric on real images with labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from enginery.errors import ModelError
+from enginery.evaluation.compare import Accumulator, Closeness
+from enginery.evaluation.dataset import open_validation_set
+from enginery.evaluation.head import Head
+from enginery.evaluation.runners import GraphRunner, Runner
+from enginery.evaluation.score import Metrics, Score
+
+
+@dataclass(frozen=True)
+class GraphReport:
+    """A graph against its reference."""
+
+    closeness: Closeness
+    reference: Metrics
+    candidate: Metrics
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON."""
+        return {"closeness": asdict(self.closeness), "reference": self.reference.to_dict(), "candidate": self.candidate.to_dict()}
+
+
+def validate_graph(
+    reference: Path, candidate: Path, folder: Path, head: Head, progress: Callable[[int, int], None], size: tuple[int, int] = (640, 640),
+) -> GraphReport:
+    """Run every image of a data set through both graphs; `size` (height, width) is for graphs whose own is open.
+
+    Raises:
+        DataError: images or labels cannot be used. ModelError: a graph cannot be run, or is none of this task with these classes.
+    """
+    if not head.names:
+        raise ModelError(f"{reference} has no class names in its metadata", "Add `names` as Ultralytics writes it")
+    return compare(GraphRunner(reference, size), GraphRunner(candidate, size), folder, head, progress)
+
+
+def compare(
+    reference: Runner, candidate: Runner, folder: Path, head: Head, progress: Callable[[int, int], None],
+) -> GraphReport:
+    """Give every image of a data set to both, in the order of their names; what is compared need not be a graph.
+
+    Raises:
+        DataError: images or labels cannot be used. ModelError: labels or outputs are not those of this task with these classes.
+    """
+    with open_validation_set(folder, head, reference.size) as images:
+        scores = [Score(head, images.validator()) for _ in range(2)]
+        closeness = Accumulator()
+        for done, (image, batch) in enumerate(images, 1):
+            outputs = [runner.run(image) for runner in (reference, candidate)]
+            for score, output in zip(scores, outputs, strict=True):
+                score.add(output, batch)
+            closeness.add(*outputs)
+            progress(done, len(images))
+        return GraphReport(closeness.closeness(), scores[0].metrics(), scores[1].metrics())

@@ -1,0 +1,97 @@
+"""predict: images through an engine on its GPU, drawn by Ultralytics, as `yolo predict` does."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from enginery.errors import DataError
+from enginery.evaluation.images import SUFFIXES, preprocess, read_image, save_batch
+from enginery.evaluation.results import describe, draw, to_results
+from enginery.evaluation.runners import GraphRunner
+from enginery.files import replacing
+from enginery.layout import model_folder
+from enginery.registry import Engine
+from enginery.spec import Spec
+from enginery.toolchain.client import measure
+from enginery.toolchain.requests import MeasureRequest, Point
+from tasks.command import model_head
+from tasks.on_gpu import important, on_gpu, plan_of
+
+AT_ONCE = 64  # images that are in memory together
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Images and folders, where the pictures go, the least confidence and NMS's overlap."""
+
+    images: tuple[Path, ...]
+    out: Path
+    confidence: float
+    iou: float
+
+
+def predict(spec: Spec, engine: Engine, wanted: Wanted) -> Iterator[str]:
+    """Draw every image's result; a line for each: what was found, milliseconds, the picture's path.
+
+    Raises:
+        DataError: an image cannot be read. EngineryError: the engine cannot be run here.
+    """
+    paths = _files(wanted.images)
+    with on_gpu(spec, engine) as choice:
+        for start in range(0, len(paths), AT_ONCE):
+            yield from _predict(spec, engine, choice, wanted, paths[start : start + AT_ONCE])
+
+
+def _files(images: tuple[Path, ...]) -> list[Path]:
+    found: list[Path] = []
+    for path in images:
+        found += sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
+    if not found:
+        raise DataError(f"{images[0]} holds no images", f"Name {', '.join(SUFFIXES)} files")
+    return found
+
+
+def _predict(spec: Spec, engine: Engine, choice: Any, wanted: Wanted, paths: list[Path]) -> Iterator[str]:
+    model = spec.models[engine.model]
+    images = [read_image(path) for path in paths]
+    began = time.perf_counter()
+    tensors = np.stack([preprocess(image, *model.size, model.task) for image in images])
+    before = (time.perf_counter() - began) * 1000 / len(paths)
+    outputs, inference = _run(spec, engine, choice, tensors)
+    for row, (path, image) in enumerate(zip(paths, images, strict=True)):
+        began = time.perf_counter()
+        one = [output[row : row + 1] for output in outputs]
+        [result] = to_results(model_head(engine.model), one, tensors[row : row + 1], [image], [path], wanted.confidence, wanted.iou)
+        after = (time.perf_counter() - began) * 1000
+        out = _write(draw(result), wanted.out / f"{path.stem}.png")
+        times = f"preprocess {before:.1f} ms, inference {inference:.1f} ms, postprocess {after:.1f} ms"
+        yield f"{path.name}: {describe(result) or 'nothing found'}; {times}; {out}"
+
+
+def _run(spec: Spec, engine: Engine, choice: Any, tensors: NDArray[np.float32]) -> tuple[list[NDArray[np.float32]], float]:
+    """The outputs in the graph's order, and milliseconds an image with its transfers."""
+    model = spec.models[engine.model]
+    names = GraphRunner(model_folder(engine.model, "export") / "model.onnx", model.size).outputs
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        save_batch(iter(tensors), len(tensors), model.size, folder / "images.npy")
+        point = Point(tuple(model.profile()["opt"]), folder / "images.npy", folder)
+        request = MeasureRequest(**plan_of(engine, choice), points=(point,), runs=0)
+        [found] = measure(choice.python, request, important, spec.targets[engine.target].time_limit_s)["points"]
+        outputs = [np.load(folder / f"{found['outputs'].index(output)}.npy") for output in names]
+    return outputs, sum(found["milliseconds"]) / len(tensors)
+
+
+def _write(picture: NDArray[np.uint8], out: Path) -> Path:
+    with replacing(out) as partial:
+        partial.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
+    return out

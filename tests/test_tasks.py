@@ -1,0 +1,263 @@
+"""Every task through every step: outputs, metrics as Ultralytics gives them, pictures, calibration, engines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from enginery.demo.dataset import write_dataset
+from enginery.demo.scenes import CLASSES, scene
+from enginery.errors import ModelError
+from enginery.evaluation.head import TASKS, Head, metric_of
+from enginery.evaluation.images import list_images, preprocess
+from enginery.evaluation.results import describe, draw, to_results
+from enginery.evaluation.runners import GraphRunner
+from enginery.evaluation.validation import GraphReport, validate_graph
+from enginery.files import read_json, write_json
+from enginery.graphs.export import ExportSettings, export
+from enginery.graphs.inspect import graph_info, read_graph
+from enginery.layout import Step, engine_folder, model_folder
+from enginery.quantization.placement import place
+from enginery.quantization.rules import RULES
+from enginery.recipes import recipes, write_recipes
+from enginery.spec import PARAMS_FILE, load_spec
+from enginery.vision import silence
+from tasks.build import build
+from tasks.calibrate import calibrate
+from tasks.calibration_images import list_calibration_images
+from tasks.command import model_head
+from tasks.export import export_model
+from tasks.images import list_validation_images
+from tasks.quantize import quantize
+from tasks.register import register
+from tasks.simplify import simplify_model
+from tasks.validate import validate
+from tests.tiny import KEYPOINTS, NAMES, SIDE, write_data, write_model
+
+ROOT = Path(__file__).resolve().parents[1]
+DEMO = ROOT / "data/demo/yolov8n-shapes.pt"
+LARGEST = {"fp32": 1e-5, "fp16": 0.01, "int8": 0.1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """TASK.pt, TASK.onnx and the data set TASK/ of each task."""
+    folder = tmp_path_factory.mktemp("tasks ü")
+    for task in TASKS:
+        write_data(task, write_model(task, folder / f"{task}.pt"), folder / task)
+        export(folder / f"{task}.pt", settings(task), folder / f"{task}.onnx")
+    return folder
+
+
+def settings(task: str) -> ExportSettings:
+    return ExportSettings(task, (SIDE, SIDE), 1, False, 17)
+
+
+def head(task: str) -> Head:
+    return Head(task, NAMES, KEYPOINTS if task == "pose" else None)
+
+
+def quiet(done: int, total: int) -> None: ...
+
+
+def measured(onnx: Path, data: Path, what: Head) -> GraphReport:
+    return validate_graph(onnx, onnx, data, what, quiet)
+
+
+def theirs(onnx: Path, data: Path, what: Head, size: int, out: Path) -> Mapping[str, float]:
+    """What Ultralytics' own command says of a graph."""
+    from ultralytics import YOLO
+
+    if what.task == "classify":
+        for split in ("train", "val"):
+            (out / split).symlink_to(data)
+        given = out
+    else:
+        given = out / "data.yaml"
+        copy = out / "copy"  # it writes a cache beside the labels
+        copy.mkdir()
+        for part in ("images", "labels"):
+            (copy / part).symlink_to(data / part)
+        points = {"kpt_shape": list(what.kpt_shape)} if what.kpt_shape else {}
+        splits = {"path": str(copy), "train": "images", "val": "images"}
+        given.write_text(yaml.safe_dump({**splits, "names": dict(what.names), **points}))
+    with silence():
+        found = YOLO(onnx, task=what.task).val(
+            data=str(given), imgsz=size, batch=1, workers=0, plots=False, rect=False, device="cpu", project=str(out / "runs"),
+        )
+    return dict(found.results_dict)
+
+
+@pytest.mark.parametrize(("task", "shapes"), [
+    ("detect", [(1, 7, 189)]), ("segment", [(1, 39, 189), (1, 32, 24, 24)]), ("pose", [(1, 22, 189)]), ("obb", [(1, 8, 189)]),
+    ("classify", [(1, 3)]),
+])
+def test_exported_outputs(folder: Path, task: str, shapes: list[tuple[int, ...]]) -> None:
+    assert [output.shape for output in graph_info(folder / f"{task}.onnx").outputs] == shapes
+    assert not head(task).end2end(shapes)
+    metadata = {entry.key: entry.value for entry in read_graph(folder / f"{task}.onnx").metadata_props}
+    assert metadata.pop("task") == task
+    assert metadata.get("kpt_shape") == ("[5, 3]" if task == "pose" else None)
+
+
+def test_an_own_graph_keeps_its_metadata_and_must_be_of_the_task(folder: Path, tmp_path: Path) -> None:
+    facts = export(folder / "pose.onnx", settings("pose"), tmp_path / "own.onnx")
+    assert (facts["kpt_shape"], facts["names"]) == ([5, 3], {"0": "ant", "1": "bee", "2": "cat"})
+    assert (tmp_path / "own.onnx").read_bytes() == (folder / "pose.onnx").read_bytes()
+    for source in ("pose.onnx", "pose.pt"):
+        with pytest.raises(ModelError, match="is a pose model, not segment"):
+            export(folder / source, settings("segment"), tmp_path / "own.onnx")
+
+
+@pytest.mark.parametrize(("key", "value", "words"), [
+    ("names", "{0: 'a', 2: 'b'}", "is not as Ultralytics writes it"), ("names", "a, b", "is not as Ultralytics writes it"),
+    ("kpt_shape", "[5, 7]", "is not as Ultralytics writes it"), ("kpt_shape", None, "has no `kpt_shape`"),
+])
+def test_bad_metadata_of_an_own_graph(folder: Path, tmp_path: Path, key: str, value: str | None, words: str) -> None:
+    model = read_graph(folder / "pose.onnx")
+    [entry] = [entry for entry in model.metadata_props if entry.key == key]
+    model.metadata_props.remove(entry)
+    if value:
+        model.metadata_props.add(key=key, value=value)
+    (tmp_path / "own.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelError, match=words):
+        export(tmp_path / "own.onnx", settings("pose"), tmp_path / "out.onnx")
+
+
+METRICS = {
+    "detect": ("mAP50-95(B)", "mAP50(B)"), "segment": ("mAP50-95(M)", "mAP50(M)"), "pose": ("mAP50-95(P)", "mAP50(P)"),
+    "obb": ("mAP50-95(B)", "mAP50(B)"), "classify": ("accuracy_top1", "accuracy_top5"),
+}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_the_metric_is_what_ultralytics_says(folder: Path, tmp_path: Path, task: str) -> None:
+    ours = measured(folder / f"{task}.onnx", folder / task, head(task)).candidate
+    expected = theirs(folder / f"{task}.onnx", folder / task, head(task), SIDE, tmp_path)
+    primary, secondary = METRICS[task]
+    assert 0.01 < ours.value < 1
+    assert ours.value == pytest.approx(expected[f"metrics/{primary}"], abs=5e-5)
+    assert ours.secondary == pytest.approx(expected[f"metrics/{secondary}"], abs=5e-5)
+    assert set(ours.per_class) <= set(NAMES.values())
+    assert not list((folder / task).rglob("*.cache"))
+
+
+def test_the_demo_models_metric_is_what_ultralytics_says(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "data", range(1, 9), 320)
+    export(DEMO, ExportSettings("detect", (320, 320), 1, False, 17), tmp_path / "demo.onnx")
+    what = Head("detect", dict(enumerate(CLASSES)))
+    ours = measured(tmp_path / "demo.onnx", tmp_path / "data", what).candidate
+    assert ours.value > 0.5
+    assert ours.value == pytest.approx(theirs(tmp_path / "demo.onnx", tmp_path / "data", what, 320, tmp_path)["metrics/mAP50-95(B)"], abs=5e-5)
+
+
+def test_the_metric_is_the_same_in_another_process(folder: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from tests.test_tasks import head, measured\n"
+        "for task in ('segment', 'obb'): print(measured(*(Path(sys.argv[1]) / name for name in (f'{task}.onnx', task)), head(task)))"
+    )
+    run = [subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, capture_output=True, text=True, check=True) for _ in range(2)]
+    assert run[0].stdout == run[1].stdout
+    assert run[0].stdout.count("GraphReport") == 2
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_results_are_those_of_ultralytics(folder: Path, task: str) -> None:
+    """The same image through the graph and through YOLO("model.pt").predict."""
+    from ultralytics import YOLO
+
+    image = scene(3, 150)[0][:110]
+    demo = task == "detect"
+    confidence, what = (0.25, Head(task, dict(enumerate(CLASSES)))) if demo else (0.02, head(task))
+    onnx = folder / f"{task}.onnx"
+    if demo:
+        export(DEMO, settings(task), onnx := folder / "demo.onnx")
+    tensor = preprocess(image, SIDE, SIDE, task)
+    [ours] = to_results(what, GraphRunner(onnx, (SIDE, SIDE)).run(tensor), tensor[None], [image], [Path("a.png")], confidence)
+    with silence():
+        [expected] = YOLO(DEMO if demo else folder / f"{task}.pt").predict(image, imgsz=SIDE, rect=False, conf=confidence, verbose=False)
+    assert describe(ours) == expected.verbose().rstrip(", ")
+    assert parts(ours).keys() == parts(expected).keys()
+    for name, values in parts(expected).items():
+        assert np.abs(parts(ours)[name] - values).max() < (0.5 if name != "scores" else 0.002), name
+    picture = draw(ours)
+    assert picture.shape == image.shape
+    assert (picture != image).any()
+
+
+def parts(result: Any) -> dict[str, np.ndarray]:
+    """What a result holds: pixels, except for the scores."""
+    if result.probs is not None:
+        return {"scores": result.probs.data.numpy()}
+    boxes = result.obb if result.obb is not None else result.boxes
+    assert len(boxes)
+    found = {"corners": (boxes.xyxyxyxy if result.obb is not None else boxes.xyxy).numpy(), "scores": boxes.conf.numpy()}
+    if result.masks is not None:
+        found["area"] = result.masks.data.numpy().mean(axis=(1, 2))
+    if result.keypoints is not None:
+        found["keypoints"] = result.keypoints.xy.numpy()
+    return found
+
+
+def test_a_batch_of_results_is_one_an_image(folder: Path) -> None:
+    images = [scene(seed, 96)[0] for seed in (1, 2)]
+    batch = np.stack([preprocess(image, SIDE, SIDE, "segment") for image in images])
+    runner = GraphRunner(folder / "segment.onnx", (SIDE, SIDE))
+    outputs = [np.concatenate(rows) for rows in zip(*map(runner.run, batch), strict=True)]
+    both = to_results(head("segment"), outputs, batch, images, [Path("1.png"), Path("2.png")], 0.05)
+    alone = to_results(head("segment"), [output[1:] for output in outputs], batch[1:], images[1:], [Path("2.png")], 0.05)
+    assert np.array_equal(both[1].boxes.data.numpy(), alone[0].boxes.data.numpy())
+    assert [Path(found.path).name for found in both] == ["1.png", "2.png"]
+    nothing = to_results(head("segment"), outputs, batch, images, [Path("1.png")] * 2, 0.999)
+    assert describe(nothing[0]) == "(no detections)"
+
+
+@pytest.mark.parametrize(("task", "kept"), [("detect", 7), ("segment", 11), ("pose", 10), ("obb", 10), ("classify", 1)])
+def test_the_rule_for_heads_finds_the_last_layers_of_every_task(folder: Path, task: str, kept: int) -> None:
+    assert len(place(read_graph(folder / f"{task}.onnx").graph, RULES["yolo-head-2"]).excluded) == kept
+
+
+def probe(target: str) -> dict[str, Any]:
+    return {"runtime": "tensorrt_rtx", "runtime_version": "1.7.1.116", "platform": "linux_x86_64"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_from_weights_to_registered_engines(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    model = {"source": str(folder / f"{task}.pt"), "task": task, "height": SIDE, "width": SIDE, "validation": str(folder / task)}
+    drawn = tmp_path / "calibration" / ("ant" if task == "classify" else "images")
+    write_dataset(tmp_path / "drawn", range(10, 14), 120)
+    drawn.parent.mkdir()
+    (tmp_path / "drawn/images").rename(drawn)
+    params["models"] = {"tiny": model}
+    params["int8"] = {"tiny": {"calibration": "calibration", "minimum_images": 4, "rule": "yolo-head-2"}}
+    params["matrix"].update(models=["tiny"], targets=["rtx-ampere"])
+    params["validation"] = {"map50_95_drop": 1.0, "top1_drop": 1.0, "rms_relative": LARGEST}
+    PARAMS_FILE.write_text(yaml.safe_dump(params))
+    write_recipes(recipes(load_spec(), probe))
+    for step in (export_model, list_validation_images, simplify_model):
+        step(Step(step.__module__.split(".")[1], "tiny"))
+    for step in (list_calibration_images, calibrate):
+        step(Step(step.__module__.split(".")[1].replace("_", "-"), "tiny", precision="int8"))
+    assert model_head("tiny") == head(task)
+    assert len(list_images(tmp_path / "calibration", task)) == 4
+    for precision in ("fp32", "fp16", "int8"):
+        for step in (quantize, validate):
+            step(Step(step.__name__, "tiny", precision=precision))
+        for step in (build, register):
+            step(Step(step.__name__, "tiny", "rtx-ampere", precision))
+        manifest = read_json(engine_folder("tiny", "rtx-ampere", precision) / "manifest.json")
+        metric = metric_of(task)
+        assert manifest["metrics"].keys() == {metric.key, metric.secondary, f"reference_{metric.key}", "rms_relative"}
+        assert manifest["metrics"][f"reference_{metric.key}"] > 0.01
+        assert manifest["steps"]["export"].get("kpt_shape") == ([5, 3] if task == "pose" else None)
+    write_json(tmp_path / "seen.json", read_json(model_folder("tiny", "int8") / "validation.json")["report"])
