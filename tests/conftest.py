@@ -86,7 +86,8 @@ def copy_checkout(folder: Path) -> Path:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "validation", "calibration"))
+            drawn = ("validation", "calibration") if name == "data/demo" else ()
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", *drawn))
         else:
             shutil.copyfile(source, target)
     (folder / ".venv").symlink_to(Path(sys.prefix))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -21,14 +22,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from enginery.errors import BuildError, ChildCrashed, DataError, EngineError, GpuError, IntegrityError, RefitError
+from enginery.errors import BuildError, ChildCrashed, DataError, EngineError, GpuError, IntegrityError, RefitError, ToolchainError
 from enginery.files import sha256
 from enginery.gpu import check_room, choose, gpus, state, turn
 from enginery.toolchain.client import build, measure, probe, refit
 from enginery.toolchain.requests import BuildRequest, MeasureRequest, Point, RefitRequest
 from tests.conftest import Checkout
 from tests.test_flow import build as run_build
-from tests.test_flow import counted
+from tests.test_flow import counted, refused
 from tests.test_toolchain import graph, kill_child, silent
 
 TOOLCHAIN, OTHER = os.environ.get("ENGINERY_GPU_TOOLCHAIN"), os.environ.get("ENGINERY_GPU_OTHER")
@@ -104,7 +105,11 @@ def test_options(request_: BuildRequest, tmp_path: Path, options: dict[str, bool
     missing = {"hardware_compatible": "hardware compatible", "version_compatible": "version compatible"}.get(next(iter(options)))
     if missing and missing not in probe(PYTHON, "tensorrt").features:
         pytest.skip(f"this TensorRT has no {missing}")
-    digest = build(PYTHON, replace(request_, **options), silent, 120).plan_sha256
+    try:
+        digest = build(PYTHON, replace(request_, **options), silent, 120).plan_sha256
+    except ToolchainError as error:
+        assert "Unable to load library: libnvinfer_lean" in str(error)  # a wheel of its own
+        pytest.skip(str(error))
     run_at(request_.plan, digest, tmp_path, (1, 3, 16, 16), host_code="version_compatible" in options)
     np.testing.assert_allclose(np.load(tmp_path / "0.npy"), expected(request_.onnx, tmp_path), rtol=1e-2, atol=1e-2)
 
@@ -134,10 +139,11 @@ def test_a_cache_that_tensorrt_does_not_take(request_: BuildRequest, tmp_path: P
 
 def test_timing_caches_are_kept_merged_and_foreign_ones_left_out(request_: BuildRequest, tmp_path: Path) -> None:
     mine, other, broken = (tmp_path / f"{name}.timing" for name in ("mine", "other", "broken"))
-    build(PYTHON, replace(request_, timing_cache=mine), silent, 120)
-    build(PYTHON, replace(request_, onnx=graph(request_.onnx, "Sigmoid"), timing_cache=other), silent, 120)
+    timed = replace(request_, optimization_level=3)
+    build(PYTHON, replace(timed, timing_cache=mine), silent, 120)
+    build(PYTHON, replace(timed, onnx=graph(request_.onnx, "Sigmoid"), timing_cache=other), silent, 120)
     broken.write_bytes(b"no timing cache")
-    both = replace(request_, timing_caches=(mine, other, broken), timing_cache=tmp_path / "both.timing")
+    both = replace(timed, timing_caches=(mine, other, broken), timing_cache=tmp_path / "both.timing")
     messages = build(PYTHON, both, silent, 120).messages
     assert (tmp_path / "both.timing").stat().st_size > max(mine.stat().st_size, other.stat().st_size)
     assert [message for message in messages if "broken.timing: not of this TensorRT and GPU, left out" in message]
@@ -175,12 +181,12 @@ def test_plans_that_must_not_be_loaded(request_: BuildRequest, tmp_path: Path) -
 
 @pytest.mark.skipif(not OTHER, reason="ENGINERY_GPU_OTHER names no toolchain with another TensorRT")
 def test_an_engine_of_another_tensorrt(request_: BuildRequest, tmp_path: Path) -> None:
-    digest = build(Path(str(OTHER)), request_, silent, 120).plan_sha256
+    digest = build(Path(str(OTHER)), replace(request_, optimization_level=None), silent, 120).plan_sha256
     with pytest.raises(EngineError, match="An engine runs on the GPU and with the TensorRT it was built for"):
         run_at(request_.plan, digest, tmp_path, (1, 3, 16, 16))
 
 
-@pytest.mark.parametrize("after", [0.0, 0.5, 1.0, 2.0, 3.0])
+@pytest.mark.parametrize("after", [0.5, 2.0, 5.0, 8.0])
 def test_a_child_killed_at_any_time(request_: BuildRequest, after: float) -> None:
     import threading
 
@@ -191,13 +197,9 @@ def test_a_child_killed_at_any_time(request_: BuildRequest, after: float) -> Non
     )
     timer = threading.Timer(after, kill_child, [{}])
     timer.start()
-    try:
+    with pytest.raises(ChildCrashed, match="killed by SIGKILL"):
         build(PYTHON, wanted, silent, 120)
-    except ChildCrashed as error:
-        assert "killed by SIGKILL" in str(error)
-        assert not request_.plan.exists()
-    finally:
-        timer.cancel()
+    assert not request_.plan.exists()
     assert not [path for path in request_.plan.parent.iterdir() if path.suffix == ".part" and "timing" not in path.name]
     build(PYTHON, wanted, silent, 120)
 
@@ -256,8 +258,9 @@ def test_the_whole_way(fresh: Checkout) -> None:
         params["models"][MODEL]["source"] = "own.onnx"
 
     fresh.change(on_this_gpu)
-    fresh.run("dvc", "repro", f"export@{MODEL}")
-    exported.rename(fresh.root / "own.onnx") if exported.is_file() else None
+    made = fresh.run("dvc", "repro", f"export@{MODEL}")
+    assert made.returncode == 0, made.stdout + made.stderr
+    shutil.copyfile(exported, fresh.root / "own.onnx")
     fresh.change(own_graph)
     states = run_build(fresh)
     builds = {f"build {MODEL} {precision} for server" for precision in ("fp32", "fp16", "int8")}
@@ -274,7 +277,13 @@ def test_the_whole_way(fresh: Checkout) -> None:
         assert shown["state"] == "candidate"
     validate(fresh)
     if OTHER:
-        another_tensorrt(fresh, builds)
+        another_tensorrt(fresh)
+
+
+def only_fp32(params: dict[str, Any]) -> None:
+    """One static engine: the older TensorRT has no fast optimization level."""
+    params["models"][MODEL].update(batch=1, profiles=[])
+    params["matrix"]["precisions"], params["int8"] = ["fp32"], {}
 
 
 def validate(checkout: Checkout) -> None:
@@ -305,14 +314,26 @@ def inspect_and_predict(checkout: Checkout) -> None:
     assert "inference" in result.stdout
 
 
-def another_tensorrt(checkout: Checkout, builds: set[str]) -> None:
+def another_tensorrt(checkout: Checkout) -> None:
     """The toolchain's TensorRT changes: its engines rebuild; it changes back: they are restored."""
-    plan = checkout.root / f"artifacts/engines/{MODEL}/server/fp16/model.plan"
+    plan = checkout.root / f"artifacts/engines/{MODEL}/server/fp32/model.plan"
+
+    def older(params: dict[str, Any]) -> None:
+        params["targets"]["server"].pop("optimization_level")
+
+    def newer(params: dict[str, Any]) -> None:
+        params["toolchains"]["trt"].update(python=str(PYTHON))
+        params["targets"]["server"]["optimization_level"] = 0
+
+    checkout.change(only_fp32)
+    run_build(checkout)
     before = sha256(plan)
     checkout.change(lambda params: params["toolchains"]["trt"].update(python=OTHER))
+    refused(checkout, "targets.server.optimization_level: tensorrt 8.5.3.1 has no optimization level")
+    checkout.change(older)
     states = run_build(checkout)
-    assert counted(states, "Completed") >= builds
+    assert counted(states, "Completed") >= {f"build {MODEL} fp32 for server"}
     assert sha256(plan) != before
-    checkout.change(lambda params: params["toolchains"]["trt"].update(python=str(PYTHON)))
-    assert counted(run_build(checkout), "Restored") == builds
+    checkout.change(newer)
+    assert counted(run_build(checkout), "Restored") == {f"build {MODEL} fp32 for server"}
     assert sha256(plan) == before

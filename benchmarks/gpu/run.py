@@ -1,16 +1,20 @@
-"""On a machine with a GPU: build the demo in every precision, run every validation image, time it. Needs NumPy and OpenCV only.
+"""On a machine with a GPU: build a model in every precision and as the peers set it up, then run and time all engines, one after another.
 
-    python3 -m benchmarks.gpu.run --toolchain PYTHON --input FOLDER --out OUT --batch 8
+    python3 -m benchmarks.gpu.run build --toolchain PYTHON --input FOLDER --work WORK --model NAME --batch 8 ENGINE...
+    python3 -m benchmarks.gpu.run measure --toolchain PYTHON --work WORK --out OUT
 
-FOLDER is what benchmarks.gpu.prepare wrote. OUT gets figures.json and the detections above the score threshold of each engine, which
-benchmarks.gpu.report turns into the table with mAP. Plans and timing caches are kept in the folder of --work.
+FOLDER is what benchmarks.gpu.prepare wrote; WORK keeps plans, timing caches and a .json for each build. OUT gets figures.json, and for each engine
+the detections above the score threshold, which benchmarks.gpu.report turns into the table with mAP.
+
+Engines: fp32, tf32, fp16; fp16-warm, built again with its timing cache; int8 (Enginery's cache and layers in fp16); int8-native (TensorRT's own
+calibration, the same layers); int8-plain (TensorRT's own calibration, no layers named: what trtexec's --int8 --fp16 --calib sets); int8-ultralytics (its
+layer constraints); fp16-refittable, then refitted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,15 +22,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from enginery.errors import EngineryError
-from enginery.evaluation.images import list_images, preprocess, read_image
-from enginery.toolchain.client import BuildRequest, MeasureRequest, build, measure, probe
+from enginery.evaluation.images import list_images, preprocess, read_image, save_batch
+from enginery.gpu import choose, state
+from enginery.graphs.structure import weights_of
+from enginery.toolchain import process
+from enginery.toolchain.client import build, measure, probe, refit
+from enginery.toolchain.requests import BuildRequest, MeasureRequest, Point, RefitRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIDENCE = 0.001  # below it, validation drops a detection
-BUILD_LIMIT_S = 560
+BUILD_LIMIT_S = 1500
+SIDE = 640
 TACTICS = ("EDGE_MASK_CONVOLUTIONS", "JIT_CONVOLUTIONS")  # the toolchain used here has no cuBLAS and no cuDNN
+ULTRALYTICS = Path(__file__).with_name("ultralytics_child.py")
 
 
 def quiet(event: Mapping[str, Any]) -> None:
@@ -35,11 +46,103 @@ def quiet(event: Mapping[str, Any]) -> None:
         print("    ", event["message"][:200], flush=True)
 
 
-def images(folder: Path, out: Path) -> Path:
-    """A data set's images as one .npy (n, 3, 640, 640)."""
+def images(name: str, work: Path) -> Path:
+    """The demo's images as one .npy (n, 3, 640, 640)."""
+    out = work / f"{name}.npy"
     if not out.exists():
-        np.save(out, np.stack([preprocess(read_image(path), 640, 640, "detect") for path in list_images(folder, "detect")]))
+        paths = list_images(ROOT / "data/demo" / name, "detect")
+        save_batch((preprocess(read_image(path), SIDE, SIDE, "detect") for path in paths), len(paths), (SIDE, SIDE), out)
     return out
+
+
+class Builds:
+    """The builds of one model and batch size."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self.args, self.work = args, args.work
+        self.key = f"{args.model}-b{args.batch}"
+        self.onnx = args.input / f"{self.key}.onnx"
+        self.layers = tuple(json.loads((args.input / f"{args.model}.json").read_text()))
+
+    def kinds(self) -> dict[str, dict[str, Any]]:
+        """What each engine is built with."""
+        portable, native = self.args.input / f"{self.args.model}.cache", self.work / f"{self.key}-native.cache"
+        int8 = {"precision": "int8"}
+        return {
+            "fp32": {}, "tf32": {"tf32": True}, "fp16": {"precision": "fp16"}, "fp16-warm": {"precision": "fp16"},
+            "int8": {**int8, "cache": portable, "float_layers": self.layers},
+            "int8-native": {**int8, "cache": native, "float_layers": self.layers, "native_images": images("calibration", self.work)},
+            "int8-plain": {**int8, "cache": native}, "int8-ultralytics": {**int8, "cache": native},
+            "fp16-refittable": {"precision": "fp16", "refittable": True},
+        }
+
+    def one(self, name: str) -> None:
+        """Build; what fails is written down and the next goes on."""
+        fields = self.kinds()[name]
+        timing = self.work / f"{self.key}-{name.removesuffix('-warm').split('-')[0]}.timing"
+        request = BuildRequest(
+            "tensorrt", self.onnx, self.work / f"{self.key}-{name}.plan", self.args.model, optimization_level=self.args.level,
+            timing_caches=(timing,) if timing.exists() else (), timing_cache=timing, tactic_sources=TACTICS, **fields,
+        )
+        program, process.PROGRAM = process.PROGRAM, ULTRALYTICS if name == "int8-ultralytics" else process.PROGRAM
+        began = time.monotonic()
+        try:
+            built = asdict(build(self.args.toolchain, request, quiet, BUILD_LIMIT_S))
+            facts = {"wall_s": time.monotonic() - began, **built, "messages": len(built["messages"])}
+            if name == "fp16-refittable":
+                facts |= self.refit(request, built)
+        except EngineryError as error:
+            facts = {"error": str(error)[:600]}
+        process.PROGRAM = program
+        facts |= {"model": self.args.model, "batch": self.args.batch, "name": name, "plan": f"{self.key}-{name}.plan"}
+        (self.work / f"{self.key}-{name}.json").write_text(json.dumps(facts, indent=1))
+        print(self.key, name, {key: facts.get(key) for key in ("seconds", "wall_s", "refit_wall_s", "error")}, flush=True)
+
+    def refit(self, request: BuildRequest, built: Mapping[str, Any]) -> dict[str, Any]:
+        """Put the same weights in again, as for new ones, and time it."""
+        began = time.monotonic()
+        weights = weights_of(onnx.load(request.onnx), set(built["refittable_weights"]))
+        np.savez(self.work / "weights.npz", **weights)  # type: ignore[arg-type]
+        wanted = RefitRequest(
+            "tensorrt", request.plan, built["plan_sha256"], weights=self.work / "weights.npz", out=request.plan.with_suffix(".refitted"),
+        )
+        result = refit(self.args.toolchain, wanted, quiet, BUILD_LIMIT_S)
+        return {"refit_s": result.seconds, "refit_wall_s": time.monotonic() - began}
+
+
+def measure_all(args: argparse.Namespace) -> None:
+    """Run and time every engine that was built."""
+    figures = []
+    for file in sorted(args.work.glob("*.json")):
+        facts = json.loads(file.read_text())
+        if "error" not in facts:
+            facts |= measured(args, facts)
+        figures.append(facts)
+        (args.out / "figures.json").write_text(json.dumps(figures, indent=1))
+        print(file.stem, facts.get("timing", {}).get("gpu"), flush=True)
+
+
+def measured(args: argparse.Namespace, facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the validation images, time, note the clocks."""
+    outputs = args.work / "outputs"
+    outputs.mkdir(exist_ok=True)
+    clocks: list[Any] = []
+    gpu = choose(None)
+
+    def follow(event: Mapping[str, Any]) -> None:
+        quiet(event)
+        if gpu and str(event.get("phase", "")).startswith("timing"):
+            clocks.append(asdict(state(gpu)))
+
+    point = Point((facts["batch"], 3, SIDE, SIDE), images("validation", args.work), outputs)
+    request = MeasureRequest("tensorrt", args.work / facts["plan"], facts["plan_sha256"], points=(point,))
+    try:
+        result = measure(args.toolchain, request, follow, BUILD_LIMIT_S)
+    except EngineryError as error:
+        return {"error": str(error)[:600]}
+    if not facts["model"].endswith("random"):
+        detections(np.load(outputs / "0.npy"), args.out / f"{facts['model']}-b{facts['batch']}-{facts['name']}.npz")
+    return {"timing": result["points"][0]["timing"], "clocks": clocks, "gpu": asdict(gpu) if gpu else None}
 
 
 def detections(output: np.ndarray[Any, Any], path: Path) -> None:
@@ -49,83 +152,27 @@ def detections(output: np.ndarray[Any, Any], path: Path) -> None:
     np.savez_compressed(path, image=image.astype(np.int32), anchor=anchor.astype(np.int32), values=values, shape=output.shape)
 
 
-def clocks() -> str:
-    """GPU, driver, SM and memory clocks, temperature, power, just after a measurement."""
-    query = "name,driver_version,clocks.sm,clocks.mem,temperature.gpu,power.draw"
-    found = subprocess.run(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader"], capture_output=True, text=True, check=False)
-    return found.stdout.strip()
-
-
-class Bench:
-    """One toolchain, one batch size."""
-
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.args = args
-        self.work = args.work
-        self.work.mkdir(parents=True, exist_ok=True)
-        self.onnx = args.input / f"batch{args.batch}.onnx"
-        self.layers = tuple(json.loads((args.input / "float_layers.json").read_text()))
-        self.figures: list[dict[str, Any]] = []
-
-    def engine(self, name: str, precision: str, timing: str, **fields: Any) -> None:
-        """Build, run, time; what fails is written down and the next goes on."""
-        plan = self.work / f"{name}-b{self.args.batch}.plan"
-        request = BuildRequest(
-            "tensorrt", self.onnx, plan, "yolov8n-shapes", precision=precision, optimization_level=self.args.level,
-            timing_cache=self.work / f"{timing}.timing", tactic_sources=TACTICS, **fields,
-        )
-        began = time.monotonic()
-        try:
-            built = build(self.args.toolchain, request, quiet, BUILD_LIMIT_S)
-            wall = time.monotonic() - began
-            facts: dict[str, Any] = {"name": name, "batch": self.args.batch, "build_wall_s": wall, **asdict(built)}
-            facts["messages"] = len(built.messages)
-            facts |= self.measured(name, plan, built.plan_sha256)
-        except EngineryError as error:
-            facts = {"name": name, "batch": self.args.batch, "error": str(error)[:600]}
-        self.figures.append(facts)
-        print(json.dumps(facts), flush=True)
-        (self.args.out / f"figures-b{self.args.batch}.json").write_text(json.dumps(self.figures, indent=1))
-
-    def measured(self, name: str, plan: Path, digest: str) -> dict[str, Any]:
-        """Run and time."""
-        outputs = self.work / f"{name}-outputs"
-        outputs.mkdir(exist_ok=True)
-        found = images(ROOT / "data/demo/validation", self.work / "validation.npy")
-        result = measure(self.args.toolchain, MeasureRequest("tensorrt", plan, digest, found, outputs, self.args.batch), quiet, 200)
-        result["clocks"] = clocks()
-        detections(np.load(outputs / f"{result['outputs'][0]}.npy"), self.args.out / f"{name}-b{self.args.batch}.npz")
-        return result
-
-
 def main() -> None:
-    """Build and measure all that was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Build or measure all that was asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("phase", choices=["build", "measure"])
     parser.add_argument("--toolchain", type=Path, required=True)
-    parser.add_argument("--input", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--input", type=Path)
     parser.add_argument("--work", type=Path, default=Path("/tmp/gpu-bench"))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--level", type=int, default=2)
-    parser.add_argument("engines", nargs="*", default=["fp32", "fp16", "fp16-warm", "int8-portable", "int8-native"])
+    parser.add_argument("engines", nargs="*")
     args = parser.parse_args()
+    args.work.mkdir(parents=True, exist_ok=True)
     print(json.dumps(asdict(probe(args.toolchain, "tensorrt"))), flush=True)
-    bench = Bench(args)
-    calibration = images(ROOT / "data/demo/calibration", bench.work / "calibration.npy")
-    portable = args.input / "portable.cache"
-    kinds: dict[str, dict[str, Any]] = {
-        "fp32": {"precision": "fp32", "timing": "fp32"},
-        "fp16": {"precision": "fp16", "timing": "fp16"},
-        "fp16-warm": {"precision": "fp16", "timing": "fp16"},
-        "int8-portable": {"precision": "int8", "timing": "int8", "cache": portable, "float_layers": bench.layers},
-        "int8-all": {"precision": "int8", "timing": "int8", "cache": portable},
-        "int8-native": {
-            "precision": "int8", "timing": "int8", "cache": args.out / "native.cache", "float_layers": bench.layers,
-            "native_images": calibration,
-        },
-    }
+    if args.phase == "measure":
+        measure_all(args)
+        return
+    builds = Builds(args)
     for name in args.engines:
-        bench.engine(name, **kinds[name])
+        builds.one(name)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from enginery.toolchain.requests import ToolchainInfo
 OLDEST = (8, 5)
 # An option of a target: the feature it needs, and what to do without.
 _NEEDS = {
+    "optimization_level": ("optimization level", "leave it out, or use TensorRT 8.6 or later"),
     "strongly_typed": ("strong typing", "leave it out, or use TensorRT 10"),
     "sparsity": ("sparsity", "leave it out"),
     "version_compatible": ("version compatible", "leave it out, or use TensorRT 8.6 or later"),

@@ -29,7 +29,7 @@ from enginery.processes import stop_group
 
 PROGRAM = Path(__file__).with_name("child")
 OnEvent = Callable[[Mapping[str, Any]], None]
-_KEPT_MESSAGES = 6
+_KEPT_MESSAGES, _KEPT_NOISE = 6, 2
 
 
 class Child:
@@ -56,7 +56,7 @@ class Child:
             finally:
                 timer.cancel()
             noise.seek(0)
-            self.last.extend(line.strip() for line in noise.readlines()[-_KEPT_MESSAGES:] if not self.last)
+            self.last.extend(line.strip() for line in noise.readlines()[-_KEPT_NOISE:] if line.strip())
         return self._judge(process.returncode, time_limit)
 
     def _start(self, noise: IO[str]) -> subprocess.Popen[str]:

@@ -11,6 +11,8 @@ import timing
 from base import Refused, load, make_logger, write
 from probing import full_version
 
+MEANINGS = {"out of memory": "memory", "unable to load library": "toolchain"}  # of what TensorRT says of a failed build
+
 
 def main(request, out):
     trt = load(request["runtime"])
@@ -33,7 +35,7 @@ def build(trt, logger, request, out):
             timing.save(config, request["timing_cache"])
     if plan is None:
         text = logger.reason() or "TensorRT gave no reason"
-        raise Refused("memory" if "out of memory" in text.lower() else "build", text)
+        raise Refused(next((kind for words, kind in MEANINGS.items() if words in text.lower()), "build"), text)
     data = bytes(memoryview(plan))
     write(request["plan"], data)  # a temporary name already: the client puts it in its place
     out.send(

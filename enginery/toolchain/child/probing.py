@@ -48,6 +48,7 @@ def features(trt):
         "timing cache": hasattr(config, "create_timing_cache"),
         "editable timing cache": hasattr(flags, "EDITABLE_TIMING_CACHE"),
         "refit": hasattr(flags, "REFIT"),
+        "optimization level": hasattr(config, "builder_optimization_level"),
         "sparsity": hasattr(flags, "SPARSE_WEIGHTS"),
         "version compatible": hasattr(flags, "VERSION_COMPATIBLE"),
         "hardware compatible": hasattr(trt, "HardwareCompatibilityLevel"),

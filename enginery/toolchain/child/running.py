@@ -5,13 +5,14 @@ A point is an input shape (batch, channels, height, width) in a profile, with th
 
 import ctypes
 import os
+import time
 
 import numpy as np
 from base import Refused, load, make_logger
 from devices import Context, cuda, describe
 from engines import Loaded, Runner, memory_size
 
-WARM_UP_MS = 1000
+WARM_UP_S = 1
 TRIES = 3  # of a timing that something else disturbed
 
 
@@ -61,14 +62,10 @@ def timings(runner, runs, noisy, out):
 
 
 def repeat(runner, runs, once):
-    milliseconds, warm = [], 0.0
-    while len(milliseconds) < runs:
-        took = runner.once(once)
-        if warm < WARM_UP_MS:
-            warm += took
-        else:
-            milliseconds.append(took)
-    return np.array(milliseconds)
+    warm = time.monotonic() + WARM_UP_S
+    while time.monotonic() < warm:
+        runner.once(once)
+    return np.array([runner.once(once) for _ in range(runs)])
 
 
 def throughput(runner, runs):
