@@ -135,6 +135,16 @@ def test_images_that_ultralytics_would_leave_out_are_named(folder: Path) -> None
         compared(folder, raw_output(LABELS), raw_output(LABELS))
 
 
+@pytest.mark.parametrize("cut", [1, 2])
+def test_images_that_are_cut_off_are_an_error_and_stay_as_they_are(folder: Path, cut: int) -> None:
+    for image in list_images(folder, "detect")[:cut]:
+        image.write_bytes(image.read_bytes()[:2000])
+    before = [image.read_bytes() for image in list_images(folder, "detect")]
+    with pytest.raises(DataError, match=rf"Ultralytics takes {2 - cut} of the 2 images"):
+        compared(folder, raw_output(LABELS), raw_output(LABELS))
+    assert [image.read_bytes() for image in list_images(folder, "detect")] == before
+
+
 @pytest.mark.parametrize("shape", [(100, 60), (61, 97), (224, 224)])
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
 def test_preprocessing_to_classify_is_that_of_ultralytics(shape: tuple[int, int], size: tuple[int, int]) -> None:

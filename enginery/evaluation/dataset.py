@@ -28,11 +28,18 @@ class ValidationSet:
     def __init__(self, root: Path, images: Sequence[Path], head: Head, size: tuple[int, int]) -> None:
         self._root, self._images, self._head, self._size = root, images, head, size
         self._loader: Any = None
-        self._loader = self.validator().dataloader
-        read = len(self._loader.dataset)
-        if read != len(images):
-            what = f"Ultralytics takes only {read} of the {len(images)} images of {images[0].parent}"
-            raise DataError(what, "Look for images that are cut off or that other programs do not open")
+        self._loader = self._open()
+
+    def _open(self) -> Any:
+        try:
+            loader = self.validator().dataloader
+            read = len(loader.dataset)
+        except (RuntimeError, FileNotFoundError):  # how it says that there is nothing left
+            read = 0
+        if read != len(self._images):
+            what = f"Ultralytics takes {read} of the {len(self._images)} images of {self._images[0].parent}"
+            raise DataError(what, "Look for images that are cut off: a viewer shows the missing part in grey")
+        return loader
 
     def __len__(self) -> int:
         return len(self._images)
