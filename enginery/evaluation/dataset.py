@@ -33,12 +33,12 @@ class ValidationSet:
     def _open(self) -> Any:
         try:
             loader = self.validator().dataloader
-            read = len(loader.dataset)
+            taken = {int(Path(file).stem) for file in _files(loader.dataset)}
         except (RuntimeError, FileNotFoundError):  # how it says that there is nothing left
-            read = 0
-        if read != len(self._images):
-            what = f"Ultralytics takes {read} of the {len(self._images)} images of {self._images[0].parent}"
-            raise DataError(what, "Look for images that are cut off: a viewer shows the missing part in grey")
+            taken = set()
+        for number, image in enumerate(self._images):
+            if number not in taken:
+                raise DataError(f"{image} is no image that Ultralytics takes", "Save it again in the format that its name says")
         return loader
 
     def __len__(self) -> int:
@@ -104,6 +104,10 @@ def _link(images: Sequence[Path], task: str, root: Path) -> None:
         if task != "classify" and label_file(image).is_file():
             (root / "labels").mkdir(exist_ok=True)
             (root / "labels" / f"{name}.txt").symlink_to(label_file(image).resolve())
+
+
+def _files(dataset: Any) -> list[str]:
+    return dataset.im_files if hasattr(dataset, "im_files") else [file for file, *_ in dataset.samples]
 
 
 def _validator_class(task: str) -> Any:
