@@ -135,6 +135,19 @@ def test_images_that_ultralytics_would_leave_out_are_named(folder: Path) -> None
         compared(folder, raw_output(LABELS), raw_output(LABELS))
 
 
+@pytest.mark.parametrize("first", [0, 1])
+def test_images_that_only_opencv_takes_are_named(folder: Path, first: int) -> None:
+    from PIL import Image
+
+    images = list_images(folder, "detect")
+    for image in images[first:]:
+        Image.fromarray(np.zeros((32, 32), np.uint8)).save(image, "GIF")
+    before = images[1].read_bytes()
+    with pytest.raises(DataError, match=rf"{images[first].name} is no image that Ultralytics takes"):
+        compared(folder, raw_output(LABELS), raw_output(LABELS))
+    assert images[1].read_bytes() == before
+
+
 @pytest.mark.parametrize("shape", [(100, 60), (61, 97), (224, 224)])
 @pytest.mark.parametrize("size", [(64, 64), (64, 96)])
 def test_preprocessing_to_classify_is_that_of_ultralytics(shape: tuple[int, int], size: tuple[int, int]) -> None:

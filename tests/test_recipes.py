@@ -48,6 +48,14 @@ def test_a_tolerance_touches_registration_only(spec: Spec) -> None:
     assert {name.split("/")[0] for name in changed(spec, after)} == {"register"}
 
 
+def test_a_models_task_chooses_its_tolerance(spec: Spec) -> None:
+    classifies = edit(spec, "models/yolov8n-shapes/task", "classify")
+    assert changed(spec, edit(spec, "validation/top1_drop", 0.02)) == set()
+    assert {name.split("/")[0] for name in changed(classifies, edit(classifies, "validation/top1_drop", 0.02))} == {"register"}
+    touched = {"export", "images", "simplify", "calibration-images", "calibrate", "register"}
+    assert {name.split("/")[0] for name in changed(spec, classifies)} == touched
+
+
 def test_a_time_limit_or_toolchain_name_shapes_nothing(spec: Spec) -> None:
     assert changed(spec, edit(spec, "targets/rtx-ada/time_limit_s", 5)) == set()
 

@@ -51,6 +51,8 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     ({"matrix__models": ["yolo"]}, "matrix.models: 'yolo': not defined; models has yolov8n-shapes"),
     ({"models__yolov8n-shapes__height": 100}, "multiples of its stride, 32"),
     ({"models__yolov8n-shapes__batch": 0}, "batch"),
+    ({"models__yolov8n-shapes__task": "mask"}, "models.yolov8n-shapes.task: 'mask': input should be 'detect', 'segment', 'pose', 'obb'"),
+    ({"validation__top1_drop": 2}, "validation.top1_drop"),
     ({"models__yolov8n-shapes__batch": [4, 2, 8]}, "min <= opt <= max"),
     ({"models__yolov8n-shapes__source": "weights.bin"}, "a .pt or an .onnx file"),
     ({"targets__rtx-ada__toolchain": "rtx16"}, "targets.rtx-ada.toolchain: 'rtx16': not defined"),

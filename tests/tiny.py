@@ -39,27 +39,47 @@ def write_model(task: str, path: Path) -> Path:
 
 
 def _wake(network: Any, task: str) -> None:
+    """Scale each last layer so that its outputs spread over real images as a trained one's do: scores up to 0.9, boxes of a few strides,
+    masks that fill most of them."""
     import torch
 
-    for layer in network.modules():
-        if isinstance(layer, torch.nn.BatchNorm2d):
-            layer.momentum = 1.0
+    head = network.model[-1]
+    branches = {"cls": head.linear} if task == "classify" else {name: getattr(head, name, ()) for name in ("cv2", "cv3", "cv4")}
+    lasts = {name: [branch] if task == "classify" else [level[-1] for level in branch] for name, branch in branches.items()}
+    seen: dict[Any, Any] = {}
+    for layer in (layer for layers in lasts.values() for layer in layers):
+        layer.register_forward_hook(lambda layer, given, found: seen.update({layer: found}))
     pictures = np.stack([scene(seed, SIDE)[0] for seed in IMAGES]).transpose(0, 3, 1, 2)
     with torch.no_grad():
-        network.train()(torch.from_numpy(pictures.astype(np.float32) / 255))
-        if task != "classify":
-            _make_sure(network.model[-1])
-    network.eval()
+        given = torch.from_numpy(pictures.astype(np.float32) / 255)
+        _normalize(network, given)
+        network.eval()(given)
+        means = {"cv2": torch.arange(16).mul(-0.8).repeat(4), "cv3": -2.0, "cv4": 1.0 if task == "segment" else 0.0, "cls": 0.0}
+        for name, layers in lasts.items():
+            for layer in layers:
+                _spread(layer, seen[layer], means[name])
+                layer._forward_hooks.clear()
 
 
-def _make_sure(head: Any) -> None:
-    """Scores that reach 0.5, and boxes of a few strides."""
+def _normalize(network: Any, given: Any) -> None:
+    """Activations of about 1 in every layer. Their mean stays: without it, one pixel's noise would change the outputs by a fifth."""
     import torch
 
-    for scores, distances in zip(head.cv3, head.cv2, strict=True):
-        scores[-1].bias.fill_(-2.0)
-        scores[-1].weight.mul_(4.0)
-        distances[-1].bias.copy_(torch.arange(16).mul(-0.8).repeat(4))
+    layers = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    for layer in layers:
+        layer.momentum = 1.0
+    network.train()(given)
+    for layer in layers:
+        layer.running_var.add_(layer.running_mean.square())
+        layer.running_mean.zero_()
+
+
+def _spread(layer: Any, found: Any, mean: Any) -> None:
+    """A deviation of 1.5 around `mean` in every channel of what a layer gave, (images, channels, ...)."""
+    places = [axis for axis in range(found.ndim) if axis != 1]
+    scale = 1.5 / found.std(dim=places)
+    layer.bias.copy_((layer.bias - found.mean(dim=places)) * scale + mean)
+    layer.weight.mul_(scale.reshape(-1, *[1] * (layer.weight.ndim - 1)))
 
 
 def write_data(task: str, weights: Path, folder: Path) -> Path:
@@ -94,7 +114,7 @@ def _lines(task: str, found: Any, random: np.random.Generator) -> list[str]:
     lines = []
     for label, shape in zip(boxes.cls.int().tolist(), shapes, strict=True):
         moved = np.reshape(shape, -1) + random.normal(0, 0.004)
-        if len(moved) > 3 and moved.min() >= 0 and (moved.max() <= 1 or task == "pose"):
+        if len(moved) > (5 if task == "segment" else 3) and moved.min() >= 0 and (moved.max() <= 1 or task == "pose"):
             lines.append(f"{label} {' '.join(f'{value:.5f}' for value in np.minimum(moved, 1))}")
     return lines[:5]
 

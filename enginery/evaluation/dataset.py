@@ -28,11 +28,18 @@ class ValidationSet:
     def __init__(self, root: Path, images: Sequence[Path], head: Head, size: tuple[int, int]) -> None:
         self._root, self._images, self._head, self._size = root, images, head, size
         self._loader: Any = None
-        self._loader = self.validator().dataloader
-        read = len(self._loader.dataset)
-        if read != len(images):
-            what = f"Ultralytics takes only {read} of the {len(images)} images of {images[0].parent}"
-            raise DataError(what, "Look for images that are cut off or that other programs do not open")
+        self._loader = self._open()
+
+    def _open(self) -> Any:
+        try:
+            loader = self.validator().dataloader
+            taken = {int(Path(file).stem) for file in _files(loader.dataset)}
+        except (RuntimeError, FileNotFoundError):  # how it says that there is nothing left
+            taken = set()
+        for number, image in enumerate(self._images):
+            if number not in taken:
+                raise DataError(f"{image} is no image that Ultralytics takes", "Save it again in the format that its name says")
+        return loader
 
     def __len__(self) -> int:
         return len(self._images)
@@ -97,6 +104,10 @@ def _link(images: Sequence[Path], task: str, root: Path) -> None:
         if task != "classify" and label_file(image).is_file():
             (root / "labels").mkdir(exist_ok=True)
             (root / "labels" / f"{name}.txt").symlink_to(label_file(image).resolve())
+
+
+def _files(dataset: Any) -> list[str]:
+    return dataset.im_files if hasattr(dataset, "im_files") else [file for file, *_ in dataset.samples]
 
 
 def _validator_class(task: str) -> Any:
