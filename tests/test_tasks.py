@@ -31,8 +31,10 @@ from enginery.quantization.rules import RULES
 from enginery.recipes import recipes, write_recipes
 from enginery.registry import find
 from enginery.spec import PARAMS_FILE, load_spec
-from enginery.toolchain.client import MeasureRequest
+from enginery.toolchain.choice import Choice, Toolchains
+from enginery.toolchain.requests import MeasureRequest
 from enginery.vision import silence
+from tasks import predict as predicting
 from tasks import validate_engine
 from tasks.build import build
 from tasks.calibrate import calibrate
@@ -275,18 +277,27 @@ def test_from_weights_to_registered_engines(folder: Path, tmp_path: Path, monkey
 
 
 def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine's outputs come back as one file each, by name: here the original's own stand in for those of a GPU."""
+    """An engine's outputs come back as one file each, in its own order: here the original's own stand in for those of a GPU."""
     def measure(python: Path, request: MeasureRequest, on_event: Any, time_limit: float) -> dict[str, Any]:
+        [point] = request.points
         runner = GraphRunner(model_folder("tiny", "export") / "model.onnx", (SIDE, SIDE))
-        rows = [runner.run(image) for image in np.load(request.images)]
-        for name, *values in zip(runner.outputs, *rows, strict=True):
-            np.save(request.outputs / f"{name}.npy", np.concatenate(values))
-        return {"outputs": sorted(runner.outputs), "timing": {"gpu": {"p50": 1.0, "p90": 1.0}}, "gpu": {}}
+        rows = [runner.run(image) for image in np.load(point.images)]
+        for number, values in enumerate(reversed([*zip(*rows, strict=True)])):
+            np.save(point.outputs / f"{number}.npy", np.concatenate(values))
+        facts = {"outputs": [*reversed(runner.outputs)], "timing": {"gpu": {"p50": 1.0, "p90": 1.0}}, "milliseconds": [1.0]}
+        return {"points": [facts], "gpu": {}}
 
-    gpu = {"gpu": "none", "compute_capability": "8.6"}
-    monkeypatch.setattr(validate_engine, "probe", lambda python, runtime: SimpleNamespace(gpus=[gpu], no_gpu=""))
+    info = SimpleNamespace(gpus=[{"gpu": "none", "compute_capability": "8.6"}], no_gpu="")
+    monkeypatch.setattr(Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), info, None))  # type: ignore[arg-type]
     monkeypatch.setattr(validate_engine, "measure", measure)
+    monkeypatch.setattr(predicting, "measure", measure)
     report = validate_engine.validate_engine(load_spec(), find("fp32"))
     assert report["failures"] == []
     assert report["report"]["closeness"]["max_abs"] == 0
     assert report["report"]["candidate"] == report["report"]["reference"]
+    some = tuple(sorted(Path(load_spec().models["tiny"].validation).rglob("*.png"))[:2])
+    wanted = predicting.Wanted(some, Path("seen"), 0.25, 0.7)
+    lines = list(predicting.predict(load_spec(), find("fp32"), wanted))
+    assert [line.partition(":")[0] for line in lines] == [path.name for path in some]
+    assert all("inference 0.5 ms" in line for line in lines)
+    assert sorted(path.name for path in Path("seen").iterdir()) == [path.name for path in some]

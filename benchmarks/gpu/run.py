@@ -3,12 +3,12 @@
     python3 -m benchmarks.gpu.run build --toolchain PYTHON --input FOLDER --work WORK --model NAME --batch 8 ENGINE...
     python3 -m benchmarks.gpu.run measure --toolchain PYTHON --work WORK --out OUT
 
-FOLDER is what benchmarks.gpu.prepare wrote; WORK keeps plans, timing caches and a .json for each build. OUT gets figures.json, and for each engine
-the detections above the score threshold, which benchmarks.gpu.report turns into the table with mAP.
+FOLDER is what benchmarks.gpu.prepare wrote; WORK keeps plans, timing caches and a .json for each build. OUT gets figures.json and, for each
+engine, the detections above the score threshold, which benchmarks.gpu.report turns into the table with mAP.
 
-Engines: fp32, tf32, fp16; fp16-warm, built again with its timing cache; int8 (Enginery's cache and layers in fp16); int8-native (TensorRT's own
-calibration, the same layers); int8-plain (TensorRT's own calibration, no layers named: what trtexec's --int8 --fp16 --calib sets); int8-ultralytics (its
-layer constraints); fp16-refittable, then refitted.
+Engines: fp32, tf32, fp16; fp16-warm, built again with its timing cache; int8 (Enginery's cache and layers in fp16); int8-native (TensorRT's
+own calibration, the same layers); int8-plain (TensorRT's own calibration, no layers named: what trtexec's --int8 --fp16 --calib sets);
+int8-ultralytics (its layer constraints); fp16-refittable, then refitted.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ def _letterbox(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.
 
 
 def save_batch(images: Iterable[NDArray[np.float32]], count: int, size: tuple[int, int], out: Path) -> None:
-    """`count` images (3, height, width) of `size` (height, width) as one float32 .npy, written one by one: they need not fit into memory."""
+    """`count` images (3, height, width) of `size` (height, width) as one float32 .npy, one by one: they need not fit into memory."""
     rows = np.lib.format.open_memmap(out, mode="w+", dtype=np.float32, shape=(count, 3, *size))
     for index, image in enumerate(images):
         rows[index] = image
