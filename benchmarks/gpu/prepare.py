@@ -48,7 +48,7 @@ def main() -> None:
     graph = out / f"{name}-b{sys.argv[4]}.onnx"
     model = onnx.load(graph)
     images = list_images(ROOT / "data/demo/calibration", "detect")
-    work = Work(model, tensors_to_calibrate(model.graph), list(images), (SIDE, SIDE), name)
+    work = Work(model, tensors_to_calibrate(model.graph), list(images), (SIDE, SIDE), "detect", name)
     ranges = thresholds_of(collect(work, out / f"{name}.npz", lambda done, total: None), "mse", None)
     cache.write(cache.from_thresholds(complete(model.graph, ranges)).headed_for("8.6.0"), out / f"{name}.cache")
     (out / f"{name}.json").write_text(json.dumps(place(model.graph, RULES["yolo-head-1"]).excluded))

@@ -1,6 +1,6 @@
 """On a machine with a GPU: build a model in every precision and as the peers set it up, then run and time all engines, one after another.
 
-    python3 -m benchmarks.gpu.run build --toolchain PYTHON --input FOLDER --work WORK --model NAME --batch 8 ENGINE...
+    python3 -m benchmarks.gpu.run build --toolchain PYTHON --input FOLDER --work WORK --model NAME --engines ...
     python3 -m benchmarks.gpu.run measure --toolchain PYTHON --work WORK --out OUT
 
 FOLDER is what benchmarks.gpu.prepare wrote; WORK keeps plans, timing caches and a .json for each build. OUT gets figures.json and, for each
@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--level", type=int, default=2)
-    parser.add_argument("engines", nargs="*")
+    parser.add_argument("--engines", nargs="+", default=[])
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     print(json.dumps(asdict(probe(args.toolchain, "tensorrt"))), flush=True)
