@@ -28,9 +28,10 @@ from enginery.errors import EngineryError
 from enginery.evaluation.images import list_images, preprocess, read_image, save_batch
 from enginery.gpu import choose, state
 from enginery.graphs.structure import weights_of
+from enginery.report.layers import layer_facts
 from enginery.toolchain import process
-from enginery.toolchain.client import build, measure, probe, refit
-from enginery.toolchain.requests import BuildRequest, MeasureRequest, Point, RefitRequest
+from enginery.toolchain.client import build, inspect, measure, probe, refit
+from enginery.toolchain.requests import BuildRequest, InspectRequest, MeasureRequest, Point, RefitRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIDENCE = 0.001  # below it, validation drops a detection
@@ -138,11 +139,20 @@ def measured(args: argparse.Namespace, facts: Mapping[str, Any]) -> dict[str, An
     request = MeasureRequest("tensorrt", args.work / facts["plan"], facts["plan_sha256"], points=(point,))
     try:
         result = measure(args.toolchain, request, follow, BUILD_LIMIT_S)
+        layers(args, facts, point.shape)
     except EngineryError as error:
         return {"error": str(error)[:600]}
     if not facts["model"].endswith("random"):
         detections(np.load(outputs / "0.npy"), args.out / f"{facts['model']}-b{facts['batch']}-{facts['name']}.npz")
     return {"timing": result["points"][0]["timing"], "clocks": clocks, "gpu": asdict(gpu) if gpu else None}
+
+
+def layers(args: argparse.Namespace, facts: Mapping[str, Any], shape: tuple[int, ...]) -> None:
+    """Keep what TensorRT's inspector tells and what each layer takes."""
+    request = InspectRequest("tensorrt", args.work / facts["plan"], facts["plan_sha256"], shape=shape)
+    found = inspect(args.toolchain, request, quiet, BUILD_LIMIT_S)
+    name = f"{facts['model']}-b{facts['batch']}-{facts['name']}-layers.json"
+    (args.out / name).write_text(json.dumps({**found, "summary": [asdict(layer) for layer in layer_facts(found)]}))
 
 
 def detections(output: np.ndarray[Any, Any], path: Path) -> None:
