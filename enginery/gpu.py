@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any
 import pynvml
 
 from enginery.errors import GpuError
+
+TURNS = Path("/tmp")  # the same for every user of the machine, whatever their TMPDIR
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def turn(name: str, on_wait: Callable[[str], None]) -> Iterator[None]:
 
     The lock is the kernel's: it goes with the process that holds it, however that ends.
     """
-    path = Path(tempfile.gettempdir()) / f"enginery-{name}.lock"
+    path = TURNS / f"enginery-{name}.lock"
     with suppress(PermissionError):
         path.touch()
         path.chmod(0o666)  # another user's run waits here too

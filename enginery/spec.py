@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from enginery.errors import ConfigError
 from enginery.evaluation.head import Task, metric_of
@@ -16,7 +16,7 @@ from enginery.quantization.rules import RULES
 
 BUILD_OPTIONS = ("strongly_typed", "tf32", "sparsity", "version_compatible", "hardware_compatible", "refittable", "dla_core")
 PARAMS_FILE = Path("params.yaml")
-THIS_INTERPRETER = Path(".venv/bin/python")
+THIS, THIS_INTERPRETER = "this", Path(".venv/bin/python")  # the own interpreter as a toolchain: its name, its path
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
 Positive = Annotated[int, Field(ge=1)]
@@ -66,11 +66,11 @@ class Model(_Frozen):
 
     @model_validator(mode="after")
     def _ordered(self) -> Model:
-        for sizes in (self, *self.profiles):
+        for where, sizes in (("", self), *((f"profiles.{index}.", sizes) for index, sizes in enumerate(self.profiles))):
             for key in SIZES:
                 low, opt, high = extent(getattr(sizes, key) or getattr(self, key))
                 if not low <= opt <= high:
-                    raise ValueError(f"{key}: min <= opt <= max must hold, not {[low, opt, high]}")
+                    raise ValueError(f"{where}{key}: min <= opt <= max must hold, not {[low, opt, high]}")
         return self
 
     @property
@@ -99,6 +99,12 @@ class Int8(_Frozen):
     exclude: tuple[str, ...] = ()
 
 
+def _gpu(value: Any) -> Any:
+    if (type(value) is int and value >= 0) or (isinstance(value, str) and re.fullmatch(r"GPU-[0-9a-f-]+", value)):
+        return value
+    raise ValueError("an index, as nvidia-smi counts, or a UUID (GPU-...) is expected")
+
+
 class Target(_Frozen):
     """What an engine is for, and how it is built. `version` is as much of TensorRT's version as matters; `gpu` is an index or UUID.
 
@@ -113,7 +119,7 @@ class Target(_Frozen):
     optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
     tactic_sources: tuple[str, ...] | None = None
     time_limit_s: Positive = 1800
-    gpu: Annotated[int, Field(ge=0)] | Annotated[str, StringConstraints(pattern=r"^GPU-[0-9a-f-]+$")] | None = None
+    gpu: Annotated[int | str, BeforeValidator(_gpu)] | None = None
     calibration: Literal["portable", "native"] = "portable"
     strongly_typed: bool = False
     tf32: bool = False
@@ -218,8 +224,8 @@ def _sentence(error: Any) -> str:
     if error["type"] == "extra_forbidden":
         return f"{where}: unknown key"
     message = error["msg"].removeprefix("Value error, ")
-    value = "" if isinstance(error["input"], dict) else f" {error['input']!r}"
-    return f"{where}:{value}: {message[0].lower()}{message[1:]}"
+    value = "" if isinstance(error["input"], dict) else f" {error['input']!r}:"
+    return f"{where}:{value} {message[0].lower()}{message[1:]}"
 
 
 def _is_marker(part: int | str) -> bool:
@@ -241,10 +247,19 @@ def _references(spec: Spec) -> Iterator[str]:
     for name, model in spec.models.items():
         if Path(model.source).suffix not in (".pt", ".onnx"):
             yield f"models.{name}.source: {model.source!r}: a .pt or an .onnx file is expected"
-        for key in ("height", "width"):
-            strided = Path(model.source).suffix == ".pt" and model.task != "classify"
-            if strided and any(size % 32 for size in extent(getattr(model, key))):
-                yield f"models.{name}.{key}: {getattr(model, key)!r}: YOLO needs multiples of its stride, 32"
+        if Path(model.source).suffix == ".pt" and model.task != "classify":
+            yield from _stride_mistakes(f"models.{name}", model)
+            for index, sizes in enumerate(model.profiles):
+                yield from _stride_mistakes(f"models.{name}.profiles.{index}", sizes)
+    if THIS in spec.toolchains:
+        yield f"toolchains.{THIS}: this is the name of Enginery's own interpreter; choose another"
+
+
+def _stride_mistakes(where: str, sizes: Model | Sizes) -> Iterator[str]:
+    for key in ("height", "width"):
+        value = getattr(sizes, key)
+        if value is not None and any(size % 32 for size in extent(value)):
+            yield f"{where}.{key}: {value!r}: YOLO needs multiples of its stride, 32"
 
 
 def _target_mistakes(name: str, target: Target) -> Iterator[str]:

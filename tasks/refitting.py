@@ -6,18 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from enginery.calibration import cache
-from enginery.errors import RefitError
+from enginery.errors import EngineError, RefitError
 from enginery.files import read_json
 from enginery.graphs.inspect import read_graph
-from enginery.graphs.structure import structure_digest, weights_of
+from enginery.graphs.structure import save_weights, structure_digest
 from enginery.layout import Step, engine_folder
 from enginery.registry import Engine, damage, engine_in
 from enginery.report.events import emit, log
 from enginery.toolchain.client import refit
-from enginery.toolchain.requests import BuildRequest, RefitRequest
+from enginery.toolchain.requests import PREFIX, BuildRequest, RefitRequest
 
 
 def structure(request: BuildRequest, weights: list[str]) -> str:
@@ -31,8 +29,12 @@ def base(step: Step, request: BuildRequest) -> Engine | None:
     if not engine or damage(engine):
         return None
     built: Mapping[str, Any] = engine.manifest["steps"]["build"]
-    same = built["recipe"] == read_json(step.recipe) and built["refittable_weights"]
-    return engine if same and built["structure_sha256"] == structure(request, built["refittable_weights"]) else None
+    if built["recipe"] != read_json(step.recipe) or not built["refittable_weights"]:
+        return None
+    if built["structure_sha256"] == structure(request, built["refittable_weights"]):
+        return engine
+    log("more than the weights that the registered plan can replace has changed: it is built")
+    return None
 
 
 def refitted(step: Step, request: BuildRequest, python: Path, time_limit: float) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -41,15 +43,14 @@ def refitted(step: Step, request: BuildRequest, python: Path, time_limit: float)
     if not engine or request.native_images:  # other weights have other ranges, and TensorRT's own are measured by a build
         return None
     weights = request.plan.with_name("weights.npz")
-    names = set(engine.manifest["steps"]["build"]["refittable_weights"])
-    np.savez(weights, **weights_of(read_graph(request.onnx), names))  # type: ignore[arg-type]
+    save_weights(read_graph(request.onnx), set(engine.manifest["steps"]["build"]["refittable_weights"]), weights, PREFIX)
     wanted = RefitRequest(
         request.runtime, engine.plan, engine.manifest["plan"]["sha256"], request.gpu, request.version_compatible,
         weights=weights, out=request.plan, ranges=cache.read(request.cache).thresholds() if request.cache else {},
     )
     try:
         result = refit(python, wanted, emit, time_limit)
-    except RefitError as error:
+    except (RefitError, EngineError) as error:
         log(f"{error.what}: it is built", "warning")
         return None
     finally:
@@ -59,6 +60,6 @@ def refitted(step: Step, request: BuildRequest, python: Path, time_limit: float)
     facts = {
         "plan_sha256": result.plan_sha256, "plan_bytes": result.plan_bytes, "weights_sha256": None,
         "runtime_version": result.runtime_version, "messages": [], "refitted_from": engine.manifest["plan"]["sha256"],
-        "refittable_weights": built["refittable_weights"], "structure_sha256": built["structure_sha256"],
+        **{key: built[key] for key in ("refittable_weights", "structure_sha256", "skipped_tactics", "dla_fallback") if key in built},
     }
     return facts, {"seconds": round(result.seconds, 3)}

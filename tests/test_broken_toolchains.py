@@ -111,7 +111,6 @@ def test_a_module_that_is_not_tensorrt(eleven: Path, module: str, words: str) ->
     assert words in one_line(error, ToolchainError if "import" in module else ChildCrashed)
 
 
-@pytest.mark.xfail(strict=True, reason="an OSError while TensorRT is imported is taken for one of a file")
 def test_a_library_that_a_package_loads_itself_is_cut_off(eleven: Path) -> None:
     """As the packages do that bring TensorRT's libraries along."""
     library(eleven).write_bytes(b"")
@@ -146,7 +145,6 @@ def native(request: BuildRequest) -> BuildRequest:
 
 
 @without_pycuda
-@pytest.mark.xfail(strict=True, reason="the cure names TensorRT, which is there")
 def test_without_pycuda_the_cure_is_to_install_it(ten: Path, tmp_path: Path) -> None:
     (tmp_path / "e.plan").write_bytes(b"plan")
     with pytest.raises(ToolchainError) as error:
@@ -165,8 +163,8 @@ def test_tensorrt_that_does_not_start(ten: Path, request_: BuildRequest) -> None
     with pytest.raises(ToolchainError) as error:
         build(ten, request_, silent, 60)
     text = one_line(error, ToolchainError)
-    assert f"{ten}: TensorRT does not start: is there an NVIDIA driver and a GPU?" in text
-    assert "name another toolchain" in text
+    assert f"{ten}: TensorRT does not start: " in text
+    assert "Install NVIDIA's driver, or use the machine with the GPU" in text
 
 
 @pytest.mark.parametrize("says", ["garbage", r"Welcome to \377\376", '{"event": ', "\\033[31mred"])
@@ -180,7 +178,6 @@ def test_an_interpreter_that_prints_garbage(request_: BuildRequest, tmp_path: Pa
         assert "Its last words: " in text
 
 
-@pytest.mark.xfail(strict=True, raises=(TypeError, KeyError), reason="a line that is JSON but no event ends the client")
 @pytest.mark.parametrize("says", ["3", "null", "[]", '"hello"', '{"a": 1}', '{"event": "log"}'])
 def test_an_interpreter_that_prints_json_of_its_own(request_: BuildRequest, tmp_path: Path, says: str) -> None:
     with pytest.raises(ChildCrashed, match="without a result"):

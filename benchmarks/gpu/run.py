@@ -27,11 +27,11 @@ import onnx
 from enginery.errors import EngineryError
 from enginery.evaluation.images import list_images, preprocess, read_image, save_batch
 from enginery.gpu import choose, state
-from enginery.graphs.structure import weights_of
+from enginery.graphs.structure import save_weights
 from enginery.report.layers import layer_facts
 from enginery.toolchain import process
 from enginery.toolchain.client import build, inspect, measure, probe, refit
-from enginery.toolchain.requests import BuildRequest, InspectRequest, MeasureRequest, Point, RefitRequest
+from enginery.toolchain.requests import PREFIX, BuildRequest, InspectRequest, MeasureRequest, Point, RefitRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIDENCE = 0.001  # below it, validation drops a detection
@@ -102,8 +102,7 @@ class Builds:
     def refit(self, request: BuildRequest, built: Mapping[str, Any]) -> dict[str, Any]:
         """Put the same weights in again, as for new ones, and time it."""
         began = time.monotonic()
-        weights = weights_of(onnx.load(request.onnx), set(built["refittable_weights"]))
-        np.savez(self.work / "weights.npz", **weights)  # type: ignore[arg-type]
+        save_weights(onnx.load(request.onnx), set(built["refittable_weights"]), self.work / "weights.npz", PREFIX)
         wanted = RefitRequest(
             "tensorrt", request.plan, built["plan_sha256"], weights=self.work / "weights.npz", out=request.plan.with_suffix(".refitted"),
         )

@@ -13,7 +13,7 @@ def add(commands: Any) -> None:
     text = "an engine's layers: precision, kernel, share of time, and its memory"
     parser = commands.add_parser("inspect", help=text, description=text.capitalize())
     parser.add_argument("engine", help="model/target/precision, or a part of it")
-    parser.add_argument("--top", type=int, help="only the layers that take longest")
+    parser.add_argument("--top", type=int, metavar="N", help="only the layers that take longest")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that TensorRT's inspector tells, and the times")
     parser.set_defaults(run=_run)
 
@@ -32,7 +32,7 @@ def _run(args: argparse.Namespace) -> int:
     if args.json:
         with replacing(args.json) as partial:
             partial.write_text(json.dumps({**found, "summary": as_json(layers)}, indent=1), encoding="utf-8")
-    print_table(f"Layers of {engine.name}", rows(layers, args.top))
+    print_table(f"Layers of {engine.name}", rows(layers, args.top and max(args.top, 0)))
     print_table("By precision", summary(layers))
     memory, skipped = found["device_memory"] / 1e6, found["skipped_tactics"]
     print(f"{memory:.1f} MB of GPU memory for activations; {skipped} tactics were skipped for want of memory when it was built")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import numpy_helper
 
 
@@ -24,6 +23,7 @@ def structure_digest(model: onnx.ModelProto, weights: Collection[str], more: str
     return digest.hexdigest()
 
 
-def weights_of(model: onnx.ModelProto, names: Collection[str]) -> dict[str, NDArray[Any]]:
-    """The named initializers as arrays."""
-    return {tensor.name: np.asarray(numpy_helper.to_array(tensor)) for tensor in model.graph.initializer if tensor.name in names}
+def save_weights(model: onnx.ModelProto, names: Collection[str], out: Path, prefix: str) -> None:
+    """The named initializers as an .npz, each under its name after `prefix`."""
+    found = {prefix + tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name in names}
+    np.savez(out, **found)

@@ -31,11 +31,12 @@ def layer_facts(found: Mapping[str, Any]) -> list[LayerFacts]:
     """Every layer of an inspection, in the order of execution."""
     times: Mapping[str, float] = found["milliseconds"]
     whole = sum(times.values()) or 1.0
+    layers = [layer if isinstance(layer, dict) else {"Name": layer} for layer in found["layers"]]
+    same = Counter(layer["Name"] for layer in layers)  # the profiler adds up layers of one name
     facts = []
-    for layer in found["layers"]:
-        described = layer if isinstance(layer, dict) else {"Name": layer}
+    for described in layers:
         name = described["Name"]
-        took = times.get(name, 0.0)
+        took = times.get(name, 0.0) / same[name]
         tactic = str(described.get("TacticName") or described.get("TacticValue") or "")
         facts.append(LayerFacts(name, str(described.get("LayerType", "")), _precision(described), tactic, took, took / whole))
     return facts
@@ -72,4 +73,4 @@ def as_json(layers: Sequence[LayerFacts]) -> list[dict[str, Any]]:
 
 def _precision(layer: Mapping[str, Any]) -> str:
     datatypes = " ".join(str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", ()))
-    return next((name for name in reversed(_DATATYPES) if re.search(_DATATYPES[name], datatypes)), "other")
+    return next((name for name in reversed(_DATATYPES) if re.search(_DATATYPES[name], datatypes, re.IGNORECASE)), "other")

@@ -8,11 +8,9 @@ from pathlib import Path
 
 from enginery import gpu
 from enginery.errors import ToolchainError
-from enginery.spec import THIS_INTERPRETER, Spec, Target
+from enginery.spec import THIS, THIS_INTERPRETER, Spec
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
-
-THIS = "this"  # the name of the environment's own interpreter as a toolchain
 
 
 @dataclass(frozen=True)
@@ -23,11 +21,7 @@ class Choice:
     python: Path
     info: ToolchainInfo
     gpu: gpu.Gpu | None
-
-    @property
-    def visible(self) -> str | None:
-        """The only GPU that the child program may see."""
-        return self.gpu.uuid if self.gpu else None
+    visible: str | None = None  # the only GPU that the child program may see
 
 
 class Toolchains:
@@ -35,7 +29,7 @@ class Toolchains:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        self._infos: dict[tuple[Path, str, str | None], ToolchainInfo] = {}
+        self._found: dict[tuple[Path, str, str | None], ToolchainInfo | ToolchainError] = {}
 
     @cached_property
     def known(self) -> dict[str, Path]:
@@ -50,27 +44,34 @@ class Toolchains:
         """
         target = self._spec.targets[name]
         chosen = gpu.choose(target.gpu) if target.runtime == "tensorrt" else None
+        wanted = None if target.gpu is None else str(target.gpu)
+        visible = chosen.uuid if chosen else wanted  # where the driver lists none (Jetson, WSL), CUDA may still know it
         reasons = []
         for toolchain in [target.toolchain] if target.toolchain else self.known:
             try:
-                info = self._probe(self.known[toolchain], target, chosen)
+                info = self._probe(self.known[toolchain], target.runtime, visible)
             except ToolchainError as error:
                 reasons.append(error)
                 continue
             if _fits(info.version, target.version):
-                return Choice(toolchain, self.known[toolchain], info, chosen)
+                return Choice(toolchain, self.known[toolchain], info, chosen, visible)
             reasons.append(ToolchainError(f"{toolchain} has {info.runtime} {info.version}, not {target.version}", "Add one that has it"))
         if len(reasons) == 1:
             raise reasons[0]
         what = f"target {name}: no toolchain fits: {'; '.join(reason.what for reason in reasons)}"
         raise ToolchainError(what, "`enginery toolchain add` makes one")
 
-    def _probe(self, python: Path, target: Target, chosen: gpu.Gpu | None) -> ToolchainInfo:
-        visible = chosen.uuid if chosen else None
-        key = (python, target.runtime, visible)
-        if key not in self._infos:
-            self._infos[key] = probe(*key)
-        return self._infos[key]
+    def _probe(self, python: Path, runtime: str, visible: str | None) -> ToolchainInfo:
+        key = (python, runtime, visible)
+        if key not in self._found:
+            try:
+                self._found[key] = probe(*key)
+            except ToolchainError as error:
+                self._found[key] = error  # asked again for each target, a broken one would take its time each time
+        found = self._found[key]
+        if isinstance(found, ToolchainError):
+            raise found
+        return found
 
 
 def _fits(version: str, wanted: str | None) -> bool:

@@ -4,32 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from enginery.errors import (
-    BuildError,
-    ChildCrashed,
-    ChildTimeout,
-    DataError,
-    EngineError,
-    EngineryError,
-    GpuError,
-    IntegrityError,
-    RefitError,
-    ToolchainError,
-)
+from enginery.errors import ToolchainError
 from enginery.processes import stop_group
+from enginery.toolchain.endings import early_end, refusal
 
 PROGRAM = Path(__file__).with_name("child")
 OnEvent = Callable[[Mapping[str, Any]], None]
 _KEPT_MESSAGES, _KEPT_NOISE = 6, 2
+_FIELDS = {
+    "log": {"severity", "message"}, "progress": {"phase", "step", "steps"}, "result": {"event"}, "error": {"kind", "message"},
+}
 
 
 class Child:
@@ -89,61 +82,34 @@ class Child:
         process.wait()
 
     def _hear(self, line: str) -> None:
-        try:
-            event = json.loads(line)
-        except ValueError:
+        event = _event(line)
+        if not event:
             self.last.append(line.strip())
-            return
-        if event["event"] in ("result", "error"):
+        elif event["event"] in ("result", "error"):
             self.ending = event
-            return
-        if event["event"] == "log":
-            self.last.append(event["message"])
-            if event["severity"] == "warning":
-                self.warnings.append(event["message"])
-        self.on_event(event)
+        else:
+            if event["event"] == "log":
+                self.last.append(event["message"])
+                if event["severity"] == "warning":
+                    self.warnings.append(event["message"])
+            self.on_event(event)
 
     def _expire(self, process: subprocess.Popen[str]) -> None:
         self.expired = True
         stop_group(process, grace_s=0)
 
     def _judge(self, code: int, time_limit: float) -> dict[str, Any]:
-        doing = f"{self.request['do']} with {self.request['runtime']}"
-        last = f" Its last words: {' | '.join(self.last)}" if self.last else ""
         if self.ending.pop("event", "") == "result":
             return self.ending
         if self.ending:
-            raise self._refusal(doing)
-        if self.expired:
-            raise ChildTimeout(f"{doing} was stopped at its time limit of {time_limit:g} s", f"Raise time_limit_s of the target.{last}")
-        raise ChildCrashed(f"{doing}: the child {_ending(code)} without a result", f"Nothing else is lost; run again.{last}")
-
-    def _refusal(self, doing: str) -> EngineryError:
-        kind, message, request = self.ending["kind"], self.ending["message"], self.request
-        plan, graph = request.get("plan", ""), request.get("onnx", "")
-        # What it means, what happened, what to do.
-        meanings: dict[str, tuple[type[EngineryError], str, str]] = {
-            "toolchain": (ToolchainError, f"{self.python}: {message}", f"Install {request['runtime']} there, or name another toolchain"),
-            "memory": (BuildError, f"{doing}: out of memory: {message}", "Use smaller shapes or a smaller workspace_mib"),
-            "parameter": (BuildError, f"{doing}: {message}", "Correct the target in params.yaml"),
-            "data": (DataError, f"{doing}: {message}", "Add images, or make the batch smaller"),
-            "gpu": (GpuError, f"{doing}: the GPU failed: {message}", "Look at nvidia-smi and the kernel's log, then run again"),
-            "refit": (RefitError, f"{doing}: {message}", "Build it"),
-            "integrity": (IntegrityError, f"{plan}: {message}; it was not loaded", "Run `enginery build`: it restores the plan"),
-            "engine": (
-                EngineError, f"{plan} does not run here: {message}", "An engine runs on the GPU and with the TensorRT it was built for",
-            ),
-            "file": (ToolchainError, f"{doing}: {message}", "Free some space or correct the path, then run again"),
-            "parse": (BuildError, f"{request['runtime']} cannot parse {graph}: {message}", "The graph must be changed"),
-            "profile": (BuildError, f"{request['runtime']} refused the profile of {graph}: {message}", "The graph must be changed"),
-            "build": (BuildError, f"{request['runtime']} could not build {graph}: {message}", "The graph must be changed"),
-        }
-        error, what, cure = meanings[kind]
-        return error(what, cure)
+            raise refusal(self.python, self.request, self.ending)
+        raise early_end(self.request, self.last, None if self.expired else code, time_limit)
 
 
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name
-    return f"was killed by {name}" + (", often a sign of too little memory," if name == "SIGKILL" else "")
+def _event(line: str) -> dict[str, Any] | None:
+    """A line as an event of the child program; None if something else printed it."""
+    with suppress(ValueError):
+        found = json.loads(line)
+        if isinstance(found, dict) and found.keys() >= _FIELDS.get(found.get("event", ""), {"no event"}):
+            return found
+    return None

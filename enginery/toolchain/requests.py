@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+PREFIX = "weights/"  # NumPy takes some names of arrays for its own arguments
 Shapes = Mapping[str, Mapping[str, list[int]]]
 
 
@@ -88,11 +89,12 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class RefitRequest(PlanRequest):
-    """New weights (an .npz by name) and INT8 ranges (largest magnitude by tensor) for a plan; the result goes to `out`."""
+    """New weights (an .npz by name, each after `prefix`) and INT8 ranges (largest magnitude by tensor); the plan goes to `out`."""
 
     weights: Path = field(kw_only=True)
     out: Path = field(kw_only=True)
     ranges: Mapping[str, float] = field(default_factory=dict)
+    prefix: str = PREFIX
 
 
 @dataclass(frozen=True)

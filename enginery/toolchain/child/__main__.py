@@ -36,7 +36,7 @@ def main():
     except Refused as refused:
         return fail(out, refused.kind, refused)
     except ImportError as error:
-        return fail(out, "toolchain", "NumPy and pycuda are needed to use a GPU: {}".format(error))
+        return fail(out, "pycuda", error)
     except MemoryError:
         return fail(out, "memory", "out of memory")
     except OSError as error:

@@ -32,7 +32,7 @@ class Out:
 def load(runtime):
     try:
         return importlib.import_module(runtime)
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # a package that loads its libraries itself raises the second
         raise Refused("toolchain", "cannot import {}: {}".format(runtime, error))
 
 

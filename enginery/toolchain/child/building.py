@@ -11,7 +11,7 @@ import timing
 from base import Refused, load, make_logger, write
 from probing import full_version
 
-MEANINGS = {"out of memory": "memory", "unable to load library": "toolchain"}  # of what TensorRT says of a failed build
+MEANINGS = {"out of memory": "memory", "unable to load library": "library"}  # of what TensorRT says of a failed build
 
 
 def main(request, out):
@@ -66,7 +66,7 @@ def make_builder(trt, logger):
     try:
         return trt.Builder(logger)
     except TypeError:  # what its bindings say of a builder that could not start
-        raise Refused("toolchain", "TensorRT does not start: {}".format(logger.reason() or "is there an NVIDIA driver and a GPU?"))
+        raise Refused("driver", "TensorRT does not start: {}".format(logger.reason() or "it gave no reason"))
 
 
 def parse(trt, builder, logger, request):

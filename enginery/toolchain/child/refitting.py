@@ -29,19 +29,20 @@ def refit(trt, logger, request, out):
 
 
 def set_weights(trt, engine, logger, request):
+    """All that is given; what the engine has beside it (constants that no initializer holds) stays as it was built."""
     refitter = trt.Refitter(engine, logger)
-    weights, kept = np.load(request["weights"]), []
-    for name in refitter.get_all_weights():
-        if name not in weights:
-            raise Refused("refit", "the graph has no weights called {}".format(name))
-        kept.append(np.ascontiguousarray(weights[name]).ravel())  # the refitter copies nothing
-        if not refitter.set_named_weights(name, trt.Weights(kept[-1])):
-            raise Refused("refit", "the weights {} do not fit: {}".format(name, logger.reason()))
+    kept = []  # the refitter copies nothing
+    with np.load(request["weights"]) as weights:
+        for key in weights.files:
+            name = key[len(request["prefix"]) :]
+            kept.append(np.ascontiguousarray(weights[key]).ravel())
+            if not refitter.set_named_weights(name, trt.Weights(kept[-1])):
+                raise Refused("refit", "the weights {} do not fit: {}".format(name, logger.reason() or "the plan has none of this name"))
     if request["ranges"]:
         set_ranges(refitter, request["ranges"])
     missing = refitter.get_missing_weights()
     if missing or not refitter.refit_cuda_engine():
-        raise Refused("refit", "; ".join(missing[:3]) or logger.reason() or "TensorRT gave no reason")
+        raise Refused("refit", "still needed: " + ", ".join(missing[:3]) if missing else logger.reason() or "TensorRT gave no reason")
 
 
 def set_ranges(refitter, ranges):
