@@ -15,7 +15,7 @@ from tests.conftest import Checkout
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"(?:^    |`)(?:\S+=\S+ )?\.venv/bin/(enginery[^`\n]*)", README, re.MULTILINE)))
-LOOK = ("list", "show", "verify", "status", "build", "calibration", "sensitivity")
+LOOK = ("list", "gpus", "show", "verify", "status", "build", "calibration", "sensitivity")
 
 
 @pytest.mark.parametrize("command", [command for command in COMMANDS if command.split()[1] in LOOK])

@@ -15,10 +15,13 @@ from enginery.registry import Engine
 
 def engine_rows(engines: Iterable[Engine], outcomes: Mapping[str, str]) -> list[dict[str, Any]]:
     """Engine, size, build time, metric, state, and how this run came by it; `outcomes` maps engine names to build states."""
-    return [_engine_row(engine, outcomes.get(engine.name, "")) for engine in engines]
+    found = list(engines)
+    titles = {metric_in(engine.manifest["metrics"]).title for engine in found}
+    title = titles.pop() if len(titles) == 1 else ""
+    return [_engine_row(engine, outcomes.get(engine.name, ""), title) for engine in found]
 
 
-def _engine_row(engine: Engine, outcome: str) -> dict[str, Any]:
+def _engine_row(engine: Engine, outcome: str, title: str) -> dict[str, Any]:
     manifest = engine.manifest
     measured = build_folder(manifest["model"], manifest["target"], manifest["precision"]) / "measured.json"
     seconds = f"{read_json(measured)['seconds']:.1f} s" if measured.is_file() else "-"
@@ -28,7 +31,7 @@ def _engine_row(engine: Engine, outcome: str) -> dict[str, Any]:
         "for": capability,
         "size": f"{manifest['plan']['bytes'] / 1e6:.1f} MB",
         "build": seconds,
-        "metric": _measured(manifest["metrics"]),
+        title or "metric": _measured(manifest["metrics"]).removesuffix(f" {title}"),
         "state": engine.state,
     }
     return {**row, "this run": outcome} if outcome else row

@@ -14,7 +14,7 @@ PACKAGES = {
 
 def main(request, out):
     trt = load(request["runtime"])
-    gpus, reason = visible_gpus() if request["runtime"] == "tensorrt" else ([], "")
+    gpus, reason = visible_gpus()
     out.send(
         "result",
         runtime=request["runtime"],
@@ -22,7 +22,7 @@ def main(request, out):
         python=platform.python_version(),
         platform="{}_{}".format(sys.platform, platform.machine()),
         features=[name for name, has in features(trt).items() if has],
-        compute_capabilities=[gpu["compute_capability"] for gpu in gpus] or named_capabilities(trt),
+        compute_capabilities=named_capabilities(trt) or [gpu["compute_capability"] for gpu in gpus],
         gpus=gpus,
         no_gpu=reason,
     )
