@@ -20,13 +20,13 @@ TURNS = Path("/tmp")  # the same for every user of the machine, whatever their T
 
 @dataclass(frozen=True)
 class Gpu:
-    """A GPU; memory in MiB, clocks in MHz. `index` is in the order of the PCI bus, as nvidia-smi counts."""
+    """A GPU; memory in MiB, clocks in MHz; None: it does not tell. `index` is in the order of the PCI bus, as nvidia-smi counts."""
 
     index: int
     uuid: str
     name: str
     compute_capability: str
-    memory_mib: int
+    memory_mib: int | None
     driver: str
     cuda: str
     max_sm_clock: int | None
@@ -37,7 +37,7 @@ class Gpu:
 class GpuState:
     """A GPU just now: MiB free, MHz, degrees Celsius, watts, and the processes on it as (pid, MiB)."""
 
-    free_mib: int
+    free_mib: int | None
     sm_clock: int | None
     memory_clock: int | None
     temperature: int | None
@@ -46,9 +46,10 @@ class GpuState:
 
 
 def gpus() -> tuple[Gpu, ...]:
-    """Every GPU; none where there is no driver or it has no management library."""
+    """Every GPU that answers; none where there is no driver or it has no management library."""
     with _library() as found:
-        return tuple(_gpu(index) for index in range(pynvml.nvmlDeviceGetCount())) if found else ()
+        listed = [_ask(_gpu, index) for index in range(pynvml.nvmlDeviceGetCount())] if found else []
+    return tuple(gpu for gpu in listed if gpu)
 
 
 def choose(wanted: int | str | None) -> Gpu | None:
@@ -58,9 +59,9 @@ def choose(wanted: int | str | None) -> Gpu | None:
         GpuError: there are GPUs, and this is none of them.
     """
     found = gpus()
-    name = str(os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] if wanted is None else wanted)
+    name = str(os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] if wanted is None else wanted).strip()
     for gpu in found:
-        if name in (str(gpu.index), gpu.uuid):
+        if name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name)):
             return gpu
     if not found:
         return None
@@ -77,9 +78,10 @@ def state(gpu: Gpu) -> GpuState:
     try:
         with _library():
             handle = pynvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+            memory = _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)  # shared with the CPU, it is not told
             power = _ask(pynvml.nvmlDeviceGetPowerUsage, handle)
             return GpuState(
-                free_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).free >> 20,
+                free_mib=memory.free >> 20 if memory else None,
                 sm_clock=_ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_SM),
                 memory_clock=_ask(pynvml.nvmlDeviceGetClockInfo, handle, pynvml.NVML_CLOCK_MEM),
                 temperature=_ask(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU),
@@ -100,7 +102,7 @@ def check_room(gpu: Gpu, needed_mib: int) -> None:
         GpuError: it has less than `needed_mib`; says what is on it.
     """
     now = state(gpu)
-    if now.free_mib < needed_mib:
+    if now.free_mib is not None and now.free_mib < needed_mib:
         users = ", ".join(f"process {pid} with {mib} MiB" for pid, mib in now.processes) or "no process that can be seen"
         what = f"GPU {gpu.index} ({gpu.name}) has {now.free_mib} of {gpu.memory_mib} MiB free, {needed_mib} are needed; on it: {users}"
         raise GpuError(what, "Stop what uses it, or name another one: `gpu` of the target in params.yaml")
@@ -160,11 +162,11 @@ def _library() -> Iterator[bool]:
 def _gpu(index: int) -> Gpu:
     handle = pynvml.nvmlDeviceGetHandleByIndex(index)
     clock = partial(_ask, pynvml.nvmlDeviceGetMaxClockInfo, handle)
-    version = pynvml.nvmlSystemGetCudaDriverVersion_v2()
+    version, memory = pynvml.nvmlSystemGetCudaDriverVersion_v2(), _ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
     return Gpu(
         index=index, uuid=pynvml.nvmlDeviceGetUUID(handle), name=pynvml.nvmlDeviceGetName(handle),
         compute_capability="{}.{}".format(*pynvml.nvmlDeviceGetCudaComputeCapability(handle)),
-        memory_mib=pynvml.nvmlDeviceGetMemoryInfo(handle).total >> 20, driver=pynvml.nvmlSystemGetDriverVersion(),
+        memory_mib=memory.total >> 20 if memory else None, driver=pynvml.nvmlSystemGetDriverVersion(),
         cuda=f"{version // 1000}.{version % 1000 // 10}",
         max_sm_clock=clock(pynvml.NVML_CLOCK_SM), max_memory_clock=clock(pynvml.NVML_CLOCK_MEM),
     )

@@ -5,6 +5,7 @@ Sorted JSON with a schema version; no times and no paths of a machine.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ def compose(step: Step, records: Mapping[str, Mapping[str, Any]]) -> dict[str, A
         "plan": {"sha256": build["plan_sha256"], "bytes": build["plan_bytes"], "weights_sha256": build["weights_sha256"]},
         "metrics": _metrics(records["validate"]["report"]),
         "digests": {
-            **_calibration(records["quantize"]),
+            **_calibration(records["quantize"], build),
             "source": records["export"]["source_sha256"],
             "graph": records["quantize"]["sha256"],
             "validation_images": records["validate"]["images_sha256"],
@@ -51,7 +52,10 @@ def _metrics(report: Mapping[str, Any]) -> dict[str, float]:
     }
 
 
-def _calibration(quantize: Mapping[str, Any]) -> dict[str, str]:
+def _calibration(quantize: Mapping[str, Any], build: Mapping[str, Any]) -> dict[str, str]:
     found = quantize.get("calibration", {})
+    if "native_cache" in build:  # TensorRT's own ranges made the plan, not ours
+        own = hashlib.sha256(build["native_cache"].encode()).hexdigest()
+        return {"calibration_images": found["images_sha256"], "calibration_cache": own}
     digests = {"calibration_images": found.get("images_sha256"), "calibration_cache": found.get("cache_sha256")}
     return {name: digest for name, digest in digests.items() if digest}

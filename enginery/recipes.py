@@ -14,12 +14,12 @@ from typing import Any
 
 from enginery.calibration.cache import SUFFIX
 from enginery.files import write_json
-from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, WITHOUT_RECIPE, Step, steps
+from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, steps
 from enginery.spec import BUILD_OPTIONS, Spec, extent
 
 VERSIONS = {
     "demo-data": 1, "export": 2, "images": 1, "simplify": 1, "calibration-images": 1, "calibrate": 1, "quantize": 1,
-    "validate": 2, "build": 1, "register": 2,
+    "validate": 2, "build": 1, "register": 2, "timing": 1,
 }
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "demo-data": ("numpy", "opencv-python"),
@@ -36,7 +36,7 @@ def recipes(spec: Spec, probe: Probe) -> dict[Path, dict[str, Any]]:
     """The recipe of every step; `probe` tells the runtime version and platform of a target's toolchain."""
     result = {}
     for step in steps(spec):
-        if step.name not in WITHOUT_RECIPE:
+        if step.name != "fingerprint":
             result[step.recipe] = {
                 "step": step.name,
                 "version": VERSIONS[step.name],
@@ -58,6 +58,8 @@ def write_recipes(found: Mapping[Path, Mapping[str, Any]]) -> None:
 def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
     if step.name == "demo-data":
         return spec.demo.model_dump() if spec.demo else {}
+    if step.name == "timing":
+        return {"toolchain": step.toolchain}
     if step.name == "build":
         return _build_parameters(spec, step, probe)
     if step.name == "register":

@@ -26,7 +26,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 Algorithm = Literal["mse", "entropy", "percentile", "minmax"]
 Runtime = Literal["tensorrt_rtx", "tensorrt"]
 SIZES = ("batch", "height", "width")
-Capability = Literal["7.5", "8.0", "8.6", "8.9", "12.0", "12.1"]
+Capability = Literal["7.0", "7.2", "7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "12.0", "12.1"]
 
 
 class _Frozen(BaseModel):
@@ -108,6 +108,8 @@ def _gpu(value: Any) -> Any:
 class Target(_Frozen):
     """What an engine is for, and how it is built. `version` is as much of TensorRT's version as matters; `gpu` is an index or UUID.
 
+    `compute_capability` is what TensorRT-RTX builds for; `tensorrt` builds for its GPU, which must then have it.
+
     The options from `gpu` on are for runtime `tensorrt`.
     """
 
@@ -175,7 +177,7 @@ class Spec(_Frozen):
     models: dict[Name, Model]
     int8: dict[Name, Int8]
     targets: dict[Name, Target]
-    toolchains: dict[Name, Toolchain] = {}
+    toolchains: dict[Name, Toolchain]
     validation: Tolerance = Tolerance()
     demo: Demo | None = None
 
@@ -263,8 +265,6 @@ def _stride_mistakes(where: str, sizes: Model | Sizes) -> Iterator[str]:
 
 
 def _target_mistakes(name: str, target: Target) -> Iterator[str]:
-    if target.runtime == "tensorrt" and target.compute_capability:
-        yield f"targets.{name}.compute_capability: {target.compute_capability!r}: tensorrt builds for its own GPU; leave this out"
     if target.runtime != "tensorrt":
         for key, value in target.chosen("gpu", "calibration", *BUILD_OPTIONS).items():
             yield f"targets.{name}.{key}: {value!r}: only runtime tensorrt has this; leave it out"

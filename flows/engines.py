@@ -16,7 +16,7 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
 from enginery.errors import ConfigError, EngineryError
-from enginery.layout import Step, needs, steps
+from enginery.layout import Step, needs, steps, timing_steps
 from enginery.lock import only_run
 from enginery.pipeline import Pipeline
 from enginery.registry import engines
@@ -47,7 +47,7 @@ def build_engines(model: str | None = None, target: str | None = None, precision
         spec = load_spec()
         wanted = list(select(spec, model, target, precision))
         run = Run(Pipeline(), terminal.current)
-        for step in wanted:
+        for step in (*wanted, *timing_steps(spec)):  # restored before the builds, kept after them
             _run_step(run, step)
         _publish_tables(run)
         return _verdict(run)

@@ -23,7 +23,6 @@ from tasks.command import recipe, record, run_step
 from tasks.refitting import refitted, structure
 
 MINIMUM_MIB = 1024  # GPU memory without which no build is begun
-TIMINGS = "builds.timing"
 
 
 def build(step: Step) -> None:
@@ -35,6 +34,8 @@ def build(step: Step) -> None:
     with replacing_folder(folder) as folder, reserved(choice.gpu, needed, log):
         request = _request(step, spec, wanted, choice, folder)
         facts, measured = _refitted_or_built(step, request, choice, spec.targets[step.target].time_limit_s)
+        if request.cache:
+            request.cache.unlink()  # it is recorded where it was made; beside the plan no stage knows it
         write_json(folder / "record.json", record(step, **facts))
         write_json(folder / "measured.json", {**measured, **({"gpu": asdict(choice.gpu)} if choice.gpu else {})})
     log(f"{facts['plan_bytes'] / 1e6:.1f} MB in {measured['seconds']:.1f} s")
@@ -89,7 +90,8 @@ def _request(step: Step, spec: Spec, wanted: Mapping[str, Any], choice: Choice, 
 def _timings(wanted: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
     folder = timing_folder(choice.name, wanted["runtime_version"], wanted["gpu"])
     folder.mkdir(parents=True, exist_ok=True)
-    return {"timing_caches": tuple(sorted(folder.glob("*.timing"))), "timing_cache": folder / TIMINGS}
+    name = choice.gpu.uuid.removeprefix("GPU-")[:8] if choice.gpu else "gpu"  # two cards of a kind must not overwrite each other's
+    return {"timing_caches": tuple(sorted(folder.glob("*.timing"))), "timing_cache": folder / f"builds-{name}.timing"}
 
 
 def _weak(step: Step, spec: Spec, wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -97,7 +99,10 @@ def _weak(step: Step, spec: Spec, wanted: Mapping[str, Any], folder: Path) -> di
     if step.precision != INT8:
         return {"precision": step.precision}
     graph = model_folder(step.model, INT8) / "graph"
-    fields: dict[str, Any] = {"cache": folder / CACHE, "float_layers": tuple(read_json(graph / "record.json")["excluded"])}
+    made = read_json(graph / "record.json")
+    if made["calibration"]["own_quantization"]:
+        return {"precision": INT8}  # its Q/DQ nodes bring the ranges
+    fields: dict[str, Any] = {"cache": folder / CACHE, "float_layers": tuple(made["excluded"])}
     if wanted.get("calibration") == "native":
         fields["native_images"] = _calibration_batch(step, spec, folder)
     else:

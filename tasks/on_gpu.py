@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 from enginery.errors import EngineError, EngineryError, IntegrityError
-from enginery.gpu import reserved
+from enginery.files import read_json
+from enginery.gpu import gpus, reserved
+from enginery.layout import model_folder
 from enginery.registry import Engine, damage
 from enginery.report.events import emit, log
 from enginery.spec import Spec
@@ -29,7 +32,8 @@ def on_gpu(spec: Spec, engine: Engine) -> Iterator[Choice]:
     harm = damage(engine)
     if harm:
         raise IntegrityError(f"{harm[0]}; it was not loaded", "Run `enginery build`: it restores the plan")
-    choice = Toolchains(spec).choose(engine.target)
+    _check_original(engine)
+    choice = _with_gpu(engine, Toolchains(spec).choose(engine.target))
     _check_gpu(engine, choice)
     with reserved(choice.gpu, MINIMUM_MIB, log):
         yield choice
@@ -39,7 +43,7 @@ def plan_of(engine: Engine, choice: Choice) -> dict[str, Any]:
     """The fields of a PlanRequest."""
     return {
         "runtime": engine.manifest["runtime"], "plan": engine.plan, "plan_sha256": engine.manifest["plan"]["sha256"], "gpu": choice.visible,
-        "host_code": bool(engine.built.get("version_compatible")),
+        "host_code": bool(engine.built.get("version_compatible")), "dla_core": engine.built.get("dla_core"),
     }
 
 
@@ -49,12 +53,33 @@ def important(event: Mapping[str, Any]) -> None:
         emit(event)
 
 
+def _check_original(engine: Engine) -> None:
+    """The registry keeps the last engine that passed: it may be of a model that has been trained again since."""
+    export = model_folder(engine.model, "export") / "record.json"
+    if not export.is_file() or read_json(export) != engine.manifest["steps"]["export"]:
+        raise EngineryError(f"{engine.name}: its model has changed since it was built", "Run `enginery build` first")
+
+
+def _with_gpu(engine: Engine, choice: Choice) -> Choice:
+    """TensorRT-RTX builds without a GPU; to run, it takes the first that the engine is for."""
+    wanted = engine.manifest["compute_capability"]
+    fitting = [gpu for gpu in gpus() if wanted in (None, gpu.compute_capability)]
+    return replace(choice, gpu=fitting[0], visible=fitting[0].uuid) if not choice.gpu and fitting else choice
+
+
 def _check_gpu(engine: Engine, choice: Choice) -> None:
-    wanted, info = engine.manifest["compute_capability"], choice.info
-    here = [gpu["compute_capability"] for gpu in info.gpus]
-    compatible = engine.built.get("hardware_compatible") and any(float(found) >= OLDEST_COMPATIBLE for found in here)
-    if wanted in here or compatible:
+    info, manifest = choice.info, engine.manifest
+    if any(_is_for(engine, gpu) for gpu in info.gpus):
         return
     shown = ", ".join(f"{gpu['gpu']} ({gpu['compute_capability']})" for gpu in info.gpus) or "no GPU"
-    what = f"{engine.name} is for compute capability {wanted}, and this machine shows its toolchain {shown}"
+    wanted = " on ".join(filter(None, (f"compute capability {manifest['compute_capability'] or 'any'}", manifest.get("gpu"))))
+    what = f"{engine.name} is for {wanted}, and this machine shows its toolchain {shown}"
     raise EngineError(what, f"Use a machine that has one{f' ({info.no_gpu})' if info.no_gpu else ''}")
+
+
+def _is_for(engine: Engine, gpu: Mapping[str, Any]) -> bool:
+    """A plan of `tensorrt` is for one kind of card, unless it was built to run on later ones, too."""
+    wanted, card = engine.manifest["compute_capability"], engine.manifest.get("gpu")
+    if engine.built.get("hardware_compatible"):
+        return float(gpu["compute_capability"]) >= OLDEST_COMPATIBLE
+    return wanted in (None, gpu["compute_capability"]) and card in (None, gpu["gpu"])

@@ -90,7 +90,7 @@ def _run(spec: Spec, engine: Engine, choice: Any, tensors: NDArray[np.float32]) 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         save_batch(iter(tensors), len(tensors), model.size, folder / "images.npy")
-        point = Point(tuple(model.profile()["opt"]), folder / "images.npy", folder)
+        point = Point(tuple(engine.built["profile"]["opt"]), folder / "images.npy", folder)
         request = MeasureRequest(**plan_of(engine, choice), points=(point,), runs=0)
         [found] = measure(choice.python, request, important, spec.targets[engine.target].time_limit_s)["points"]
         outputs = [np.load(folder / f"{found['outputs'].index(output)}.npy") for output in names]

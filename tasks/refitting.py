@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.calibration import cache
-from enginery.errors import EngineError, RefitError
+from enginery.errors import ToolchainError
 from enginery.files import read_json
 from enginery.graphs.inspect import read_graph
 from enginery.graphs.structure import save_weights, structure_digest
@@ -45,12 +45,12 @@ def refitted(step: Step, request: BuildRequest, python: Path, time_limit: float)
     weights = request.plan.with_name("weights.npz")
     save_weights(read_graph(request.onnx), set(engine.manifest["steps"]["build"]["refittable_weights"]), weights, PREFIX)
     wanted = RefitRequest(
-        request.runtime, engine.plan, engine.manifest["plan"]["sha256"], request.gpu, request.version_compatible,
+        request.runtime, engine.plan, engine.manifest["plan"]["sha256"], request.gpu, request.version_compatible, request.dla_core,
         weights=weights, out=request.plan, ranges=cache.read(request.cache).thresholds() if request.cache else {},
     )
     try:
         result = refit(python, wanted, emit, time_limit)
-    except (RefitError, EngineError) as error:
+    except ToolchainError as error:  # a build goes on where this did not
         log(f"{error.what}: it is built", "warning")
         return None
     finally:

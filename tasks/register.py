@@ -36,6 +36,8 @@ def register(step: Step) -> None:
     check_built(plan, digest, built["runtime"], built["compute_capability"])
     publish(plan, compose(step, records), engine_folder(step.model, step.target, step.precision))
     log(f"registered {step.model} {step.precision} for {step.target} as candidate")
+    if "native_cache" in records["build"]:
+        log("its metrics are those of Enginery's ranges; what TensorRT's own cost, only `enginery validate` tells", "warning")
 
 
 def _refusal(step: Step, failed: list[str], ranked: bool) -> GateError:

@@ -1,4 +1,7 @@
-"""timing: what the builds of a toolchain measured of TensorRT's kernels, for DVC to keep. The builds themselves write it."""
+"""timing: what the builds of a toolchain measured of TensorRT's kernels, for DVC to keep. The builds themselves write it.
+
+In a new checkout DVC restores it before this is run; what is run then finds nothing there because nothing was kept yet.
+"""
 
 from __future__ import annotations
 

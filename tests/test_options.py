@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from enginery.errors import ConfigError
-from enginery.layout import Step, needs, steps, timing_folder
+from enginery.layout import Step, needs, steps, timing_folder, timing_steps
 from enginery.spec import BUILD_OPTIONS, Model, Spec, Target, load_spec
 from tasks.validate_engine import corners
 from tests.test_recipes import changed, edit
@@ -101,22 +101,22 @@ def test_a_static_model_has_one_profile_and_one_point() -> None:
     shape = [2, 3, 64, 96]
     assert static.all_profiles() == [{"min": shape, "opt": shape, "max": shape}]
     assert not static.dynamic
-    [corner] = corners(static)
+    [corner] = corners(static.all_profiles())
     assert (corner.profile, corner.which, corner.shape, corner.main) == (0, "opt", (2, 3, 64, 96), True)
 
 
 def test_a_range_makes_a_model_dynamic_and_opt_comes_first() -> None:
     dynamic = model(batch=[1, 2, 8], height=[32, 64, 64], width=64)
     assert dynamic.dynamic
-    assert [(corner.which, corner.shape) for corner in corners(dynamic)] == [
+    assert [(corner.which, corner.shape) for corner in corners(dynamic.all_profiles())] == [
         ("opt", (2, 3, 64, 64)), ("min", (1, 3, 32, 64)), ("max", (8, 3, 64, 64)),
     ]
 
 
 def test_points_that_coincide_are_run_once() -> None:
-    assert [(corner.which, corner.shape[0]) for corner in corners(model(batch=[1, 1, 4]))] == [("opt", 1), ("max", 4)]
-    assert [(corner.which, corner.shape[0]) for corner in corners(model(batch=[1, 4, 4]))] == [("opt", 4), ("min", 1)]
-    again = corners(model(batch=[1, 2, 4], profiles=[{"batch": [1, 2, 2]}, {}]))
+    assert [(corner.which, corner.shape[0]) for corner in corners(model(batch=[1, 1, 4]).all_profiles())] == [("opt", 1), ("max", 4)]
+    assert [(corner.which, corner.shape[0]) for corner in corners(model(batch=[1, 4, 4]).all_profiles())] == [("opt", 4), ("min", 1)]
+    again = corners(model(batch=[1, 2, 4], profiles=[{"batch": [1, 2, 2]}, {}]).all_profiles())
     assert [(corner.profile, corner.which, corner.shape[0]) for corner in again] == [
         (0, "opt", 2), (0, "min", 1), (0, "max", 4), (1, "opt", 2), (1, "min", 1), (2, "opt", 2), (2, "min", 1), (2, "max", 4),
     ]
@@ -162,16 +162,17 @@ def test_a_further_profile_changes_builds_and_makes_the_export_dynamic() -> None
     assert changed(spec, edit(spec, f"models/{NAME}/profiles", [])) == set()
 
 
-def test_each_toolchain_has_a_timing_step_at_the_end() -> None:
+def test_each_toolchain_has_a_timing_step_before_the_builds() -> None:
     spec = edit(server(), "toolchains", {"trt10": {"python": "ten/python"}, "trt8-6": {"python": "eight/python"}})
     ordered = list(steps(spec))
-    assert ordered[-2:] == [Step("timing", toolchain="trt10"), Step("timing", toolchain="trt8-6")]
-    assert [(step.address, step.title, step.key) for step in ordered[-2:]] == [
+    found = [step for step in ordered if step.name == "timing"]
+    assert found == list(timing_steps(spec)) == [Step("timing", toolchain="trt10"), Step("timing", toolchain="trt8-6")]
+    assert ordered.index(found[-1]) < min(index for index, step in enumerate(ordered) if step.name == "build")
+    assert [(step.address, step.title, step.key) for step in found] == [
         ("timing@trt10", "timing trt10", "trt10"), ("timing@trt8-6", "timing trt8-6", "trt8-6"),
     ]
-    assert not any(needs(step, ordered[-1]) for step in ordered)
+    assert not any(needs(step, found[-1]) for step in ordered)
     assert not [step for step in steps(server()) if step.name == "timing"]
-    assert changed(server(), spec) == set()
 
 
 def test_timing_caches_lie_apart_by_toolchain_version_and_gpu() -> None:

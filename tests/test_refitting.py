@@ -16,7 +16,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from enginery.calibration import cache
-from enginery.errors import ChildCrashed, IntegrityError, ToolchainError
+from enginery.errors import IntegrityError
 from enginery.files import sha256, write_json
 from enginery.graphs.structure import save_weights, structure_digest
 from enginery.layout import Step, engine_folder
@@ -149,12 +149,14 @@ print(json.dumps({"event": "result", "plan_sha256": digest, "plan_bytes": len(da
 """
 
 
-def test_an_engine_that_differs_in_weights_alone_is_the_base_of_a_refit(request_: BuildRequest) -> None:
+def test_an_engine_that_differs_in_weights_alone_is_the_base_of_a_refit(
+    request_: BuildRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
     engine = base(STEP, request_)
     assert engine
     assert engine.name == "m/server/int8"
-    with pytest.raises(ToolchainError, match="nowhere/python cannot be started"):  # so a refit is tried
-        refitted(STEP, request_, NOWHERE, 60)
+    assert refitted(STEP, request_, NOWHERE, 60) is None
+    assert "nowhere/python cannot be started" in capsys.readouterr().out  # so a refit was tried
 
 
 @pytest.mark.parametrize("spoil", [
@@ -219,12 +221,13 @@ def test_weights_that_do_not_fit_are_a_warning_and_a_build(
     assert not list(request_.plan.parent.iterdir())
 
 
-def test_a_registered_plan_that_does_not_load_any_more_is_built(request_: BuildRequest) -> None:
-    assert refitted(STEP, request_, child(request_, REFUSAL.replace("KIND", "engine")), 60) is None
+@pytest.mark.parametrize("code", [REFUSAL.replace("KIND", "engine"), "sys.exit(3)"])
+def test_a_registered_plan_that_does_not_load_or_crashes_is_built(request_: BuildRequest, code: str) -> None:
+    assert refitted(STEP, request_, child(request_, code), 60) is None
+    assert not list(request_.plan.parent.iterdir())
 
 
 @pytest.mark.parametrize(("code", "error", "words"), [
-    ("sys.exit(3)", ChildCrashed, "refit with tensorrt: the child ended with exit code 3"),
     (ANSWER.replace("hexdigest()", "hexdigest()[::-1]"), IntegrityError, "a byte changed"),
     (ANSWER + "\nimport os; os.truncate(request['out'], 3)", IntegrityError, "a byte changed"),
 ])
@@ -236,8 +239,8 @@ def test_a_refit_that_goes_wrong_leaves_nothing(request_: BuildRequest, code: st
 
 
 @pytest.mark.skipif(find_spec("pycuda") is not None, reason="this environment has pycuda")
-def test_a_toolchain_without_pycuda_says_so(request_: BuildRequest) -> None:
+def test_a_toolchain_without_pycuda_says_so(request_: BuildRequest, capsys: pytest.CaptureFixture[str]) -> None:
     """The real child program."""
-    with pytest.raises(ToolchainError, match="NumPy and pycuda are needed to use a GPU: No module named 'pycuda'"):
-        refitted(STEP, request_, Path(sys.executable), 60)
+    assert refitted(STEP, request_, Path(sys.executable), 60) is None
+    assert "NumPy and pycuda are needed to use a GPU: No module named 'pycuda': it is built" in capsys.readouterr().out
     assert not list(request_.plan.parent.iterdir())

@@ -61,7 +61,7 @@ def check_tensors(cache: Cache, tensors: Sequence[str], what: str) -> None:
 
 def version_number(version: str) -> int:
     """TensorRT's own number of a version: major, minor and patch, two digits each from 10 on, one before."""
-    major, minor, patch = (int(part) for part in version.split(".")[:3])
+    major, minor, patch = map(int, re.findall(r"\d+", version)[:3])  # 10.0.0b6 is 10.0.0
     return major * 1000 + minor * 100 + patch if major < 10 else major * 10_000 + minor * 100 + patch
 
 

@@ -33,6 +33,6 @@ def _run(args: argparse.Namespace) -> int:
 def _row(gpu: Any, now: Any) -> dict[str, Any]:
     return {
         "": gpu.index, "GPU": gpu.name, "UUID": gpu.uuid, "capability": gpu.compute_capability,
-        "free": f"{now.free_mib} of {gpu.memory_mib} MiB", "driver": f"{gpu.driver} (CUDA {gpu.cuda})",
+        "free": f"{now.free_mib or '-'} of {gpu.memory_mib or '-'} MiB", "driver": f"{gpu.driver} (CUDA {gpu.cuda})",
         "SM clock": f"{now.sm_clock or '-'} of {gpu.max_sm_clock or '-'} MHz", "processes": len(now.processes),
     }

@@ -29,10 +29,16 @@ def _run(args: argparse.Namespace) -> int:
         raise EngineryError("no engine of runtime tensorrt is registered", "Name the engines to validate; `enginery list` shows them")
     rows, bad = [], 0
     for engine in wanted:
-        report = validate_engine(spec, engine)
+        try:
+            report = validate_engine(spec, engine)
+        except EngineryError as error:
+            print(f"error: {error}", file=sys.stderr)
+            bad += 1
+            continue
         rows.append(latency_row(engine, report))
         for failure in report["failures"]:
             print(f"{engine.name}: {failure}", file=sys.stderr)
             bad += 1
-    print_table("Engines on this GPU", rows)
+    if rows:
+        print_table("Engines on this GPU", rows)
     return 1 if bad else 0

@@ -32,7 +32,7 @@ def refusal(python: Path, request: Mapping[str, Any], ending: Mapping[str, Any])
         "library": (ToolchainError, f"{python}: {message}", "Install the package with this library there"),
         "pycuda": (ToolchainError, f"{python}: NumPy and pycuda are needed to use a GPU: {message}", "Install numpy and pycuda there"),
         "driver": (ToolchainError, f"{python}: {message}", "Install NVIDIA's driver, or use the machine with the GPU"),
-        "memory": (BuildError, f"{doing}: out of memory: {message}", "Use smaller shapes or a smaller workspace_mib"),
+        "memory": (BuildError, f"{doing}: too little memory: {message}", "Free GPU memory, use smaller shapes, or change workspace_mib"),
         "parameter": (BuildError, f"{doing}: {message}", "Correct the target in params.yaml"),
         "data": (DataError, f"{doing}: {message}", "Add images, or make the batch smaller"),
         "gpu": (GpuError, f"{doing}: the GPU failed: {message}", "Look at nvidia-smi and the kernel's log, then run again"),

@@ -78,13 +78,14 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """A plan to load on a GPU; `gpu` is an index or UUID, `host_code` is for version-compatible plans, which bring code of their own."""
+    """A plan to load on a GPU (an index or UUID); `host_code` is for version-compatible plans, which bring code of their own."""
 
     runtime: str
     plan: Path
     plan_sha256: str
     gpu: str | None = None
     host_code: bool = False
+    dla_core: int | None = None
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import timing
 from base import Refused, load, make_logger, write
 from probing import full_version
 
-MEANINGS = {"out of memory": "memory", "unable to load library": "library"}  # of what TensorRT says of a failed build
+# What TensorRT says of a failed build, and what it means.
+MEANINGS = {"out of memory": "memory", "insufficient workspace": "memory", "unable to load library": "library"}
 
 
 def main(request, out):
@@ -48,7 +49,7 @@ def build(trt, logger, request, out):
         runtime_version=full_version(request["runtime"], trt),
         skipped_tactics=logger.skipped,
         dla_fallback=fallback,
-        refittable_weights=refittable_weights(trt, logger, data) if request["refittable"] else [],
+        refittable_weights=refittable_weights(trt, logger, data, request) if request["refittable"] else [],
     )
     del parser  # the parser must not outlive the network, nor the network the builder
 
@@ -151,7 +152,8 @@ def set_precision(trt, config, network, request):
     config.set_flag(trt.BuilderFlag.FP16)
     if request["precision"] == "int8":
         config.set_flag(trt.BuilderFlag.INT8)
-        config.int8_calibrator = make_calibrator(trt, network, request)
+        if request["cache"]:
+            config.int8_calibrator = make_calibrator(trt, network, request)
         keep_in_half(trt, config, network, set(request["float_layers"]))
 
 
@@ -222,9 +224,11 @@ def make_monitor(trt, out):
     return Monitor()
 
 
-def refittable_weights(trt, logger, data):
+def refittable_weights(trt, logger, data, request):
     """The weights of a plan that can be replaced, by name."""
     runtime = trt.Runtime(logger)
+    if request["version_compatible"]:
+        runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
         raise Refused("build", "its own plan does not load: {}".format(logger.reason()))

@@ -1,19 +1,26 @@
 """A plan loaded on the GPU, its buffers, and one run of it."""
 
+import os
+
 import numpy as np
 import pycuda.driver as cuda
 from base import Refused
 
+if not hasattr(np, "bool"):
+    np.bool = np.bool_  # TensorRT 8.5 and NumPy 1.24 to 1.26 differ about this name
+
 
 class Loaded:
-    """An engine, alive inside `with`."""
+    """The engine of a request, alive inside `with`."""
 
-    def __init__(self, trt, logger, data, host_code):
+    def __init__(self, trt, logger, request):
         self.trt, self.logger = trt, logger
         self.runtime = runtime = trt.Runtime(logger)
-        if host_code:
+        if request["host_code"]:
             runtime.engine_host_code_allowed = True  # a version-compatible plan brings a lean runtime of its own
-        self.engine = runtime.deserialize_cuda_engine(data)
+        if request["dla_core"] is not None:
+            runtime.DLA_core = request["dla_core"]
+        self.engine = runtime.deserialize_cuda_engine(request["data"])
 
     def __enter__(self):
         if self.engine is None:
@@ -77,22 +84,30 @@ class Runner:
             for name in self.outputs():
                 cuda.memcpy_dtoh_async(self.host[name], self.device[name], self.stream)
 
-    def run_all(self, images, progress):
-        """Every image's outputs, in the engine's order, and each batch's milliseconds with its transfers.
+    def run_all(self, images, folder, progress):
+        """Write every image's outputs into a folder, 0.npy, 1.npy ... in the engine's order; each batch's milliseconds with its transfers.
 
         A batch that is not full is filled with what was there before.
         """
         [name] = self.inputs()
         size = len(self.host[name])
-        parts, milliseconds = [[] for _ in self.outputs()], []
+        files, milliseconds = [self.file(folder, number, len(images)) for number in range(len(self.outputs()))], []
         for start in range(0, len(images), size):
             rows = images[start : start + size]
             self.host[name][: len(rows)] = rows
             milliseconds.append(self.once(lambda: self.enqueue(True)))
-            for part, output in zip(parts, self.outputs()):
-                part.append(self.host[output][: len(rows)].copy())
+            for file, output in zip(files, self.outputs()):
+                file[start : start + len(rows)] = self.host[output][: len(rows)]
             progress(min(start + size, len(images)))
-        return [np.concatenate(part) for part in parts], milliseconds
+        for file in files:
+            file.flush()
+        return milliseconds
+
+    def file(self, folder, number, images):
+        """An output of all images on the disk: they need not fit into memory."""
+        one = self.host[self.outputs()[number]]
+        path = os.path.join(folder, "{}.npy".format(number))
+        return np.lib.format.open_memmap(path, mode="w+", dtype=one.dtype, shape=(images, *one.shape[1:]))
 
     def once(self, work):
         """Milliseconds that `work` takes on the stream, by CUDA events."""

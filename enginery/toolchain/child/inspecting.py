@@ -16,7 +16,7 @@ def main(request, out):
 
 
 def inspect(trt, logger, request, out):
-    with Loaded(trt, logger, request["data"], request["host_code"]) as engine, Runner(trt, engine, request["shape"]) as runner:
+    with Loaded(trt, logger, request) as engine, Runner(trt, engine, request["shape"]) as runner:
         inspector = engine.create_engine_inspector()
         inspector.execution_context = runner.context
         found = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON), strict=False)  # 8.6 writes control characters

@@ -18,7 +18,7 @@ def main(request, out):
 
 def refit(trt, logger, request, out):
     began = time.monotonic()
-    with Loaded(trt, logger, request["data"], request["host_code"]) as engine:
+    with Loaded(trt, logger, request) as engine:
         set_weights(trt, engine, logger, request)
         data = bytes(memoryview(engine.serialize()))
         write(request["out"], data)

@@ -4,7 +4,6 @@ A point is an input shape (batch, channels, height, width) in a profile, with th
 """
 
 import ctypes
-import os
 import time
 
 import numpy as np
@@ -23,7 +22,7 @@ def main(request, out):
 
 
 def measure(trt, logger, request, out):
-    with Loaded(trt, logger, request["data"], request["host_code"]) as engine:
+    with Loaded(trt, logger, request) as engine:
         points = [measured(trt, engine, point, request, out) for point in request["points"]]
         out.send("result", points=points, gpu=describe(cuda.Device(0), 0), device_memory=memory_size(engine))
 
@@ -32,9 +31,11 @@ def measured(trt, engine, point, request, out):
     with Runner(trt, engine, point["shape"], point["profile"]) as runner:
         runner.enqueue()  # the first run loads kernels; it is nobody's time
         images = np.load(point["images"], mmap_mode="r")
-        outputs, milliseconds = runner.run_all(images, lambda done: out.send("progress", phase="images", step=done, steps=len(images)))
-        for index, values in enumerate(outputs):
-            np.save(os.path.join(point["outputs"], "{}.npy".format(index)), values)
+
+        def told(done):
+            out.send("progress", phase="images", step=done, steps=len(images))
+
+        milliseconds = runner.run_all(images, point["outputs"], told)
         facts = {"outputs": runner.outputs(), "milliseconds": milliseconds}
         if request["runs"] and point["timed"]:
             facts["timing"] = timings(runner, request["runs"], request["noisy"], out)
@@ -46,6 +47,7 @@ def timings(runner, runs, noisy, out):
 
     def timed(phase, once):
         for done in range(1, TRIES + 1):
+            out.send("progress", phase="timing " + phase, step=done - 1, steps=TRIES)
             found = statistics(repeat(runner, runs, once))
             out.send("progress", phase="timing " + phase, step=done, steps=TRIES)
             if found["p90"] <= noisy * found["p50"]:
