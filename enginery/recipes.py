@@ -7,7 +7,7 @@ Raise a step's number in VERSIONS when its output changes for the same inputs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -32,27 +32,34 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
 Probe = Callable[[str], Mapping[str, Any]]
 
 
-def recipes(spec: Spec, probe: Probe) -> dict[Path, dict[str, Any]]:
-    """The recipe of every step; `probe` tells the runtime version and platform of a target's toolchain."""
+def recipes(spec: Spec, probe: Probe, targets: Collection[str]) -> dict[Path, dict[str, Any]]:
+    """The recipe of every step, of these targets only where it has one; `probe` tells a target's runtime version and platform."""
     result = {}
     for step in steps(spec):
-        if step.name != "fingerprint":
+        if step.name != "fingerprint" and (not step.target or step.target in targets):
             result[step.recipe] = {
                 "step": step.name,
                 "version": VERSIONS[step.name],
-                "tools": {tool: version(tool) for tool in TOOLS.get(step.name, ())},
+                "tools": {tool: version(tool) for tool in _tools(spec, step)},
                 "parameters": _parameters(spec, step, probe),
             }
     return result
 
 
-def write_recipes(found: Mapping[Path, Mapping[str, Any]]) -> None:
+def write_recipes(found: Mapping[Path, Mapping[str, Any]], spec: Spec) -> None:
     """Write the recipes, leaving unchanged files alone and removing those no step has."""
     for path, recipe in found.items():
         write_json(path, recipe)
+    known = {step.recipe for step in steps(spec)}
     for path in sorted(RECIPES.rglob("*.json")):
-        if path not in found:
+        if path not in known:
             path.unlink()
+
+
+def _tools(spec: Spec, step: Step) -> tuple[str, ...]:
+    """The packages that shape a step's output; what classifies is fed by others than the rest."""
+    cropped = step.name == "calibrate" and spec.models[step.model].task == "classify"
+    return (*TOOLS.get(step.name, ()), *(("pillow", "torchvision", "ultralytics") if cropped else ()))
 
 
 def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:

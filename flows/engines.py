@@ -36,6 +36,7 @@ class Run:
 
     pipeline: Pipeline
     display: Display
+    targets: frozenset[str]
     outcomes: dict[Step, Outcome] = field(default_factory=dict)
     states: dict[Step, State[Any]] = field(default_factory=dict)
 
@@ -46,7 +47,7 @@ def build_engines(model: str | None = None, target: str | None = None, precision
     with only_run(), terminal.current:
         spec = load_spec()
         wanted = list(select(spec, model, target, precision))
-        run = Run(Pipeline(), terminal.current)
+        run = Run(Pipeline(), terminal.current, frozenset(step.target for step in wanted if step.target))
         for step in (*wanted, *timing_steps(spec)):  # restored before the builds, kept after them
             _run_step(run, step)
         _publish_tables(run)
@@ -94,7 +95,7 @@ def _run_step(run: Run, step: Step) -> None:
 def _fingerprint(run: Run, step: Step) -> State[None]:
     """What the machine and its toolchains are; in this process, since every run does it and it is quick."""
     try:
-        fingerprint(step)
+        fingerprint(step, run.targets)
     except EngineryError as error:
         return Failed(message=str(error))
     return Completed(name="Completed", message="wrote every step's recipe")

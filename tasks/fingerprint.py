@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
@@ -16,16 +17,16 @@ from enginery.toolchain.features import mistakes
 from tasks.command import run_step
 
 
-def fingerprint(step: Step) -> None:
-    """Write the recipe of every step, and what this machine is."""
+def fingerprint(step: Step, targets: Collection[str] | None = None) -> None:
+    """Write every step's recipe, and what this machine is; of some targets only, where only their toolchains must be here."""
     spec = load_spec()
     toolchains = Toolchains(spec)
-    choices = {name: toolchains.choose(name) for name in spec.matrix.targets}
+    choices = {name: toolchains.choose(name) for name in spec.matrix.targets if targets is None or name in targets}
     asked = [mistake for name, choice in choices.items() for mistake in mistakes(name, spec.targets[name], choice.info)]
     if asked:
         raise ConfigError(str(PARAMS_FILE), asked)
     facts = {name: _facts(name, spec.targets[name].compute_capability, choice) for name, choice in choices.items()}
-    write_recipes(recipes(spec, lambda name: facts[name]))
+    write_recipes(recipes(spec, lambda name: facts[name], choices), spec)
     write_json(MACHINE, {"gpus": [asdict(gpu) for gpu in gpus()], "toolchains": {name: asdict(c.info) for name, c in choices.items()}})
 
 

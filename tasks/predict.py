@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,10 @@ from enginery.evaluation.images import SUFFIXES, preprocess, read_image, save_ba
 from enginery.evaluation.results import describe, draw, to_results
 from enginery.evaluation.runners import GraphRunner
 from enginery.files import replacing
-from enginery.layout import model_folder
+from enginery.layout import ARTIFACTS, model_folder
 from enginery.registry import Engine
 from enginery.spec import Spec
+from enginery.toolchain.choice import Choice
 from enginery.toolchain.client import measure
 from enginery.toolchain.requests import MeasureRequest, Point
 from tasks.command import model_head
@@ -46,9 +48,10 @@ def predict(spec: Spec, engine: Engine, wanted: Wanted) -> Iterator[str]:
         DataError: an image cannot be read. EngineryError: the engine cannot be run here.
     """
     paths = _files(wanted.images)
+    names = _names(paths)
     with on_gpu(spec, engine) as choice:
         for start in range(0, len(paths), AT_ONCE):
-            yield from _predict(spec, engine, choice, wanted, paths[start : start + AT_ONCE])
+            yield from _predict(spec, engine, choice, wanted, {path: names[path] for path in paths[start : start + AT_ONCE]})
 
 
 def _files(images: tuple[Path, ...]) -> list[Path]:
@@ -60,8 +63,14 @@ def _files(images: tuple[Path, ...]) -> list[Path]:
     return found
 
 
-def _predict(spec: Spec, engine: Engine, choice: Any, wanted: Wanted, paths: list[Path]) -> Iterator[str]:
-    model = spec.models[engine.model]
+def _names(paths: list[Path]) -> dict[Path, str]:
+    """What each picture is called: as its image, or with its folder where another has the same name."""
+    count = Counter(path.stem for path in paths)
+    return {path: path.stem if count[path.stem] == 1 else f"{path.parent.name}-{path.stem}" for path in paths}
+
+
+def _predict(spec: Spec, engine: Engine, choice: Choice, wanted: Wanted, names: Mapping[Path, str]) -> Iterator[str]:
+    model, paths = spec.models[engine.model], list(names)
     images = [read_image(path) for path in paths]
     began = time.perf_counter()
     tensors = np.stack([preprocess(image, *model.size, model.task) for image in images])
@@ -78,16 +87,16 @@ def _predict(spec: Spec, engine: Engine, choice: Any, wanted: Wanted, paths: lis
         began = time.perf_counter()
         result = found_in(row)
         after = (time.perf_counter() - began) * 1000
-        out = _write(draw(result), wanted.out / f"{path.stem}.png")
+        out = _write(draw(result), wanted.out / f"{names[path]}.png")
         times = f"preprocess {before:.1f} ms, inference {inference:.1f} ms, postprocess {after:.1f} ms"
         yield f"{path.name}: {describe(result) or 'nothing found'}; {times}; {out}"
 
 
-def _run(spec: Spec, engine: Engine, choice: Any, tensors: NDArray[np.float32]) -> tuple[list[NDArray[np.float32]], float]:
+def _run(spec: Spec, engine: Engine, choice: Choice, tensors: NDArray[np.float32]) -> tuple[list[NDArray[np.float32]], float]:
     """The outputs in the graph's order, and milliseconds an image with its transfers."""
     model = spec.models[engine.model]
     names = GraphRunner(model_folder(engine.model, "export") / "model.onnx", model.size).outputs
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory(dir=ARTIFACTS) as name:
         folder = Path(name)
         save_batch(iter(tensors), len(tensors), model.size, folder / "images.npy")
         point = Point(tuple(engine.built["profile"]["opt"]), folder / "images.npy", folder)

@@ -19,7 +19,7 @@ def probe(target: str) -> dict[str, Any]:
 
 
 def changed(before: Spec, after: Spec) -> set[str]:
-    old, new = recipes(before, probe), recipes(after, probe)
+    old, new = (recipes(found, probe, found.matrix.targets) for found in (before, after))
     return {path.relative_to("artifacts/recipes").as_posix() for path in new if old[path] != new[path]}
 
 
@@ -62,15 +62,16 @@ def test_a_time_limit_or_toolchain_name_shapes_nothing(spec: Spec) -> None:
 
 def test_writing_keeps_unchanged_files_and_removes_strangers(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    found = recipes(spec, probe)
-    write_recipes(found)
+    found = recipes(spec, probe, spec.matrix.targets)
+    write_recipes(found, spec)
     path = next(iter(found))
     stamp = path.stat().st_mtime_ns
     stranger = path.with_name("stranger.json")
     stranger.write_text("{}")
-    write_recipes(found)
+    write_recipes(recipes(spec, probe, ["rtx-ada"]), spec)  # of one target only: the others' stay
     assert path.stat().st_mtime_ns == stamp
     assert not stranger.exists()
+    assert all(other.is_file() for other in found)
 
 
 def test_differences_in_words() -> None:

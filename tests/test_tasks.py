@@ -256,7 +256,8 @@ def test_from_weights_to_registered_engines(folder: Path, tmp_path: Path, monkey
     params["matrix"].update(models=["tiny"], targets=["rtx-ampere"])
     params["validation"] = {"map50_95_drop": 1.0, "top1_drop": 1.0, "rms_relative": LARGEST}
     PARAMS_FILE.write_text(yaml.safe_dump(params))
-    write_recipes(recipes(load_spec(), probe))
+    spec = load_spec()
+    write_recipes(recipes(spec, probe, spec.matrix.targets), spec)
     for step in (export_model, list_validation_images, simplify_model):
         step(Step(step.__module__.split(".")[1], "tiny"))
     for step in (list_calibration_images, calibrate):

@@ -60,6 +60,8 @@ def test_a_tensorrt_target_on_a_machine_without_it_is_one_line(built: Checkout) 
     built.change(lambda params: params["targets"].update(server={"runtime": "tensorrt"}))
     built.change(lambda params: params["matrix"]["targets"].append("server"))
     refused(built, "cannot import tensorrt")
+    states = build(built, "--target", "rtx-ada")  # another target needs nothing of it
+    assert not {name for name in states if "server" in name}
 
 
 def test_untyped_graph_and_complete_cache_are_written_for_weakly_typed_targets(built: Checkout) -> None:
