@@ -38,33 +38,39 @@ def compared(path: Path) -> GraphReport:
     return compare(reference, RecordedRunner([recorded(path)], reference.size), DATA, head, lambda done, total: None)
 
 
+def accuracy(folder: Path, facts: dict[str, Any]) -> tuple[str, str]:
+    """mAP50-95 and the points that it lost; random weights have none."""
+    path = folder / f"{facts['model']}-b{facts['batch']}-{facts['name']}.npz"
+    if not path.is_file():
+        return "-", "-"
+    found = compared(path)
+    return f"{found.candidate.value:.4f}", f"{(found.reference.value - found.candidate.value) * 100:+.2f}"
+
+
 def row(folder: Path, facts: dict[str, Any]) -> str:
     """A line of the table."""
-    name = f"{facts['name']}, batch {facts['batch']}"
+    name = f"{facts['model']} {facts['name']}, batch {facts['batch']}"
     if "error" in facts:
         return f"| {name} | {facts['error']} |"
-    found = compared(folder / f"{facts['name']}-b{facts['batch']}.npz")
-    times = facts["timing"]["gpu"]
-    cells = [
-        name, f"{times['mean']:.3f}", f"{times['min']:.3f}", f"{times['max']:.3f}", f"{times['p50']:.3f}", f"{times['p99']:.3f}",
-        f"{facts['timing']['with_transfers']['p50']:.3f}", f"{(facts['timing'].get('cuda_graph') or {}).get('p50', float('nan')):.3f}",
-        f"{found.candidate.value:.4f}", f"{(found.reference.value - found.candidate.value) * 100:+.2f}",
-        f"{facts['plan_bytes'] / 1e6:.1f}", f"{facts['seconds']:.1f}", f"{facts['build_wall_s'] - facts['seconds']:.1f}",
-    ]
-    return f"| {' | '.join(cells)} |"
+    timing = facts["timing"]
+    graph = timing["cuda_graph"] or {"p50": float("nan")}
+    times = (timing["gpu"][key] for key in ("mean", "min", "max", "p50", "p99"))
+    numbers = [f"{value:.3f}" for value in (*times, timing["with_transfers"]["p50"], graph["p50"])]
+    refit = f"{facts['refit_wall_s']:.1f}" if "refit_wall_s" in facts else "-"
+    built = [f"{facts['plan_bytes'] / 1e6:.1f}", f"{facts['seconds']:.1f}", f"{facts['wall_s'] - facts['seconds']:.1f}", refit]
+    return f"| {' | '.join([name, *numbers, *accuracy(folder, facts), *built])} |"
 
 
 def main() -> None:
     """Print."""
     titles = [
         "engine", "mean ms", "min", "max", "p50", "p99", "p50 with transfers", "p50 CUDA graph", "mAP50-95", "points lost", "MB", "build s",
-        "ours on top s",
+        "ours on top s", "refit s",
     ]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for folder in map(Path, sys.argv[1:]):
-        for figures in sorted(folder.glob("figures-*.json")):
-            for facts in json.loads(figures.read_text()):
-                print(row(folder, facts), flush=True)
+        for facts in json.loads((folder / "figures.json").read_text()):
+            print(row(folder, facts), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""GPUs that do not tell all: the management library's answers are stood in for, because no such GPU is here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pynvml
+import pytest
+
+from enginery import gpu
+from enginery.errors import GpuError
+
+NAMES = ("Unified GPU", "Lost GPU", "Card")
+UUIDS = ("GPU-aa-1", "GPU-bb-2", "GPU-ab-3")
+
+
+def refuse(*_: Any) -> Any:
+    raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+
+
+def memory(index: int) -> Any:
+    return refuse() if index == 0 else type("Memory", (), {"total": 8 << 30, "free": 100 << 20})()
+
+
+@pytest.fixture(autouse=True)
+def library(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {
+        "nvmlInit": lambda: None, "nvmlShutdown": lambda: None, "nvmlDeviceGetCount": lambda: 3,
+        "nvmlDeviceGetHandleByIndex": lambda index: refuse() if index == 1 else index, "nvmlDeviceGetHandleByUUID": UUIDS.index,
+        "nvmlDeviceGetUUID": UUIDS.__getitem__, "nvmlDeviceGetName": NAMES.__getitem__, "nvmlDeviceGetMemoryInfo": memory,
+        "nvmlDeviceGetCudaComputeCapability": lambda index: (12, 1), "nvmlSystemGetDriverVersion": lambda: "580.1",
+        "nvmlSystemGetCudaDriverVersion_v2": lambda: 13000, "nvmlDeviceGetMaxClockInfo": refuse, "nvmlDeviceGetClockInfo": refuse,
+        "nvmlDeviceGetTemperature": refuse, "nvmlDeviceGetPowerUsage": refuse, "nvmlDeviceGetComputeRunningProcesses": lambda index: [],
+    }
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+def test_a_gpu_that_tells_no_memory_is_listed_and_one_that_is_lost_is_not() -> None:
+    unified, card = gpu.gpus()
+    assert (unified.name, unified.memory_mib, unified.cuda, unified.max_sm_clock) == ("Unified GPU", None, "13.0", None)
+    assert (card.name, card.index, card.memory_mib) == ("Card", 2, 8192)
+
+
+def test_only_a_gpu_that_tells_its_memory_can_have_too_little() -> None:
+    unified, card = gpu.gpus()
+    gpu.check_room(unified, 1024)
+    with pytest.raises(GpuError, match=r"GPU 2 \(Card\) has 100 of 8192 MiB free, 1024 are needed; on it: no process that can be seen"):
+        gpu.check_room(card, 1024)
+
+
+@pytest.mark.parametrize(("visible", "name"), [("2", "Card"), (" 0", "Unified GPU"), ("GPU-ab,GPU-aa", "Card")])
+def test_the_first_visible_gpu_is_chosen(monkeypatch: pytest.MonkeyPatch, visible: str, name: str) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    chosen = gpu.choose(None)
+    assert chosen
+    assert chosen.name == name
+
+
+def test_a_gpu_that_is_not_here() -> None:
+    with pytest.raises(GpuError, match=r"there is no GPU 1 on this machine. It has 0 Unified GPU GPU-aa-1, 2 Card GPU-ab-3"):
+        gpu.choose(1)
