@@ -7,10 +7,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
 
 from enginery import __version__
-from enginery.commands import calibration, export_ultralytics, gpus, inspect, predict, sensitivity, toolchain, validate
+from enginery.commands import add_command, calibration, export_ultralytics, gpus, inspect, predict, sensitivity, toolchain, validate
 from enginery.errors import EngineryError
 
 Arguments = argparse.Namespace
@@ -38,12 +37,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="enginery", description="Trained models into TensorRT engines that a team can trust.")
     parser.add_argument("--version", action="version", version=f"enginery {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    build = _command(commands, "build", _build, "build, validate and register what is not up to date")
+    build = add_command(commands, "build", _build, "build, validate and register what is not up to date")
     for kind in ("model", "target", "precision"):
         build.add_argument(f"--{kind}", help=f"only engines of this {kind}")
-    listing = _command(commands, "list", _list, "the registered engines")
+    listing = add_command(commands, "list", _list, "the registered engines")
     listing.add_argument("--json", action="store_true", help="an array of objects")
-    show = _command(commands, "show", _show, "an engine's whole provenance")
+    show = add_command(commands, "show", _show, "an engine's whole provenance")
     show.add_argument("engine", help="model/target/precision, or a part of it")
     calibration.add(commands)
     sensitivity.add(commands)
@@ -53,17 +52,10 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add(commands)
     predict.add(commands)
     export_ultralytics.add(commands)
-    _command(commands, "verify", _verify, "read every plan again and compare its digest")
-    _command(commands, "status", _status, "what is stale and why")
-    serve = _command(commands, "serve", _serve, "run the flow on a schedule, in this process")
+    add_command(commands, "verify", _verify, "read every plan again and compare its digest")
+    add_command(commands, "status", _status, "what is stale and why")
+    serve = add_command(commands, "serve", _serve, "run the flow on a schedule, in this process")
     serve.add_argument("--cron", default="0 * * * *", help="when to look for changes (default: every hour)")
-    return parser
-
-
-def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, run: Callable[[Arguments], int],
-             help_text: str) -> argparse.ArgumentParser:
-    parser = commands.add_parser(name, help=help_text, description=help_text.capitalize())
-    parser.set_defaults(run=run)
     return parser
 
 

@@ -91,7 +91,7 @@ def engine_report(model: str, target: str, precision: str) -> Path:
 
 
 def timing_folder(toolchain: str, version: str, gpu: str) -> Path:
-    """What a toolchain's TensorRT measured of its kernels on a GPU: every .timing file in it is merged, builds write builds.timing."""
+    """What a toolchain's TensorRT measured of its kernels on a GPU: each build merges all its .timing files."""
     return ARTIFACTS / "timing" / toolchain / f"{version}-{gpu.replace(' ', '-')}"
 
 

@@ -30,12 +30,11 @@ def build(step: Step) -> None:
     wanted, spec = recipe(step), load_spec()
     choice = Toolchains(spec).choose(step.target)
     needed = max(MINIMUM_MIB, wanted["workspace_mib"] or 0)
-    folder = build_folder(step.model, step.target, step.precision)
-    with replacing_folder(folder) as folder, reserved(choice.gpu, needed, log):
+    with replacing_folder(build_folder(step.model, step.target, step.precision)) as folder, reserved(choice.gpu, needed, log):
         request = _request(step, spec, wanted, choice, folder)
         facts, measured = _refitted_or_built(step, request, choice, spec.targets[step.target].time_limit_s)
-        if request.cache:
-            request.cache.unlink()  # it is recorded where it was made; beside the plan no stage knows it
+        for given in filter(None, (request.cache, request.native_images)):
+            given.unlink()  # what only the build needed: no stage knows it beside the plan
         write_json(folder / "record.json", record(step, **facts))
         write_json(folder / "measured.json", {**measured, **({"gpu": asdict(choice.gpu)} if choice.gpu else {})})
     log(f"{facts['plan_bytes'] / 1e6:.1f} MB in {measured['seconds']:.1f} s")
@@ -69,7 +68,6 @@ def _facts(request: BuildRequest, result: BuildResult) -> dict[str, Any]:
         weights = list(result.refittable_weights)
         facts |= {"refittable_weights": weights, "structure_sha256": structure(request, weights)}
     if request.native_images and request.cache:
-        request.native_images.unlink()
         facts["native_cache"] = request.cache.read_text(encoding="utf-8")
     return facts
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from enginery.errors import EngineError, EngineryError, IntegrityError
 from enginery.files import read_json
@@ -47,6 +51,11 @@ def plan_of(engine: Engine, choice: Choice) -> dict[str, Any]:
     }
 
 
+def outputs_of(found: Mapping[str, Any], folder: Path, names: Sequence[str]) -> list[NDArray[np.float32]]:
+    """What a measured point wrote into its folder, in the order of `names`: an engine's outputs may have another than its graph's."""
+    return [np.load(folder / f"{found['outputs'].index(name)}.npy", mmap_mode="r") for name in names]
+
+
 def important(event: Mapping[str, Any]) -> None:
     """Show progress and errors; what TensorRT remarks while it loads an engine is for nobody."""
     if event.get("severity") not in ("debug", "warning"):
@@ -62,9 +71,11 @@ def _check_original(engine: Engine) -> None:
 
 def _with_gpu(engine: Engine, choice: Choice) -> Choice:
     """TensorRT-RTX builds without a GPU; to run, it takes the first that the engine is for."""
+    if choice.gpu:
+        return choice
     wanted = engine.manifest["compute_capability"]
-    fitting = [gpu for gpu in gpus() if wanted in (None, gpu.compute_capability)]
-    return replace(choice, gpu=fitting[0], visible=fitting[0].uuid) if not choice.gpu and fitting else choice
+    fitting = next((gpu for gpu in gpus() if wanted in (None, gpu.compute_capability)), None)
+    return replace(choice, gpu=fitting, visible=fitting.uuid) if fitting else choice
 
 
 def _check_gpu(engine: Engine, choice: Choice) -> None:

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.errors import DataError
-from enginery.evaluation.images import SUFFIXES, preprocess, read_image, save_batch
+from enginery.evaluation.images import SUFFIXES, preprocess, read_image
 from enginery.evaluation.results import describe, draw, to_results
-from enginery.evaluation.runners import GraphRunner
 from enginery.files import replacing
+from enginery.graphs.inspect import graph_info
 from enginery.layout import ARTIFACTS, model_folder
 from enginery.registry import Engine
 from enginery.spec import Spec
@@ -26,7 +26,7 @@ from enginery.toolchain.choice import Choice
 from enginery.toolchain.client import measure
 from enginery.toolchain.requests import MeasureRequest, Point
 from tasks.command import model_head
-from tasks.on_gpu import important, on_gpu, plan_of
+from tasks.on_gpu import important, on_gpu, outputs_of, plan_of
 
 AT_ONCE = 64  # images that are in memory together
 
@@ -94,15 +94,14 @@ def _predict(spec: Spec, engine: Engine, choice: Choice, wanted: Wanted, names: 
 
 def _run(spec: Spec, engine: Engine, choice: Choice, tensors: NDArray[np.float32]) -> tuple[list[NDArray[np.float32]], float]:
     """The outputs in the graph's order, and milliseconds an image with its transfers."""
-    model = spec.models[engine.model]
-    names = GraphRunner(model_folder(engine.model, "export") / "model.onnx", model.size).outputs
+    names = [output.name for output in graph_info(model_folder(engine.model, "export") / "model.onnx").outputs]
     with tempfile.TemporaryDirectory(dir=ARTIFACTS) as name:
         folder = Path(name)
-        save_batch(iter(tensors), len(tensors), model.size, folder / "images.npy")
+        np.save(folder / "images.npy", tensors)
         point = Point(tuple(engine.built["profile"]["opt"]), folder / "images.npy", folder)
         request = MeasureRequest(**plan_of(engine, choice), points=(point,), runs=0)
         [found] = measure(choice.python, request, important, spec.targets[engine.target].time_limit_s)["points"]
-        outputs = [np.load(folder / f"{found['outputs'].index(output)}.npy") for output in names]
+        outputs = [np.array(output) for output in outputs_of(found, folder, names)]  # the files go with the folder
     return outputs, sum(found["milliseconds"]) / len(tensors)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from enginery.evaluation.compare import Accumulator, Closeness
 from enginery.evaluation.dataset import open_validation_set
-from enginery.evaluation.gate import failures
+from enginery.evaluation.gate import distance, failures
 from enginery.evaluation.images import save_batch
 from enginery.evaluation.runners import GraphRunner, RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
@@ -32,7 +32,7 @@ from enginery.toolchain.choice import Choice
 from enginery.toolchain.client import measure
 from enginery.toolchain.requests import MeasureRequest, Point
 from tasks.command import model_head
-from tasks.on_gpu import important, on_gpu, plan_of
+from tasks.on_gpu import important, on_gpu, outputs_of, plan_of
 
 SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
 NOISY = 1.25  # p90 / p50 from which a run's times tell more of the machine than of the engine
@@ -84,15 +84,15 @@ def validate_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
         compared, points = _judge(model, engine.model, places, measured["points"], Path(folder))
     facts, timing = compared.to_dict(), measured["points"][0]["timing"]
     driver = {"driver": choice.gpu.driver} if choice.gpu else {}
+    noisy = noise(timing["gpu"])
     report = {
         "plan_sha256": engine.manifest["plan"]["sha256"], "report": facts, "timing": timing, "points": points,
         "gpu": {**measured["gpu"], **driver}, "clocks": clocks.seen, "tolerance": tolerance,
         "failures": [
-            *failures(facts, tolerance), *_far(points[1:], tolerance), *noise(timing["gpu"]),
-            *slower(engine, timing["gpu"], measured["gpu"]),
+            *failures(facts, tolerance), *_far(points[1:], tolerance), *noisy, *slower(engine, timing["gpu"], measured["gpu"]),
         ],
     }
-    only_noise = report["failures"] and report["failures"] == noise(timing["gpu"])
+    only_noise = noisy and report["failures"] == noisy
     if not only_noise or engine.state != "validated":
         write_json(engine_report(engine.model, engine.target, engine.precision), report)  # noise says nothing of the engine
     return report
@@ -128,13 +128,10 @@ def slower(engine: Engine, times: Mapping[str, float], gpu: Mapping[str, Any]) -
 
 def _far(points: list[dict[str, Any]], tolerance: Mapping[str, float]) -> list[str]:
     """At which other points the outputs are too far from the original's."""
-    found = []
+    found: list[str] = []
     for point in points:
-        close = point["closeness"]
-        bad = close["nan_count"] + close["inf_count"]
-        if bad or not close["rms_relative"] <= tolerance["rms_relative"]:
-            where = f"profile {point['profile']} at {point['which']} {tuple(point['shape'])}"
-            found.append(f"{where}: raw outputs differ by {close['rms_relative']:.2g}, {bad} values are NaN or Inf")
+        where = f"profile {point['profile']} at {point['which']} {tuple(point['shape'])}"
+        found += [f"{where}: {failure}" for failure in distance(point["closeness"], tolerance)]
     return found
 
 
@@ -160,8 +157,7 @@ def _judge(
     original, points = model_folder(name, "export") / "model.onnx", []
     for index, (corner, facts) in enumerate(zip(places, measured, strict=True)):
         reference = GraphRunner(original, (corner.shape[2], corner.shape[3]))
-        order = [facts["outputs"].index(output) for output in reference.outputs]
-        engine = RecordedRunner([np.load(folder / str(index) / f"{number}.npy", mmap_mode="r") for number in order], reference.size)
+        engine = RecordedRunner(outputs_of(facts, folder / str(index), reference.outputs), reference.size)
         if corner.main:
             data, head = Path(model.validation), model_head(name)
             report = compare(reference, engine, data, head, lambda done, total: progress("images", done, total))

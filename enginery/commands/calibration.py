@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from enginery.commands import add_command
 from enginery.errors import ConfigError, EngineryError
 from enginery.layout import CACHE, HISTOGRAMS, model_folder
 
@@ -27,9 +28,8 @@ def add(commands: Any) -> None:
 
 
 def _action(actions: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text.capitalize())
+    parser = add_command(actions, name, run, text)
     parser.add_argument("model", help="its name in params.yaml")
-    parser.set_defaults(run=run)
     return parser
 
 

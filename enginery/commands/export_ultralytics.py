@@ -8,14 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from enginery.commands import add_command
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser of `enginery`."""
-    text = "write an engine as YOLO(\"x.engine\") loads it"
-    parser = commands.add_parser("export-ultralytics", help=text, description=text.capitalize())
+    parser = add_command(commands, "export-ultralytics", _run, "write an engine as YOLO(\"x.engine\") loads it")
     parser.add_argument("engine", help="model/target/precision, or a part of it")
     parser.add_argument("--out", type=Path, help="the file (default: MODEL-TARGET-PRECISION.engine)")
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -7,13 +7,13 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from enginery.commands import add_command
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser of `enginery`."""
-    text = "this machine's GPUs: memory, driver, clocks, what is on them"
-    parser = commands.add_parser("gpus", help=text, description=text.capitalize())
+    parser = add_command(commands, "gpus", _run, "this machine's GPUs: memory, driver, clocks, what is on them")
     parser.add_argument("--json", action="store_true", help="an array of objects")
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from enginery.commands import add_command
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser of `enginery`."""
-    text = "an engine's layers: precision, kernel, share of time, and its memory"
-    parser = commands.add_parser("inspect", help=text, description=text.capitalize())
+    parser = add_command(commands, "inspect", _run, "an engine's layers: precision, kernel, share of time, and its memory")
     parser.add_argument("engine", help="model/target/precision, or a part of it")
     parser.add_argument("--top", type=int, metavar="N", help="only the layers that take longest")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that TensorRT's inspector tells, and the times")
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

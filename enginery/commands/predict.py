@@ -6,17 +6,17 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from enginery.commands import add_command
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser of `enginery`."""
-    text = "run an engine on images: pictures of what it finds, and milliseconds"
-    parser = commands.add_parser("predict", help=text, description=text.capitalize())
+    parser = add_command(commands, "predict", _run, "run an engine on images: pictures of what it finds, and milliseconds")
     parser.add_argument("engine", help="model/target/precision, or a part of it")
     parser.add_argument("image", nargs="+", type=Path, help="images, or folders of images")
     parser.add_argument("--out", type=Path, default=Path("predictions"), help="the folder for the pictures (default: predictions)")
     parser.add_argument("--confidence", type=float, default=0.25, help="the least to show (default: 0.25)")
     parser.add_argument("--iou", type=float, default=0.7, help="the overlap from which two are one (default: 0.7)")
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from enginery.commands import add_command
+
 Arguments = argparse.Namespace
 
 
@@ -14,21 +16,15 @@ def add(commands: Any) -> None:
     """Add the command to the parser of `enginery`."""
     text = "interpreters with one TensorRT each: list, check, add, remove"
     actions = commands.add_parser("toolchain", help=text, description=text.capitalize()).add_subparsers(required=True, metavar="ACTION")
-    _action(actions, "list", _list, "what every toolchain of params.yaml is")
-    check = _action(actions, "check", _check, "probe one interpreter and say what it can do")
+    add_command(actions, "list", _list, "what every toolchain of params.yaml is")
+    check = add_command(actions, "check", _check, "probe one interpreter and say what it can do")
     check.add_argument("toolchain", help="its name in params.yaml, or the path of an interpreter")
-    added = _action(actions, "add", _add, "make one below .toolchains/ from the package index")
+    added = add_command(actions, "add", _add, "make one below .toolchains/ from the package index")
     added.add_argument("name")
     added.add_argument("package", help="for example tensorrt==10.16.1.11 or tensorrt-rtx-cu13==1.7.1.116")
     added.add_argument("--python", default=sys.executable, help="the interpreter to make it with (default: this one)")
-    removed = _action(actions, "remove", _remove, "delete one made with add")
+    removed = add_command(actions, "remove", _remove, "delete one made with add")
     removed.add_argument("name")
-
-
-def _action(actions: Any, name: str, run: Any, text: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = actions.add_parser(name, help=text, description=text.capitalize())
-    parser.set_defaults(run=run)
-    return parser
 
 
 def _list(args: Arguments) -> int:

@@ -6,13 +6,13 @@ import argparse
 import sys
 from typing import Any
 
+from enginery.commands import add_command
+
 
 def add(commands: Any) -> None:
     """Add the command to the parser of `enginery`."""
-    text = "run engines on their GPU: outputs, mAP and latency"
-    parser = commands.add_parser("validate", help=text, description=text.capitalize())
+    parser = add_command(commands, "validate", _run, "run engines on their GPU: outputs, mAP and latency")
     parser.add_argument("engine", nargs="*", help="model/target/precision, or a part of it (default: all of runtime tensorrt)")
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

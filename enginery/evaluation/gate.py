@@ -17,14 +17,19 @@ def failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> list[
     return list(_failures(report, tolerance))
 
 
-def _failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> Iterator[str]:
-    closeness, metric = report["closeness"], metric_in(report["reference"])
-    before, after, drop = report["reference"][metric.key], report["candidate"][metric.key], tolerance[f"{metric.key}_drop"]
+def distance(closeness: Mapping[str, Any], tolerance: Mapping[str, float]) -> Iterator[str]:
+    """Why raw outputs are too far from the original's: NaN, Inf, or their RMS difference."""
     bad = closeness["nan_count"] + closeness["inf_count"]
     if bad:
         yield f"{bad} NaN or Inf values in the outputs"
     # A comparison with NaN is false: ask for what must hold, not for what must not.
     elif not closeness["rms_relative"] <= tolerance["rms_relative"]:
         yield f"raw outputs differ by {closeness['rms_relative']:.2g} (RMS, relative), {tolerance['rms_relative']:.2g} is allowed"
+
+
+def _failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> Iterator[str]:
+    metric = metric_in(report["reference"])
+    before, after, drop = report["reference"][metric.key], report["candidate"][metric.key], tolerance[f"{metric.key}_drop"]
+    yield from distance(report["closeness"], tolerance)
     if not before - after <= drop:
         yield f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original, a drop of {drop:g} is allowed"
