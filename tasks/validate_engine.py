@@ -9,7 +9,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -144,9 +143,8 @@ def _measure(spec: Spec, engine: Engine, choice: Choice, places: list[Corner], f
 def _point(model: Model, name: str, corner: Corner, folder: Path) -> Point:
     folder.mkdir()
     size = (corner.shape[2], corner.shape[3])
-    with open_validation_set(Path(model.validation), model_head(name), size) as images:
-        count = len(images) if corner.main else min(FEW, len(images))
-        save_batch((image for image, _ in islice(images, count)), count, size, folder / "images.npy")
+    with open_validation_set(Path(model.validation), model_head(name), size, None if corner.main else FEW) as images:
+        save_batch((image for image, _ in images), len(images), size, folder / "images.npy")
     return Point(corner.shape, folder / "images.npy", folder, corner.profile, timed=corner.which == "opt")
 
 

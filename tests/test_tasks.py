@@ -17,6 +17,7 @@ import yaml
 from enginery.demo.dataset import write_dataset
 from enginery.demo.scenes import CLASSES, scene
 from enginery.errors import ModelError
+from enginery.evaluation.dataset import open_validation_set
 from enginery.evaluation.head import TASKS, Head, metric_of
 from enginery.evaluation.images import list_images, preprocess
 from enginery.evaluation.results import describe, draw, to_results
@@ -151,6 +152,22 @@ def test_the_metric_is_what_ultralytics_says(folder: Path, tmp_path: Path, task:
     assert ours.secondary == pytest.approx(expected[f"metrics/{secondary}"], abs=5e-5)
     assert set(ours.per_class) <= set(NAMES.values())
     assert not list((folder / task).rglob("*.cache"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_few_images_of_a_set_are_those_of_the_whole(folder: Path, tmp_path: Path, task: str) -> None:
+    """From all over it, and whether or not they have labels."""
+    data = Path(shutil.copytree(folder / task, tmp_path / "data"))
+    for number in (0, 3):
+        (data / f"labels/{number}.txt").unlink(missing_ok=True)
+    with open_validation_set(data, head(task), (SIDE, 2 * SIDE)) as images:
+        everything = [image for image, _ in images]
+    with open_validation_set(data, head(task), (SIDE, 2 * SIDE), few=2) as images:
+        few = [image for image, _ in images]
+        assert len(images) == len(few) == 2
+    places = sorted(number for number, image in enumerate(everything) for one in few if np.array_equal(image, one))
+    assert len(places) == 2
+    assert places == [0, 3] or task == "classify"
 
 
 def test_the_demo_models_metric_is_what_ultralytics_says(tmp_path: Path) -> None:

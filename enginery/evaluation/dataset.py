@@ -74,14 +74,16 @@ _ARGUMENTS = {"batch": 1, "workers": 0, "rect": False, "plots": False, "verbose"
 
 
 @contextmanager
-def open_validation_set(folder: Path, head: Head, size: tuple[int, int]) -> Iterator[ValidationSet]:
-    """A folder's images and labels, fitted to (height, width).
+def open_validation_set(folder: Path, head: Head, size: tuple[int, int], few: int | None = None) -> Iterator[ValidationSet]:
+    """A folder's images and labels, fitted to (height, width); only so many images, from all over the folder, if `few` is given.
 
     Raises:
         DataError: images or labels cannot be used. ModelError: labels have what the model has not.
     """
     images = list_images(folder, head.task)
-    check_labels(images, head)
+    check_labels(images, head)  # of all, even then: few images may have none
+    if few:
+        images = images[:: max(1, len(images) // few)][:few]
     for image in images:
         _check_image(image)
     with tempfile.TemporaryDirectory() as root:
