@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,22 @@ class GpuState:
     temperature: int | None
     power: float | None
     processes: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """What a GPU's clocks were while it was timed; every event goes on to `show`."""
+
+    gpu: Gpu | None
+    show: Callable[[Mapping[str, Any]], None]
+    seen: list[dict[str, Any]] = field(default_factory=list)
+
+    def follow(self, event: Mapping[str, Any]) -> None:
+        """Look at the clocks whenever a timing begins or ends."""
+        if self.gpu and str(event.get("phase", "")).startswith("timing"):
+            now = state(self.gpu)
+            self.seen.append({"sm": now.sm_clock, "memory": now.memory_clock, "celsius": now.temperature, "watts": now.power})
+        self.show(event)
 
 
 def gpus() -> tuple[Gpu, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from enginery.evaluation.images import save_batch
 from enginery.evaluation.runners import GraphRunner, RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
 from enginery.files import read_json, write_json
-from enginery.gpu import Gpu, state
+from enginery.gpu import Clocks
 from enginery.layout import ARTIFACTS, INT8, engine_report, model_folder
 from enginery.registry import Engine, engine_in
 from enginery.report.events import progress
@@ -52,21 +52,6 @@ class Corner:
         return self.profile == 0 and self.which == "opt"
 
 
-@dataclass
-class Clocks:
-    """What the GPU's clocks were while it was timed."""
-
-    gpu: Gpu | None
-    seen: list[dict[str, Any]] = field(default_factory=list)
-
-    def follow(self, event: Mapping[str, Any]) -> None:
-        """Look at the clocks whenever a timing begins or ends."""
-        if self.gpu and str(event.get("phase", "")).startswith("timing"):
-            now = state(self.gpu)
-            self.seen.append({"sm": now.sm_clock, "memory": now.memory_clock, "celsius": now.temperature, "watts": now.power})
-        important(event)
-
-
 def validate_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
     """Run, compare, time; write the report and return it. A plan whose bytes changed is not loaded.
 
@@ -78,7 +63,7 @@ def validate_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
     places = corners(engine.built.get("profiles") or [engine.built["profile"]])
     with tempfile.TemporaryDirectory(dir=ARTIFACTS) as folder:  # as large as the data set: not for a /tmp in memory
         with on_gpu(spec, engine) as choice:
-            clocks = Clocks(choice.gpu)
+            clocks = Clocks(choice.gpu, important)
             measured = _measure(spec, engine, choice, places, Path(folder), clocks)
         compared, points = _judge(model, engine.model, places, measured["points"], Path(folder))
     facts, timing = compared.to_dict(), measured["points"][0]["timing"]

@@ -61,3 +61,14 @@ def test_the_first_visible_gpu_is_chosen(monkeypatch: pytest.MonkeyPatch, visibl
 def test_a_gpu_that_is_not_here() -> None:
     with pytest.raises(GpuError, match=r"there is no GPU 1 on this machine. It has 0 Unified GPU GPU-aa-1, 2 Card GPU-ab-3"):
         gpu.choose(1)
+
+
+def test_clocks_are_looked_at_around_timings_only_and_every_event_is_shown() -> None:
+    shown: list[Any] = []
+    events = [{"event": "progress", "phase": phase} for phase in ("images", "timing", "timing with transfers")] + [{"event": "log"}]
+    for found, count in ((gpu.choose(2), 2), (None, 0)):
+        clocks = gpu.Clocks(found, shown.append)
+        for event in events:
+            clocks.follow(event)
+        assert clocks.seen == [{"sm": None, "memory": None, "celsius": None, "watts": None}] * count
+    assert shown == events * 2

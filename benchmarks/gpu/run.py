@@ -26,7 +26,7 @@ import onnx
 
 from enginery.errors import EngineryError
 from enginery.evaluation.images import list_images, preprocess, read_image, save_batch
-from enginery.gpu import choose, state
+from enginery.gpu import Clocks, choose
 from enginery.graphs.structure import save_weights
 from enginery.report.layers import layer_facts
 from enginery.toolchain import process
@@ -126,24 +126,17 @@ def measured(args: argparse.Namespace, facts: Mapping[str, Any]) -> dict[str, An
     """Run the validation images, time, note the clocks."""
     outputs = args.work / "outputs"
     outputs.mkdir(exist_ok=True)
-    clocks: list[Any] = []
-    gpu = choose(None)
-
-    def follow(event: Mapping[str, Any]) -> None:
-        quiet(event)
-        if gpu and str(event.get("phase", "")).startswith("timing"):
-            clocks.append(asdict(state(gpu)))
-
+    clocks = Clocks(choose(None), quiet)
     point = Point((facts["batch"], 3, SIDE, SIDE), images("validation", args.work), outputs)
     request = MeasureRequest("tensorrt", args.work / facts["plan"], facts["plan_sha256"], points=(point,))
     try:
-        result = measure(args.toolchain, request, follow, BUILD_LIMIT_S)
+        result = measure(args.toolchain, request, clocks.follow, BUILD_LIMIT_S)
         layers(args, facts, point.shape)
     except EngineryError as error:
         return {"error": str(error)[:600]}
     if not facts["model"].endswith("random"):
         detections(np.load(outputs / "0.npy"), args.out / f"{facts['model']}-b{facts['batch']}-{facts['name']}.npz")
-    return {"timing": result["points"][0]["timing"], "clocks": clocks, "gpu": asdict(gpu) if gpu else None}
+    return {"timing": result["points"][0]["timing"], "clocks": clocks.seen, "gpu": asdict(clocks.gpu) if clocks.gpu else None}
 
 
 def layers(args: argparse.Namespace, facts: Mapping[str, Any], shape: tuple[int, ...]) -> None:
