@@ -49,7 +49,7 @@ def main() -> None:
     model = onnx.load(graph)
     images = list_images(ROOT / "data/demo/calibration", "detect")
     work = Work(model, tensors_to_calibrate(model.graph), list(images), (SIDE, SIDE), "detect", name)
-    ranges = thresholds_of(collect(work, out / f"{name}.npz", lambda done, total: None), "mse", None)
+    ranges = thresholds_of(collect(work, out / f"{name}.npz", lambda done, total: None), "mse", 99.99)
     cache.write(cache.from_thresholds(complete(model.graph, ranges)).headed_for("8.6.0"), out / f"{name}.cache")
     (out / f"{name}.json").write_text(json.dumps(place(model.graph, RULES["yolo-head-1"]).excluded))
     print(f"{name}: {len(images)} images", flush=True)

@@ -57,6 +57,7 @@ def main() -> None:
             network = YOLO(weights).model.fuse().eval().cuda().to(dtype)
             forward = torch.compile(network) if kind.startswith("compile") else network
             for batch in args.batch:
+                times: dict[str, Any]
                 try:
                     times = timed(forward, torch.rand(batch, 3, SIDE, SIDE, device="cuda", dtype=dtype))
                 except Exception as error:
