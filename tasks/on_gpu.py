@@ -36,7 +36,7 @@ def on_gpu(spec: Spec, engine: Engine) -> Iterator[Choice]:
     harm = damage(engine)
     if harm:
         raise IntegrityError(f"{harm[0]}; it was not loaded", "Run `enginery build`: it restores the plan")
-    _check_original(engine)
+    check_original(engine)
     choice = _with_gpu(engine, Toolchains(spec).choose(engine.target))
     _check_gpu(engine, choice)
     with reserved(choice.gpu, MINIMUM_MIB, log):
@@ -62,8 +62,12 @@ def important(event: Mapping[str, Any]) -> None:
         emit(event)
 
 
-def _check_original(engine: Engine) -> None:
-    """The registry keeps the last engine that passed: it may be of a model that has been trained again since."""
+def check_original(engine: Engine) -> None:
+    """The registry keeps the last engine that passed: it may be of a model that has been trained again since.
+
+    Raises:
+        EngineryError: it is.
+    """
     export = model_folder(engine.model, "export") / "record.json"
     if not export.is_file() or read_json(export) != engine.manifest["steps"]["export"]:
         raise EngineryError(f"{engine.name}: its model has changed since it was built", "Run `enginery build` first")

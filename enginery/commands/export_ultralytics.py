@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,32 +17,11 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from enginery.errors import IntegrityError
-    from enginery.files import replacing
-    from enginery.registry import damage, find
+    from enginery.registry import find
+    from tasks.export_ultralytics import export_ultralytics
 
     engine = find(args.engine)
-    harm = damage(engine)
-    if harm:
-        raise IntegrityError(harm[0], "Run `enginery build`: it restores the plan")
-    header = json.dumps(metadata(engine.manifest), sort_keys=True).encode()
     out = args.out or Path(f"{engine.name.replace('/', '-')}.engine")
-    with replacing(out) as partial, partial.open("wb") as file:
-        file.write(len(header).to_bytes(4, "little"))
-        file.write(header)
-        file.write(engine.plan.read_bytes())
+    export_ultralytics(engine, out)
     print(f"{out}: {engine.name} for {engine.manifest['runtime']} {engine.manifest['runtime_version']}")
     return 0
-
-
-def metadata(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """What Ultralytics reads of an engine: task, classes, stride, sizes (height, width), batch."""
-    export, profile = manifest["steps"]["export"], manifest["steps"]["build"]["recipe"]["parameters"]["profile"]
-    batch, channels, height, width = profile["opt"]
-    return {
-        "description": f"{manifest['model']} {manifest['precision']}, built by Enginery",
-        "task": export["task"], "stride": export["stride"],
-        "names": {int(index): name for index, name in export["names"].items()}, "batch": batch, "channels": channels,
-        "imgsz": [height, width], "args": {"dynamic": profile["min"] != profile["max"], "nms": False},
-        **({"kpt_shape": export["kpt_shape"]} if "kpt_shape" in export else {}),
-    }

@@ -1,0 +1,72 @@
+"""export-ultralytics: a registered plan behind the header with which Ultralytics' own engines begin."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from enginery.errors import IntegrityError
+from enginery.evaluation.images import list_images, preprocess, read_image
+from enginery.evaluation.runners import GraphRunner
+from enginery.files import replacing
+from enginery.layout import model_folder
+from enginery.registry import Engine, damage
+from tasks.command import model_head
+from tasks.on_gpu import check_original
+
+NMS_OPERATORS = {"NonMaxSuppression", "NonZero"}  # what they find is counted in the middle of a run, which no CUDA graph can capture
+
+
+def export_ultralytics(engine: Engine, out: Path) -> None:
+    """Write the header's length in four bytes, the header and the plan.
+
+    Raises:
+        EngineryError: the plan is damaged, or what its outputs are cannot be told.
+    """
+    harm = damage(engine)
+    if harm:
+        raise IntegrityError(harm[0], "Run `enginery build`: it restores the plan")
+    header = json.dumps(metadata(engine.manifest, embedded_nms(engine)), sort_keys=True).encode()
+    with replacing(out) as partial, partial.open("wb") as file:
+        file.write(len(header).to_bytes(4, "little"))
+        file.write(header)
+        file.write(engine.plan.read_bytes())
+
+
+def metadata(manifest: Mapping[str, Any], nms: bool | None) -> dict[str, Any]:
+    """What Ultralytics reads of an engine: task, classes, stride, sizes (height, width), batch, and whether its outputs are final.
+
+    `nms` is that of its own exports: None: raw outputs; False: a head that needs no NMS; True: NMS is in the graph.
+    """
+    export, profile = manifest["steps"]["export"], manifest["steps"]["build"]["recipe"]["parameters"]["profile"]
+    batch, channels, height, width = profile["opt"]
+    return {
+        "description": f"{manifest['model']} {manifest['precision']}, built by Enginery",
+        "task": export["task"], "stride": export["stride"],
+        "names": {int(index): name for index, name in export["names"].items()}, "batch": batch, "channels": channels,
+        "imgsz": [height, width], "end2end": nms is False, "args": {"dynamic": profile["min"] != profile["max"], "nms": nms},
+        **({"kpt_shape": export["kpt_shape"]} if "kpt_shape" in export else {}),
+    }
+
+
+def embedded_nms(engine: Engine) -> bool | None:
+    """As above. Only a user's own graph can give final detections: of weights, YOLO26's and YOLOv10's too, raw outputs are exported."""
+    if not engine.manifest["steps"]["export"]["recipe"]["parameters"]["source"].endswith(".onnx"):
+        return None
+    check_original(engine)
+    graph = model_folder(engine.model, "export") / "model.onnx"
+    if not _is_final(graph, engine):
+        return None
+    return any(node.op_type in NMS_OPERATORS for node in onnx.load(graph).graph.node)
+
+
+def _is_final(graph: Path, engine: Engine) -> bool:
+    """By the shapes of outputs for an image that it was validated with: those that a dynamic graph declares may be wrong."""
+    head, (height, width) = model_head(engine.model), engine.built["profile"]["opt"][2:]
+    image = list_images(Path(engine.manifest["steps"]["validate"]["recipe"]["parameters"]["validation"]), head.task)[0]
+    outputs = GraphRunner(graph, (height, width)).run(preprocess(read_image(image), height, width, head.task))
+    return head.end2end([output.shape for output in outputs])
