@@ -9,7 +9,7 @@ from typing import Any
 
 import onnx
 
-from enginery.errors import IntegrityError
+from enginery.errors import EngineryError, IntegrityError
 from enginery.evaluation.images import list_images, preprocess, read_image
 from enginery.evaluation.runners import GraphRunner
 from enginery.files import replacing
@@ -18,6 +18,7 @@ from enginery.registry import Engine, damage
 from tasks.command import model_head
 from tasks.on_gpu import check_original
 
+INPUT = "images"
 NMS_OPERATORS = {"NonMaxSuppression", "NonZero"}  # what they find is counted in the middle of a run, which no CUDA graph can capture
 
 
@@ -25,7 +26,7 @@ def export_ultralytics(engine: Engine, out: Path) -> None:
     """Write the header's length in four bytes, the header and the plan.
 
     Raises:
-        EngineryError: the plan is damaged, or what its outputs are cannot be told.
+        EngineryError: the plan is damaged, what its outputs are cannot be told, or YOLO() cannot feed it.
     """
     harm = damage(engine)
     if harm:
@@ -42,7 +43,8 @@ def metadata(manifest: Mapping[str, Any], nms: bool | None) -> dict[str, Any]:
 
     `nms` is that of its own exports: None: raw outputs; False: a head that needs no NMS; True: NMS is in the graph.
     """
-    export, profile = manifest["steps"]["export"], manifest["steps"]["build"]["recipe"]["parameters"]["profile"]
+    export, built = manifest["steps"]["export"], manifest["steps"]["build"]["recipe"]["parameters"]
+    profile = built["profile"]
     batch, channels, height, width = profile["opt"]
     return {
         "description": f"{manifest['model']} {manifest['precision']}, built by Enginery",
@@ -50,6 +52,7 @@ def metadata(manifest: Mapping[str, Any], nms: bool | None) -> dict[str, Any]:
         "names": {int(index): name for index, name in export["names"].items()}, "batch": batch, "channels": channels,
         "imgsz": [height, width], "end2end": nms is False, "args": {"dynamic": profile["min"] != profile["max"], "nms": nms},
         **({"kpt_shape": export["kpt_shape"]} if "kpt_shape" in export else {}),
+        **({"dla": built["dla_core"]} if built.get("dla_core") is not None else {}),
     }
 
 
@@ -59,14 +62,26 @@ def embedded_nms(engine: Engine) -> bool | None:
         return None
     check_original(engine)
     graph = model_folder(engine.model, "export") / "model.onnx"
-    if not _is_final(graph, engine):
+    runner = GraphRunner(graph, tuple(engine.built["profile"]["opt"][2:]))
+    _check_names(engine, runner)
+    if not _is_final(engine, runner):
         return None
     return any(node.op_type in NMS_OPERATORS for node in onnx.load(graph).graph.node)
 
 
-def _is_final(graph: Path, engine: Engine) -> bool:
+def _check_names(engine: Engine, runner: GraphRunner) -> None:
+    """Ultralytics feeds an input by its name, and takes outputs in the order of theirs."""
+    if runner.input != INPUT:
+        what = f"{engine.name}: its input is called {runner.input}, and YOLO() feeds only one called {INPUT}"
+        raise EngineryError(what, "Rename it in the ONNX and build again; `enginery predict` runs the engine as it is")
+    if list(runner.outputs) != sorted(runner.outputs):
+        what = f"{engine.name}: its outputs are {', '.join(runner.outputs)}, and YOLO() takes them in the order of their names"
+        raise EngineryError(what, "Rename them in the ONNX and build again; `enginery predict` runs the engine as it is")
+
+
+def _is_final(engine: Engine, runner: GraphRunner) -> bool:
     """By the shapes of outputs for an image that it was validated with: those that a dynamic graph declares may be wrong."""
-    head, (height, width) = model_head(engine.model), engine.built["profile"]["opt"][2:]
+    head = model_head(engine.model)
     image = list_images(Path(engine.manifest["steps"]["validate"]["recipe"]["parameters"]["validation"]), head.task)[0]
-    outputs = GraphRunner(graph, (height, width)).run(preprocess(read_image(image), height, width, head.task))
+    outputs = runner.run(preprocess(read_image(image), *runner.size, head.task))
     return head.end2end([output.shape for output in outputs])

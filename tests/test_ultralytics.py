@@ -20,6 +20,7 @@ from enginery.graphs.export import ExportSettings, export
 from enginery.layout import engine_folder, model_folder
 from enginery.registry import publish
 from enginery.vision import import_torchvision, silence
+from tasks.export_ultralytics import metadata
 from tests.tiny import KEYPOINTS, NAMES, SIDE
 
 Registered = Callable[..., None]
@@ -116,6 +117,35 @@ def test_an_own_graph_that_has_changed_since_is_no_measure(registered: Registere
     assert main(["export-ultralytics", "own/server/fp16", "--out", "own.engine"]) == 1
     assert "its model has changed since it was built" in capsys.readouterr().err
     assert not Path("own.engine").exists()
+
+
+@pytest.mark.parametrize(("old", "new", "words"), [
+    ("images", "x", "its input is called x, and YOLO() feeds only one called images"),
+    ("output0", "z", "its outputs are z, output1, and YOLO() takes them in the order of their names"),
+])
+def test_an_own_graph_that_yolo_cannot_feed(
+    registered: Registered, capsys: pytest.CaptureFixture[str], old: str, new: str, words: str,
+) -> None:
+    model = graph(RAW["segment"], "Relu")
+    for value in (*model.graph.input, *model.graph.output):
+        value.name = new if value.name == old else value.name
+    for node in model.graph.node:
+        node.input[:] = [new if name == old else name for name in node.input]
+        node.output[:] = [new if name == old else name for name in node.output]
+    registered("segment", "own.onnx", model)
+    assert main(["export-ultralytics", "own/server/fp16", "--out", "own.engine"]) == 1
+    assert words in capsys.readouterr().err
+    assert not Path("own.engine").exists()
+
+
+def test_an_engine_for_a_dla_says_so() -> None:
+    shape = [1, 3, SIDE, SIDE]
+    parameters = {"profile": {"min": shape, "opt": shape, "max": shape}, "dla_core": 0}
+    exported = {"task": "detect", "stride": 32, "names": {}}
+    manifest = {"model": "own", "precision": "fp16", "steps": {"export": exported, "build": {"recipe": {"parameters": parameters}}}}
+    assert metadata(manifest, None)["dla"] == 0
+    del parameters["dla_core"]
+    assert "dla" not in metadata(manifest, None)
 
 
 @pytest.mark.parametrize("architecture", ["yolo26n", "yolov10n"])

@@ -32,7 +32,7 @@ class GraphRunner:
             what = f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, height, width"
             raise ModelError(what, "Use an image model")
         batch, _, height, width = tensor.shape
-        self._name = tensor.name
+        self.input = tensor.name
         self._batch = batch if isinstance(batch, int) else 1
         self.size = (height if isinstance(height, int) else size[0], width if isinstance(width, int) else size[1])
 
@@ -44,7 +44,7 @@ class GraphRunner:
     def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """Every output's first row, for an image (3, height, width)."""
         batch = np.repeat(image[None], self._batch, axis=0)
-        return [output[:1] for output in self._session.run(None, {self._name: batch})]
+        return [output[:1] for output in self._session.run(None, {self.input: batch})]
 
 
 class RecordedRunner:
