@@ -5,12 +5,15 @@ EngineryError
 ├── ModelError        weights or an ONNX graph that cannot be used
 ├── DataError         images or labels that cannot be used
 ├── ToolchainError    a toolchain that is missing, broken or too old
+│   ├── NoInterpreter the toolchain is not on this machine
+│   ├── OtherVersion  it is, and has another TensorRT than the target's
 │   ├── BuildError    TensorRT refused the graph, or the plan is not what was asked for
 │   ├── EngineError   a plan that TensorRT does not load or run on this GPU
 │   ├── RefitError    weights that do not fit a plan
 │   ├── ChildCrashed  the child program ended without a result
 │   └── ChildTimeout  the child program was stopped at its time limit
 ├── GpuError          a GPU that is not there, has no room, or fails
+├── Elsewhere         a target for another machine of the fleet
 ├── IntegrityError    a file whose digest is not the one recorded
 ├── DiskFullError     no room for a file
 ├── GateError         an engine's graph failed its validation
@@ -52,6 +55,14 @@ class ToolchainError(EngineryError):
     """A toolchain that is missing, broken or too old."""
 
 
+class NoInterpreter(ToolchainError):
+    """The toolchain's interpreter is no file here: it is on another machine, if anywhere."""
+
+
+class OtherVersion(ToolchainError):
+    """The toolchain works, and has another version of TensorRT than the target asks for."""
+
+
 class BuildError(ToolchainError):
     """TensorRT refused the graph, or the plan is not what was asked for."""
 
@@ -74,6 +85,14 @@ class ChildTimeout(ToolchainError):
 
 class GpuError(EngineryError):
     """A GPU that is not there, has no room, or fails."""
+
+
+class Elsewhere(EngineryError):
+    """A target of runtime `tensorrt` whose toolchain or GPU is not here: for another machine; `why` says what is missing."""
+
+    def __init__(self, target: str, why: str, cure: str) -> None:
+        super().__init__(f"target {target}: {why}", cure)
+        self.why = why
 
 
 class IntegrityError(EngineryError):

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
-from enginery.errors import ChildCrashed, ChildTimeout, ToolchainError
+from enginery.errors import ChildCrashed, ChildTimeout, NoInterpreter, ToolchainError
 from enginery.files import sha256
 from enginery.gpu import gpus
 from enginery.toolchain.client import build, inspect, measure, probe, refit
@@ -159,6 +159,20 @@ def test_a_probe_without_pycuda_is_no_error_but_says_so(ten: Path) -> None:
 
 
 @pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
+@pytest.mark.parametrize(("pycuda", "blind"), [
+    ("", False), ("raise ImportError('libcuda.so.1: cannot open shared object file')", False), ("import nowhere", True),
+])
+def test_a_probe_tells_a_machine_without_a_gpu_from_a_broken_pycuda(tmp_path: Path, pycuda: str, blind: bool) -> None:
+    driver = "class Error(Exception): pass\ndef init(): raise Error('no CUDA-capable device is detected')\n"
+    (tmp_path / "pycuda").mkdir()
+    (tmp_path / "pycuda/__init__.py").write_text("")
+    (tmp_path / "pycuda/driver.py").write_text(f"{driver}{pycuda}\n")
+    found = probe(interpreter(tmp_path, f'PYTHONPATH="{tmp_path}" exec "{sys.executable}" "$@"'), "tensorrt_rtx")
+    assert (found.gpus, found.blind) == ((), blind)
+    assert found.no_gpu
+
+
+@pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 def test_tensorrt_that_does_not_start(ten: Path, request_: BuildRequest) -> None:
     with pytest.raises(ToolchainError) as error:
         build(ten, request_, silent, 60)
@@ -232,6 +246,6 @@ def test_an_interpreter_that_cannot_be_started(
         python.chmod(mode)
     with pytest.raises(ToolchainError) as error:
         build(python, request_, silent, 60)
-    text = one_line(error, ToolchainError)
+    text = one_line(error, NoInterpreter if content is None else ToolchainError)
     assert f"toolchain interpreter {python} cannot be started: {reason}" in text
     assert "Correct its path under toolchains in params.yaml" in text

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from enginery.errors import GpuError, ToolchainError
+from enginery.errors import Elsewhere, EngineryError, GpuError, ToolchainError
 from enginery.gpu import choose, gpus
 from enginery.spec import Spec, load_spec
 from enginery.toolchain.choice import Choice, Toolchains
@@ -43,8 +43,8 @@ def chosen(folder: Path, target: dict[str, Any], **toolchains: Path | str) -> Ch
     return Toolchains(spec(folder, target, **toolchains)).choose("mine")
 
 
-def refusal(folder: Path, target: dict[str, Any], **toolchains: Path | str) -> ToolchainError:
-    with pytest.raises(ToolchainError) as error:
+def refusal(folder: Path, target: dict[str, Any], **toolchains: Path | str) -> EngineryError:
+    with pytest.raises(EngineryError) as error:
         chosen(folder, target, **toolchains)
     assert "\n" not in str(error.value)
     return error.value
@@ -91,8 +91,39 @@ def test_a_named_toolchain_without_an_interpreter(here: Path) -> None:
     assert "Correct its path under toolchains in params.yaml" in error.cure
 
 
+def test_a_target_is_elsewhere_if_its_toolchain_is_not_here(here: Path) -> None:
+    error = refusal(here, {**OWN, "toolchain": "gone"}, gone="nowhere/python")
+    assert isinstance(error, Elsewhere)
+    assert error.why == "toolchain interpreter nowhere/python cannot be started: No such file or directory"
+    assert str(error).startswith(f"target mine: {error.why}. Correct its path")
+    assert not isinstance(refusal(here, {**RTX, "toolchain": "gone"}, gone="nowhere/python"), Elsewhere)
+
+
+@pytest.mark.parametrize(("toolchains", "elsewhere"), [
+    ({}, False),  # nobody named one
+    ({"gone": "nowhere/python"}, True),
+    ({"gone": "nowhere/python", "other": "eleven"}, True),
+    ({"other": "eleven"}, False),  # no machine has one that fits
+    ({"gone": "nowhere/python", "broken": ".venv/bin/python"}, False),  # it may be the one that was meant
+])
+def test_any_that_fits_may_be_elsewhere(here: Path, eleven: Path, toolchains: dict[str, str], elsewhere: bool) -> None:
+    named = {name: eleven if path == "eleven" else path for name, path in toolchains.items()}
+    assert isinstance(refusal(here, {**OWN, "version": "8.6"}, **named), Elsewhere) is elsewhere
+
+
+@pytest.mark.parametrize("content", ["#!/nowhere/sh\n", "", "#!/bin/sh\nexit 3\n"])
+def test_a_toolchain_that_is_here_and_broken_is_an_error(here: Path, content: str) -> None:
+    interpreter = here / "python"
+    interpreter.write_text(content)
+    interpreter.chmod(0o755)
+    error = refusal(here, {**OWN, "toolchain": "broken"}, broken=interpreter)
+    assert isinstance(error, ToolchainError)
+    assert isinstance(refusal(here, {**OWN, "toolchain": "bare"}, bare=".venv/bin/python"), ToolchainError)  # no tensorrt in it
+
+
 def test_a_named_toolchain_of_another_version_is_not_replaced_by_one_that_fits(here: Path, eleven: Path) -> None:
     error = refusal(here, {**OWN, "toolchain": "one", "version": "10"}, one=eleven)
+    assert isinstance(error, ToolchainError)
     assert error.what == "one has tensorrt 11.4.0.106, not 10"
 
 
@@ -125,5 +156,5 @@ def test_tensorrt_rtx_asks_for_no_gpu(here: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("enginery.gpu.choose", refuse)
     assert chosen(here, RTX).visible is None
-    with pytest.raises(GpuError, match="there is no GPU 9"):
+    with pytest.raises(Elsewhere, match="target mine: there is no GPU 9"):
         chosen(here, OWN)

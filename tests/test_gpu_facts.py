@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pynvml
 import pytest
 
 from enginery import gpu
-from enginery.errors import GpuError
+from enginery.errors import Elsewhere, GpuError
+from enginery.spec import load_spec
+from enginery.toolchain.choice import Toolchains
+from tests.test_spec import write
 
 NAMES = ("Unified GPU", "Lost GPU", "Card")
 UUIDS = ("GPU-aa-1", "GPU-bb-2", "GPU-ab-3")
@@ -72,3 +76,17 @@ def test_clocks_are_looked_at_around_timings_only_and_every_event_is_shown() -> 
             clocks.follow(event)
         assert clocks.seen == [{"sm": None, "memory": None, "celsius": None, "watts": None}] * count
     assert shown == events * 2
+
+
+@pytest.mark.parametrize(("wanted", "visible", "words"), [
+    ({"gpu": 1}, None, "there is no GPU 1 on this machine"), ({"gpu": "GPU-cc"}, "0", "there is no GPU GPU-cc on this machine"),
+    ({}, "", r"there is no GPU \(CUDA_VISIBLE_DEVICES is empty\) on this machine"),
+])
+def test_a_target_whose_gpu_is_not_here_is_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, Any], visible: str | None, words: str
+) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    spec = load_spec(write(tmp_path, targets__mine={"runtime": "tensorrt", **wanted}))
+    with pytest.raises(Elsewhere, match=f"target mine: {words}. It has 0 Unified GPU"):
+        Toolchains(spec).choose("mine")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from enginery import gpu
-from enginery.errors import ToolchainError
-from enginery.spec import THIS, THIS_INTERPRETER, Spec
+from enginery.errors import Elsewhere, EngineryError, GpuError, NoInterpreter, OtherVersion, ToolchainError
+from enginery.spec import THIS, THIS_INTERPRETER, Spec, Target
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
 
@@ -40,26 +41,25 @@ class Toolchains:
         """What the target `name` uses.
 
         Raises:
-            ToolchainError: no toolchain fits; each one's reason is given. GpuError: the GPU that it names is not here.
+            Elsewhere: the toolchain or the GPU that it is for is not here.
+            ToolchainError: no toolchain fits; each one's reason is given.
         """
         target = self._spec.targets[name]
-        chosen = gpu.choose(target.gpu) if target.runtime == "tensorrt" else None
+        chosen = _gpu(name, target)
         wanted = None if target.gpu is None else str(target.gpu)
         visible = chosen.uuid if chosen else wanted  # where the driver lists none (Jetson, WSL), CUDA may still know it
-        reasons = []
+        reasons: dict[str, ToolchainError] = {}
         for toolchain in [target.toolchain] if target.toolchain else self.known:
             try:
                 info = self._probe(self.known[toolchain], target.runtime, visible)
             except ToolchainError as error:
-                reasons.append(error)
+                reasons[toolchain] = error
                 continue
             if _fits(info.version, target.version):
                 return Choice(toolchain, self.known[toolchain], info, chosen, visible)
-            reasons.append(ToolchainError(f"{toolchain} has {info.runtime} {info.version}, not {target.version}", "Add one that has it"))
-        if len(reasons) == 1:
-            raise reasons[0]
-        what = f"target {name}: no toolchain fits: {'; '.join(reason.what for reason in reasons)}"
-        raise ToolchainError(what, "`enginery toolchain add` makes one")
+            what = f"{toolchain} has {info.runtime} {info.version}, not {target.version}"
+            reasons[toolchain] = OtherVersion(what, "Add one that has it")
+        raise _refusal(name, target, reasons)
 
     def _probe(self, python: Path, runtime: str, visible: str | None) -> ToolchainInfo:
         key = (python, runtime, visible)
@@ -72,6 +72,32 @@ class Toolchains:
         if isinstance(found, ToolchainError):
             raise found
         return found
+
+
+def _gpu(name: str, target: Target) -> gpu.Gpu | None:
+    if target.runtime != "tensorrt":
+        return None
+    try:
+        return gpu.choose(target.gpu)
+    except GpuError as error:
+        raise Elsewhere(name, error.what, error.cure) from None
+
+
+def _refusal(name: str, target: Target, reasons: Mapping[str, ToolchainError]) -> EngineryError:
+    """Why none of the toolchains that a target may have is used."""
+    first, *others = reasons.values()
+    why, cure = first.what, first.cure
+    if others:
+        why, cure = f"no toolchain fits: {'; '.join(reason.what for reason in reasons.values())}", "`enginery toolchain add` makes one"
+    if target.runtime == "tensorrt" and _may_be_elsewhere(reasons):
+        return Elsewhere(name, why, cure)
+    return ToolchainError(f"target {name}: {why}", cure) if others else first
+
+
+def _may_be_elsewhere(reasons: Mapping[str, ToolchainError]) -> bool:
+    """Some toolchains are not here, and those that are have other versions: none is broken. Nobody named Enginery's own as one of them."""
+    kinds = {type(reason) for toolchain, reason in reasons.items() if toolchain != THIS}
+    return NoInterpreter in kinds and kinds <= {NoInterpreter, OtherVersion}
 
 
 def _fits(version: str, wanted: str | None) -> bool:

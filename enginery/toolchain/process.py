@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from enginery.errors import ToolchainError
+from enginery.errors import NoInterpreter, ToolchainError
 from enginery.processes import stop_group
 from enginery.toolchain.endings import early_end, refusal
 
@@ -60,8 +60,10 @@ class Child:
                 start_new_session=True,
             )
         except OSError as error:
+            absent = isinstance(error, FileNotFoundError | NotADirectoryError) and not self.python.exists()  # or its #! line names no file
             what = f"toolchain interpreter {self.python} cannot be started: {error.strerror}"
-            raise ToolchainError(what, "Correct its path under toolchains in params.yaml, or make the environment") from None
+            kind = NoInterpreter if absent else ToolchainError
+            raise kind(what, "Correct its path under toolchains in params.yaml, or make the environment") from None
 
     def _environment(self) -> dict[str, str]:
         """With one GPU to see: the request's, counted as NVIDIA's own tools count."""

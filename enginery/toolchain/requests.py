@@ -13,7 +13,10 @@ Shapes = Mapping[str, Mapping[str, list[int]]]
 
 @dataclass(frozen=True)
 class ToolchainInfo:
-    """What a toolchain is, as its own interpreter told; `gpus` are those that its pycuda sees, `no_gpu` says why there are none."""
+    """What a toolchain is, as its own interpreter told; `gpus` are those that its pycuda sees, `no_gpu` says why there are none.
+
+    `blind`: it could see none, because its NumPy or pycuda is missing or broken.
+    """
 
     runtime: str
     version: str
@@ -23,6 +26,7 @@ class ToolchainInfo:
     compute_capabilities: tuple[str, ...]
     gpus: tuple[Mapping[str, Any], ...] = ()
     no_gpu: str = ""
+    blind: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """probe: what this toolchain is: TensorRT, Python, what that version can do, and the GPUs it sees."""
 
+import ctypes
 import platform
 import sys
 from importlib import metadata
@@ -14,7 +15,7 @@ PACKAGES = {
 
 def main(request, out):
     trt = load(request["runtime"])
-    gpus, reason = visible_gpus()
+    gpus, reason, blind = visible_gpus()
     out.send(
         "result",
         runtime=request["runtime"],
@@ -25,6 +26,7 @@ def main(request, out):
         compute_capabilities=named_capabilities(trt) or [gpu["compute_capability"] for gpu in gpus],
         gpus=gpus,
         no_gpu=reason,
+        blind=blind,
     )
 
 
@@ -63,9 +65,19 @@ def named_capabilities(trt):
 
 
 def visible_gpus():
-    """The GPUs that this toolchain's pycuda sees, and why there are none."""
+    """The GPUs that this toolchain's pycuda sees, why there are none, and whether that is the toolchain's own fault."""
     try:
         import devices
-    except ImportError as error:
-        return [], "NumPy or pycuda does not work: {}".format(error)
-    return devices.visible()
+    except ModuleNotFoundError as error:
+        return [], "NumPy or pycuda does not work: {}".format(error), True
+    except ImportError as error:  # pycuda cannot be imported where there is no driver, either
+        return [], "NumPy or pycuda does not work: {}".format(error), has_driver()
+    return (*devices.visible(), False)
+
+
+def has_driver():
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
