@@ -111,7 +111,8 @@ def _verify(args: Arguments) -> int:
     for line in damaged:
         print(line)
     if damaged:
-        print(f"{len(damaged)} of {len(found)} engines are damaged: `enginery build` restores them", file=sys.stderr)
+        cure = "`enginery build` restores them, `dvc pull --force` those of other machines"
+        print(f"{len(damaged)} of {len(found)} engines are damaged: {cure}", file=sys.stderr)
         return 1
     print(f"{len(found)} engines, every digest as recorded")
     return 0
@@ -125,10 +126,12 @@ def _status(args: Arguments) -> int:
     from tasks.fingerprint import fingerprint
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    every = [step for step in steps(load_spec()) if step.name != "fingerprint"]
-    fingerprint(every[0])
+    elsewhere = fingerprint()
+    every = [step for step in steps(load_spec()) if step.name != "fingerprint" and step.target not in elsewhere]
     pipeline = Pipeline()
     stale = {step.title: explain(step, reason) for step in every if (reason := pipeline.stale(step.address))}
+    for name, error in elsewhere.items():
+        print(f"{name}: elsewhere: {error.why}")
     for title, reason in stale.items():
         print(f"{title}: {reason}")
     print(f"{len(stale)} of {len(every)} steps are stale" if stale else f"all {len(every)} steps are up to date")

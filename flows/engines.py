@@ -1,4 +1,7 @@
-"""The flow: every step in its order, one Prefect task each; those that need a failed one are skipped, the others go on."""
+"""The flow: every step in its order, one Prefect task each; those that need a failed one are skipped, the others go on.
+
+Of a target whose toolchain or GPU is on another machine, the steps end as Elsewhere: that machine makes them.
+"""
 
 from __future__ import annotations
 
@@ -37,6 +40,8 @@ class Run:
     pipeline: Pipeline
     display: Display
     targets: frozenset[str]
+    insisted: bool  # on the target, by its name: then it must be for this machine
+    elsewhere: dict[str, str] = field(default_factory=dict)
     outcomes: dict[Step, Outcome] = field(default_factory=dict)
     states: dict[Step, State[Any]] = field(default_factory=dict)
 
@@ -47,7 +52,7 @@ def build_engines(model: str | None = None, target: str | None = None, precision
     with only_run(), terminal.current:
         spec = load_spec()
         wanted = list(select(spec, model, target, precision))
-        run = Run(Pipeline(), terminal.current, frozenset(step.target for step in wanted if step.target))
+        run = Run(Pipeline(), terminal.current, frozenset(step.target for step in wanted if step.target), insisted=bool(target))
         for step in (*wanted, *timing_steps(spec)):  # restored before the builds, kept after them
             _run_step(run, step)
         _publish_tables(run)
@@ -79,7 +84,9 @@ def _run_step(run: Run, step: Step) -> None:
     began = time.monotonic()
     run.display.started(step.title)
     state: State[Any]
-    if blockers:
+    if step.target in run.elsewhere:
+        state = _leave.with_options(task_run_name=step.title)(run.elsewhere[step.target], return_state=True)
+    elif blockers:
         state = Completed(name="Skipped", message=f"{blockers[0].title} failed")
     else:
         upstream = [state for other, state in run.states.items() if needs(step, other)]
@@ -95,10 +102,21 @@ def _run_step(run: Run, step: Step) -> None:
 def _fingerprint(run: Run, step: Step) -> State[None]:
     """What the machine and its toolchains are; in this process, since every run does it and it is quick."""
     try:
-        fingerprint(step, run.targets)
+        elsewhere = fingerprint(run.targets)
+        if run.insisted and elsewhere:
+            raise next(iter(elsewhere.values()))
     except EngineryError as error:
         return Failed(message=str(error))
-    return Completed(name="Completed", message="wrote every step's recipe")
+    run.elsewhere.update({name: error.why for name, error in elsewhere.items()})
+    for name, why in run.elsewhere.items():
+        run.display.left_out(name, why)
+    return Completed(name="Completed", message="wrote the recipe of every step for this machine")
+
+
+@task(name="step", cache_policy=NO_CACHE, persist_result=False)
+def _leave(why: str) -> State[None]:
+    """Leave a step to the machine that its target is for."""
+    return Completed(name="Elsewhere", message=why)
 
 
 @task(name="step", cache_policy=NO_CACHE, persist_result=False)
@@ -159,4 +177,6 @@ def _verdict(run: Run) -> State[None]:
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
     if "Failed" in counts:
         return Failed(message=summary, data=None)
+    if run.targets <= run.elsewhere.keys():
+        return Completed(message=f"{summary}: every target is for another machine, and nothing is built on this one")
     return Completed(message=summary)

@@ -2,54 +2,96 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
-from enginery.errors import ConfigError, ToolchainError
+from enginery.errors import ConfigError, Elsewhere, EngineryError, ToolchainError
 from enginery.files import write_json
 from enginery.gpu import gpus
 from enginery.layout import MACHINE, Step
 from enginery.recipes import recipes, write_recipes
-from enginery.spec import PARAMS_FILE, load_spec
+from enginery.spec import PARAMS_FILE, Target, load_spec
 from enginery.toolchain.choice import Choice, Toolchains
 from enginery.toolchain.features import mistakes
 from tasks.command import run_step
 
+Found = TypeVar("Found")
 
-def fingerprint(step: Step, targets: Collection[str] | None = None) -> None:
-    """Write every step's recipe, and what this machine is; of some targets only, where only their toolchains must be here."""
+
+def fingerprint(targets: Collection[str] | None = None) -> dict[str, Elsewhere]:
+    """Write the recipe of every step for this machine, and what this machine is; the targets for others, each with the reason.
+
+    Where `targets` are given, only their toolchains are asked, and the recipes of the rest stay as they are.
+    """
     spec = load_spec()
-    toolchains = Toolchains(spec)
-    choices = {name: toolchains.choose(name) for name in spec.matrix.targets if targets is None or name in targets}
+    elsewhere: dict[str, Elsewhere] = {}
+    wanted = [name for name in spec.matrix.targets if targets is None or name in targets]
+    choices = _here(wanted, Toolchains(spec).choose, elsewhere)
     asked = [mistake for name, choice in choices.items() for mistake in mistakes(name, spec.targets[name], choice.info)]
     if asked:
         raise ConfigError(str(PARAMS_FILE), asked)
-    facts = {name: _facts(name, spec.targets[name].compute_capability, choice) for name, choice in choices.items()}
-    write_recipes(recipes(spec, lambda name: facts[name], choices), spec)
+    facts = _here(choices, lambda name: _facts(name, spec.targets[name], choices[name]), elsewhere)
+    write_recipes(recipes(spec, lambda name: facts[name], facts), spec)
     write_json(MACHINE, {"gpus": [asdict(gpu) for gpu in gpus()], "toolchains": {name: asdict(c.info) for name, c in choices.items()}})
+    return elsewhere
 
 
-def _facts(name: str, wanted: str | None, choice: Choice) -> dict[str, Any]:
-    info = choice.info
+def _here(names: Iterable[str], ask: Callable[[str], Found], elsewhere: dict[str, Elsewhere]) -> dict[str, Found]:
+    """What is found of each target; those for other machines join `elsewhere`."""
+    found = {}
+    for name in names:
+        try:
+            found[name] = ask(name)
+        except Elsewhere as error:
+            elsewhere[name] = error
+    return found
+
+
+def _facts(name: str, target: Target, choice: Choice) -> dict[str, Any]:
+    info, wanted = choice.info, target.compute_capability
+    facts = {"runtime": info.runtime, "runtime_version": info.version, "platform": info.platform}
+    if info.runtime == "tensorrt":
+        return {**facts, **_own_gpu(name, wanted, choice)}
     if wanted and wanted not in info.compute_capabilities:
         can = ", ".join(info.compute_capabilities)
         what = f"target {name}: {info.runtime} {info.version} cannot build for compute capability {wanted} on this machine"
         raise ToolchainError(what, f"It can build for {can}")
-    return {"runtime": info.runtime, "runtime_version": info.version, "platform": info.platform, **_gpu(name, choice)}
+    return facts
 
 
-def _gpu(name: str, choice: Choice) -> dict[str, Any]:
+def _own_gpu(name: str, wanted: str | None, choice: Choice) -> dict[str, Any]:
     """The GPU that a `tensorrt` target builds for. Its UUID is not part of it: another card of the same kind runs the same engine."""
     info = choice.info
-    if info.runtime != "tensorrt":
-        return {}
     if not info.gpus:
-        what = f"target {name}: {info.runtime} {info.version} builds on its GPU, and this machine shows it none ({info.no_gpu})"
-        raise ToolchainError(what, "Run this on the machine with the GPU, or take the target out of matrix.targets here")
+        raise _no_gpu(name, choice)
+    gpu = info.gpus[0]
+    if wanted and wanted != gpu["compute_capability"]:
+        why = f"it is for compute capability {wanted}, and the GPU here, {gpu['gpu']}, has {gpu['compute_capability']}"
+        raise Elsewhere(name, why, "Run this on a machine with such a GPU, or correct the target in params.yaml")
     typed = {} if "weak typing" in info.features else {"strongly_typed": True}
-    return {**{key: info.gpus[0][key] for key in ("compute_capability", "gpu")}, **typed}
+    return {**{key: gpu[key] for key in ("compute_capability", "gpu")}, **typed}
+
+
+def _no_gpu(name: str, choice: Choice) -> EngineryError:
+    """A toolchain that sees no GPU is on the wrong machine, unless the fault is its own or the driver lists the GPU."""
+    info = choice.info
+    why = f"{info.runtime} {info.version} builds on its GPU, and this machine shows it none ({info.no_gpu})"
+    if info.blind:
+        return ToolchainError(f"target {name}: {why}", "Install NumPy and pycuda in the toolchain's environment")
+    if choice.gpu:
+        here = f"though the driver lists {choice.gpu.name}"
+        return ToolchainError(f"target {name}: {why}, {here}", "Is the driver too old for the toolchain's CUDA, or hidden by a container?")
+    return Elsewhere(name, why, "Run this on the machine with the GPU")
+
+
+def _stage(step: Step) -> None:
+    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine."""
+    elsewhere = fingerprint()
+    if elsewhere:
+        what = f"this machine cannot build every target: {'; '.join(error.what for error in elsewhere.values())}"
+        raise EngineryError(what, "`enginery build` leaves these out; `dvc repro --single-item` makes the stages that you name")
 
 
 if __name__ == "__main__":
-    run_step("fingerprint", fingerprint)
+    run_step("fingerprint", _stage)

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-COLOURS = {"Cached": "dim", "Restored": "cyan", "Completed": "green", "Failed": "red", "Skipped": "yellow"}
+COLOURS = {"Cached": "dim", "Elsewhere": "dim", "Restored": "cyan", "Completed": "green", "Failed": "red", "Skipped": "yellow"}
 
 
 @dataclass(frozen=True)
@@ -59,12 +59,17 @@ class Display:
         if not self.quiet:
             self.console.print(table(title, rows))
 
+    def left_out(self, target: str, why: str) -> None:
+        """The steps of a target are for another machine: one line for all of them."""
+        if not self.quiet:
+            self.console.print(f"Elsewhere {target}: {why}", style=COLOURS["Elsewhere"], markup=False, highlight=False, soft_wrap=True)
+
     def ended(self, outcome: Outcome) -> None:
         """A step has ended."""
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
-        if self.quiet or outcome.state == "Cached":
+        if self.quiet or outcome.state in ("Cached", "Elsewhere"):
             return
         line = f"[{COLOURS[outcome.state]}]{outcome.state:<9}[/] {outcome.title}  [dim]{outcome.seconds:.1f} s[/]"
         self.console.print(line, highlight=False)

@@ -14,11 +14,20 @@ from enginery.registry import Engine
 
 
 def engine_rows(engines: Iterable[Engine], outcomes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Engine, size, build time, metric, state, and how this run came by it; `outcomes` maps engine names to build states."""
+    """Engine, size, build time, metric, state, and how this run came by it; `outcomes` maps engine names to build states.
+
+    Those for other machines that are not registered here come last.
+    """
     found = list(engines)
     titles = {metric_in(engine.manifest["metrics"]).title for engine in found}
     title = titles.pop() if len(titles) == 1 else ""
-    return [_engine_row(engine, outcomes.get(engine.name, ""), title) for engine in found]
+    absent = {name for name, outcome in outcomes.items() if outcome == "Elsewhere"} - {engine.name for engine in found}
+    rows = [_engine_row(engine, outcomes.get(engine.name, ""), title) for engine in found]
+    return [*rows, *(_absent_row(name, title) for name in sorted(absent))]
+
+
+def _absent_row(name: str, title: str) -> dict[str, Any]:
+    return {"engine": name, "for": "-", "size": "-", "build": "-", title or "metric": "-", "state": "elsewhere", "this run": "Elsewhere"}
 
 
 def _engine_row(engine: Engine, outcome: str, title: str) -> dict[str, Any]:

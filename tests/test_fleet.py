@@ -1,0 +1,159 @@
+"""A fleet's params.yaml on one of its machines: what is for others is left out, with the reason; what is broken here still fails."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from enginery.errors import Elsewhere, EngineryError, ToolchainError
+from enginery.files import sha256
+from enginery.gpu import Gpu
+from enginery.layout import RECIPES
+from enginery.registry import engines
+from enginery.toolchain.choice import Choice, Toolchains
+from enginery.toolchain.requests import ToolchainInfo
+from tasks.fingerprint import fingerprint
+from tests.conftest import Checkout
+from tests.test_flow import build, counted, refused, task_states
+from tests.test_spec import write
+
+MODEL = "yolov8n-shapes"
+PRECISIONS = ("fp16", "fp32")
+GONE = "/nowhere/bin/python"
+WHY = f"toolchain interpreter {GONE} cannot be started: No such file or directory"
+LEFT = {f"{step} {MODEL} {precision} for server" for step in ("build", "register") for precision in PRECISIONS}
+CARD = {"gpu": "Card", "compute_capability": "9.0"}
+LISTED = Gpu(0, "GPU-1", "Card", "9.0", 81920, "580.1", "13.0", None, None)
+
+
+def fleet(params: dict[str, Any], python: str = GONE) -> None:
+    """Another machine's GPU beside a target that every machine builds."""
+    params["matrix"].update(targets=["rtx-ada", "server"], precisions=[*PRECISIONS])
+    params["int8"] = {}
+    params["toolchains"] = {"trt10": {"python": python}}
+    params["targets"]["server"] = {"runtime": "tensorrt", "toolchain": "trt10"}
+
+
+@pytest.fixture
+def machine(built: Checkout) -> Checkout:
+    """One of the fleet's machines, on which nothing was built since the server joined."""
+    built.change(fleet)
+    return built
+
+
+def engines_table(checkout: Checkout) -> list[dict[str, Any]]:
+    wanted = {"artifacts": {"key": {"any_": ["engines"]}}, "sort": "CREATED_DESC", "limit": 1}
+    with httpx.Client(base_url=checkout.server) as client:
+        rows: list[dict[str, Any]] = json.loads(client.post("/artifacts/filter", json=wanted).json()[0]["data"])
+    return rows
+
+
+def test_each_machine_builds_what_it_can(machine: Checkout) -> None:
+    result = machine.run("enginery", "build")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stderr.count("Elsewhere") == 2
+    assert f"Elsewhere server: {WHY}\n" in result.stderr
+    assert ", 4 Elsewhere" in result.stderr
+    states = task_states(machine)
+    assert counted(states, "Elsewhere") == LEFT
+    assert counted(states, "Failed") == set()
+    assert "timing trt10" in counted(states, "Completed")
+    listed = json.loads(machine.run("enginery", "list", "--json").stdout)
+    assert {engine["precision"] for engine in listed if engine["target"] == "rtx-ada"} >= set(PRECISIONS)
+    assert not [engine for engine in listed if engine["target"] == "server"]
+    table = {row["engine"]: (row["state"], row["this run"]) for row in engines_table(machine) if "this run" in row}
+    assert {table[f"{MODEL}/server/{precision}"] for precision in PRECISIONS} == {("elsewhere", "Elsewhere")}
+    assert table[f"{MODEL}/rtx-ada/fp16"][0] == "candidate"
+
+    states = build(machine)
+    assert counted(states, "Cached") == states.keys() - {"fingerprint"} - LEFT
+    status = machine.run("enginery", "status")
+    assert (status.returncode, status.stdout) == (0, f"server: elsewhere: {WHY}\nall 13 steps are up to date\n")
+
+
+def test_a_target_that_is_named_must_be_for_this_machine(machine: Checkout) -> None:
+    result = machine.run("enginery", "build", "--target", "server")
+    assert result.returncode == 1
+    assert f"target server: {WHY}. Correct its path under toolchains in params.yaml, or make the environment" in result.stderr
+    assert counted(task_states(machine), "Failed") == {"fingerprint"}
+    repro = machine.run("dvc", "repro", "--keep-going")
+    assert repro.returncode != 0
+    assert f"this machine cannot build every target: target server: {WHY}. `enginery build` leaves these out" in repro.stdout + repro.stderr
+    alone = machine.run("dvc", "repro", "--single-item", f"build@{MODEL}-rtx-ada-fp16")
+    assert alone.returncode == 0, alone.stderr
+
+
+def test_every_target_is_for_another_machine(machine: Checkout) -> None:
+    machine.change(lambda params: params["matrix"].update(targets=["server"]))
+    result = machine.run("enginery", "build")
+    assert result.returncode == 0, result.stderr
+    assert "4 Elsewhere: every target is for another machine, and nothing is built on this one" in result.stderr
+    states = task_states(machine)
+    assert counted(states, "Elsewhere") == LEFT
+    assert f"validate {MODEL} fp16" in states
+    again = machine.run("enginery", "status")
+    assert (again.returncode, "all 9 steps are up to date" in again.stdout) == (0, True)
+
+
+def test_another_machines_engine_is_left_as_it_is(machine: Checkout) -> None:
+    folder = machine.root / "artifacts/engines" / MODEL
+    shutil.copytree(folder / "rtx-ada/fp16", folder / "server/fp16")  # stands in for what `dvc pull` brings
+    before = {path.name: sha256(path) for path in (folder / "server/fp16").iterdir()}
+    assert counted(build(machine), "Elsewhere") == LEFT
+    assert {path.name: sha256(path) for path in (folder / "server/fp16").iterdir()} == before
+    assert f"{MODEL}/server/fp16" in [engine.name for engine in engines(machine.root / "artifacts/engines")]
+    [row] = [row for row in engines_table(machine) if row["engine"] == f"{MODEL}/server/fp16"]
+    assert (row["state"], row["this run"]) == ("candidate", "Elsewhere")
+
+
+def test_what_is_left_out_is_not_blamed_for_what_fails_here(machine: Checkout) -> None:
+    machine.change(lambda params: params["models"][MODEL].update(source="data/demo/none.pt"))
+    refused(machine, "none.pt")
+    assert counted(task_states(machine), "Elsewhere") == LEFT
+
+
+def test_a_broken_toolchain_is_no_reason_to_leave_a_target_out(built: Checkout) -> None:
+    built.change(lambda params: fleet(params, sys.executable))
+    refused(built, "cannot import tensorrt")
+    status = built.run("enginery", "status")
+    assert (status.returncode, "cannot import tensorrt" in status.stderr) == (1, True)
+
+
+def info(runtime: str = "tensorrt", *shown: dict[str, str], blind: bool = False) -> ToolchainInfo:
+    return ToolchainInfo(runtime, "10.16.1", "3.11", "linux_x86_64", ("weak typing",), ("9.0",), shown, "" if shown else "none", blind)
+
+
+@pytest.mark.parametrize(("target", "found", "listed", "error", "words"), [
+    ({}, info("tensorrt"), None, Elsewhere, "builds on its GPU, and this machine shows it none"),
+    ({}, info("tensorrt", blind=True), None, ToolchainError, "Install NumPy and pycuda"),
+    ({}, info("tensorrt"), LISTED, ToolchainError, "though the driver lists Card"),
+    ({"compute_capability": "8.6"}, info("tensorrt", CARD), LISTED, Elsewhere, "capability 8.6, and the GPU here, Card, has 9.0"),
+    ({"compute_capability": "9.0"}, info("tensorrt", CARD), LISTED, None, ""),
+    ({"runtime": "tensorrt_rtx", "compute_capability": "8.6"}, info("tensorrt_rtx"), None, ToolchainError, "cannot build for compute"),
+    ({"strongly_typed": True}, info("tensorrt"), None, EngineryError, "no strong typing"),
+])
+def test_what_a_toolchain_tells_of_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, target: dict[str, Any], found: ToolchainInfo, listed: Gpu | None,
+    error: type[EngineryError] | None, words: str,
+) -> None:
+    """No such machine is here: the toolchain's answers are stood in for."""
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, targets__mine={"runtime": "tensorrt", **target}, matrix__targets=["mine"])
+    monkeypatch.setattr(Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), found, listed))
+    if error is Elsewhere:
+        left = fingerprint()
+        assert words in left["mine"].why
+        assert not list(RECIPES.glob("build/*"))
+        assert list(RECIPES.glob("validate/*"))
+    elif error:
+        with pytest.raises(error, match=words):
+            fingerprint()
+    else:
+        assert fingerprint() == {}
+        assert list(RECIPES.glob("build/*"))
