@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ import httpx
 import pytest
 
 from enginery.errors import Elsewhere, EngineryError, ToolchainError
-from enginery.files import sha256
+from enginery.files import sha256, write_json
 from enginery.gpu import Gpu
 from enginery.layout import RECIPES
 from enginery.registry import engines
 from enginery.toolchain.choice import Choice, Toolchains
 from enginery.toolchain.requests import ToolchainInfo
 from tasks.fingerprint import fingerprint
-from tests.conftest import Checkout
-from tests.test_flow import build, counted, refused, task_states
+from tests.conftest import ROOT, Checkout
+from tests.test_flow import ENGINE, build, counted, refused, task_states
 from tests.test_spec import write
 
 MODEL = "yolov8n-shapes"
@@ -157,3 +158,23 @@ def test_what_a_toolchain_tells_of_this_machine(
     else:
         assert fingerprint() == {}
         assert list(RECIPES.glob("build/*"))
+
+
+def test_git_has_the_reports_and_nothing_else_that_a_run_writes(fresh: Checkout) -> None:
+    def git(*command: str) -> str:
+        return subprocess.run(["git", *command], cwd=fresh.root, check=True, text=True, capture_output=True).stdout
+
+    for name in (".gitignore", ".dvc/.gitignore"):
+        shutil.copyfile(ROOT / name, fresh.root / name)
+    (fresh.root / ".git/info/exclude").write_text("/.venv\n")  # a link in these checkouts
+    fresh.change(fleet)
+    git("add", "--all")
+    git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message=all")
+    build(fresh)
+    assert git("status", "--porcelain", "--untracked-files=all").splitlines() == ["?? dvc.lock"]
+    report = f"artifacts/reports/{MODEL}/rtx-ada/fp16.json"
+    write_json(fresh.root / report, {"plan_sha256": sha256(fresh.root / ENGINE), "failures": []})
+    assert git("status", "--porcelain", "--untracked-files=all").splitlines() == [f"?? {report}", "?? dvc.lock"]
+    git("add", "--all")
+    assert counted(build(fresh), "Failed") == set()
+    assert git("status", "--porcelain", "--untracked-files=all").splitlines() == [f"A  {report}", "A  dvc.lock"]
