@@ -123,11 +123,13 @@ def _status(args: Arguments) -> int:
     from enginery.pipeline import Pipeline
     from enginery.spec import load_spec
     from enginery.status import explain
+    from enginery.toolchain.choice import absent
     from tasks.fingerprint import fingerprint
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    elsewhere = fingerprint()
-    every = [step for step in steps(load_spec()) if step.name != "fingerprint" and step.target not in elsewhere]
+    spec, elsewhere = load_spec(), fingerprint()
+    here = [step for step in steps(spec) if step.target not in elsewhere and step.toolchain not in absent(spec)]
+    every = [step for step in here if step.name != "fingerprint"]
     pipeline = Pipeline()
     stale = {step.title: explain(step, reason) for step in every if (reason := pipeline.stale(step.address))}
     for name, error in elsewhere.items():

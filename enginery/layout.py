@@ -11,7 +11,7 @@ from enginery.spec import Spec
 ARTIFACTS = Path("artifacts")
 RECIPES = ARTIFACTS / "recipes"
 ENGINES = ARTIFACTS / "engines"
-MACHINE = ARTIFACTS / "machine.json"  # what this machine and its toolchains are, for people; no step depends on it
+MACHINE = ARTIFACTS / "machine.json"
 INT8 = "int8"
 CACHE, HISTOGRAMS = "calibration.cache", "histograms.npz"  # in a model's calibration folder
 UNTYPED = "untyped.onnx"  # beside the typed graph, where a weakly typed TensorRT is a target
@@ -128,14 +128,9 @@ def steps(spec: Spec) -> Iterator[Step]:
         if model in spec.int8:
             yield from (Step(name, model, precision=INT8) for name in (*CALIBRATION_STEPS, "quantize"))
         yield from (Step("validate", model, precision=precision) for precision in spec.matrix.precisions)
-    yield from timing_steps(spec)
+    yield from (Step("timing", toolchain=name) for name in spec.toolchains)  # restores what the builds use and write
     for name in ("build", "register"):
         for model in spec.matrix.models:
             for target in spec.matrix.targets:
                 for precision in spec.matrix.precisions:
                     yield Step(name, model, target, precision)
-
-
-def timing_steps(spec: Spec) -> Iterator[Step]:
-    """What restores timings before the builds, and keeps them after."""
-    yield from (Step("timing", toolchain=name) for name in spec.toolchains)

@@ -19,7 +19,7 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
 from enginery.errors import ConfigError, EngineryError
-from enginery.layout import Step, needs, steps, timing_steps
+from enginery.layout import Step, needs, steps
 from enginery.lock import only_run
 from enginery.pipeline import Pipeline
 from enginery.registry import engines
@@ -28,6 +28,7 @@ from enginery.report.display import Display, Outcome
 from enginery.report.tables import class_metric, class_rows, engine_rows, validation_rows
 from enginery.spec import Spec, load_spec
 from enginery.status import explain
+from enginery.toolchain.choice import absent
 from tasks.fingerprint import fingerprint
 
 LEVELS = {"error": 40, "warning": 30, "info": 20, "debug": 10}
@@ -51,9 +52,11 @@ def build_engines(model: str | None = None, target: str | None = None, precision
     """Bring every engine up to date, or only those of one model, target or precision."""
     with only_run(), terminal.current:
         spec = load_spec()
-        wanted = list(select(spec, model, target, precision))
+        gone = absent(spec)
+        wanted = [step for step in select(spec, model, target, precision) if step.toolchain not in gone]
+        timings = [step for step in wanted if step.toolchain]
         run = Run(Pipeline(), terminal.current, frozenset(step.target for step in wanted if step.target), insisted=bool(target))
-        for step in (*wanted, *timing_steps(spec)):  # restored before the builds, kept after them
+        for step in (*wanted, *timings):  # restored before the builds, kept after them
             _run_step(run, step)
         _publish_tables(run)
         return _verdict(run)

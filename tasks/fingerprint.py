@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import asdict
 from typing import Any, TypeVar
 
 from enginery.errors import ConfigError, Elsewhere, EngineryError, ToolchainError
-from enginery.files import write_json
-from enginery.gpu import gpus
 from enginery.layout import MACHINE, Step
+from enginery.machine import had, remember
 from enginery.recipes import recipes, write_recipes
 from enginery.spec import PARAMS_FILE, Target, load_spec
 from enginery.toolchain.choice import Choice, Toolchains
@@ -23,6 +21,9 @@ def fingerprint(targets: Collection[str] | None = None) -> dict[str, Elsewhere]:
     """Write the recipe of every step for this machine, and what this machine is; the targets for others, each with the reason.
 
     Where `targets` are given, only their toolchains are asked, and the recipes of the rest stay as they are.
+
+    Raises:
+        EngineryError: a target cannot be built as it is asked for, or not any more.
     """
     spec = load_spec()
     elsewhere: dict[str, Elsewhere] = {}
@@ -32,8 +33,12 @@ def fingerprint(targets: Collection[str] | None = None) -> dict[str, Elsewhere]:
     if asked:
         raise ConfigError(str(PARAMS_FILE), asked)
     facts = _here(choices, lambda name: _facts(name, spec.targets[name], choices[name]), elsewhere)
+    lost = [error for name, error in elsewhere.items() if had(spec, name)]
+    if lost:
+        what = f"this machine has lost what it had at its last run: {'; '.join(error.what for error in lost)}"
+        raise EngineryError(what, f"{lost[0].cure}; if it has gone for good, delete {MACHINE}")
     write_recipes(recipes(spec, lambda name: facts[name], facts), spec)
-    write_json(MACHINE, {"gpus": [asdict(gpu) for gpu in gpus()], "toolchains": {name: asdict(c.info) for name, c in choices.items()}})
+    remember(spec, {name: choices[name].info for name in facts})
     return elsewhere
 
 

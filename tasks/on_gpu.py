@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginery.errors import EngineError, EngineryError, IntegrityError
+from enginery.errors import Elsewhere, EngineryError, IntegrityError
 from enginery.files import read_json
 from enginery.gpu import gpus, reserved
 from enginery.layout import model_folder
@@ -88,8 +88,8 @@ def _check_gpu(engine: Engine, choice: Choice) -> None:
         return
     shown = ", ".join(f"{gpu['gpu']} ({gpu['compute_capability']})" for gpu in info.gpus) or "no GPU"
     wanted = " on ".join(filter(None, (f"compute capability {manifest['compute_capability'] or 'any'}", manifest.get("gpu"))))
-    what = f"{engine.name} is for {wanted}, and this machine shows its toolchain {shown}"
-    raise EngineError(what, f"Use a machine that has one{f' ({info.no_gpu})' if info.no_gpu else ''}")
+    why = f"{engine.name} is for {wanted}, and this machine shows its toolchain {shown}"
+    raise Elsewhere(engine.target, why, f"Use a machine that has one{f' ({info.no_gpu})' if info.no_gpu else ''}")
 
 
 def _is_for(engine: Engine, gpu: Mapping[str, Any]) -> bool:

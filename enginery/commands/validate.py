@@ -16,7 +16,7 @@ def add(commands: Any) -> None:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from enginery.errors import EngineryError
+    from enginery.errors import Elsewhere, EngineryError
     from enginery.registry import engines, find
     from enginery.report.display import print_table
     from enginery.report.tables import latency_row
@@ -32,8 +32,11 @@ def _run(args: argparse.Namespace) -> int:
         try:
             report = validate_engine(spec, engine)
         except EngineryError as error:
-            print(f"error: {error}", file=sys.stderr)
-            bad += 1
+            if isinstance(error, Elsewhere) and not args.engine:  # nobody asked for it by its name
+                print(f"elsewhere: {error.why}", file=sys.stderr)
+            else:
+                print(f"error: {error}", file=sys.stderr)
+                bad += 1
             continue
         rows.append(latency_row(engine, report))
         for failure in report["failures"]:
@@ -41,4 +44,6 @@ def _run(args: argparse.Namespace) -> int:
             bad += 1
     if rows:
         print_table("Engines on this GPU", rows)
+    elif not bad:
+        raise EngineryError("every engine is for another machine", "Run this on the machine with their GPU")
     return 1 if bad else 0

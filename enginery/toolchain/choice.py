@@ -74,6 +74,11 @@ class Toolchains:
         return found
 
 
+def absent(spec: Spec) -> frozenset[str]:
+    """The toolchains of which this machine has no interpreter: it measures nothing with them."""
+    return frozenset(name for name, found in spec.toolchains.items() if not Path(found.python).is_file())
+
+
 def _gpu(name: str, target: Target) -> gpu.Gpu | None:
     if target.runtime != "tensorrt":
         return None
