@@ -14,7 +14,6 @@ ENGINES = ARTIFACTS / "engines"
 MACHINE = ARTIFACTS / "machine.json"
 INT8 = "int8"
 CACHE, HISTOGRAMS = "calibration.cache", "histograms.npz"  # in a model's calibration folder
-UNTYPED = "untyped.onnx"  # beside the typed graph, where a weakly typed TensorRT is a target
 CALIBRATION_STEPS = ("calibration-images", "calibrate")
 
 
@@ -114,7 +113,8 @@ def needs(step: Step, other: Step) -> bool:
     """Whether `step` reads what `other` writes."""
     if other.name not in NEEDS.get(step.name, ()):
         return False
-    return all(getattr(other, kind) in ("", getattr(step, kind)) for kind in ("model", "target", "precision"))
+    precisions = {"", step.precision, *(["fp32"] if step.name == "build" else [])}  # a weakly typed TensorRT builds all from that graph
+    return other.precision in precisions and all(getattr(other, kind) in ("", getattr(step, kind)) for kind in ("model", "target"))
 
 
 def steps(spec: Spec) -> Iterator[Step]:

@@ -18,8 +18,8 @@ from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, steps
 from enginery.spec import BUILD_OPTIONS, Spec, extent
 
 VERSIONS = {
-    "demo-data": 1, "export": 2, "images": 1, "simplify": 1, "calibration-images": 1, "calibrate": 1, "quantize": 1,
-    "validate": 2, "build": 1, "register": 2, "timing": 1,
+    "demo-data": 1, "export": 2, "images": 1, "simplify": 1, "calibration-images": 1, "calibrate": 1, "quantize": 2,
+    "validate": 2, "build": 2, "register": 2, "timing": 1,
 }
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "demo-data": ("numpy", "opencv-python"),
@@ -77,8 +77,6 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
             "source": model.source, "task": model.task, "opset": model.opset, "dynamic": model.dynamic,
             "batch": extent(model.batch)[1], "height": extent(model.height)[1], "width": extent(model.width)[1],
         }
-    if step.name == "quantize" and spec.weakly_typed:
-        return {**(_int8_parameters(spec, step) if step.precision == INT8 else {}), "weakly_typed": True}
     if step.precision == INT8 and step.name in (*CALIBRATION_STEPS, "quantize"):
         return _int8_parameters(spec, step)
     if step.name in ("images", "simplify"):

@@ -181,12 +181,6 @@ class Spec(_Frozen):
     validation: Tolerance = Tolerance()
     demo: Demo | None = None
 
-    @property
-    def weakly_typed(self) -> bool:
-        """Whether a target may take precision from flags and a cache, not from the graph."""
-        wanted = [self.targets[name] for name in self.matrix.targets]
-        return any(target.runtime == "tensorrt" and not target.strongly_typed for target in wanted)
-
 
 def load_spec(path: Path = PARAMS_FILE) -> Spec:
     """Read and check params.yaml.

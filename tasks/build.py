@@ -13,7 +13,7 @@ from enginery.evaluation.images import image_folder, preprocess, read_image, sav
 from enginery.files import read_json, replacing_folder, write_json
 from enginery.gpu import reserved
 from enginery.graphs.inspect import GraphInfo, Profile, check_profile, graph_info
-from enginery.layout import CACHE, INT8, UNTYPED, Step, build_folder, calibration_images_file, model_folder, timing_folder
+from enginery.layout import CACHE, INT8, Step, build_folder, calibration_images_file, model_folder, timing_folder
 from enginery.report.events import emit, log
 from enginery.spec import BUILD_OPTIONS, Spec, load_spec
 from enginery.toolchain.choice import Choice, Toolchains
@@ -75,7 +75,7 @@ def _facts(request: BuildRequest, result: BuildResult) -> dict[str, Any]:
 def _request(step: Step, spec: Spec, wanted: Mapping[str, Any], choice: Choice, folder: Path) -> BuildRequest:
     own_gpu = wanted["runtime"] == "tensorrt"
     weak = own_gpu and not wanted.get("strongly_typed")
-    onnx = model_folder(step.model, step.precision) / "graph" / (UNTYPED if weak else "model.onnx")
+    onnx = model_folder(step.model, "fp32" if weak else step.precision) / "graph" / "model.onnx"
     return BuildRequest(
         runtime=wanted["runtime"], onnx=onnx, plan=folder / "model.plan", name=step.model, gpu=choice.visible,
         compute_capability=None if own_gpu else wanted["compute_capability"], profiles=_profiles(wanted, graph_info(onnx), onnx.as_posix()),

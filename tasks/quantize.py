@@ -13,7 +13,7 @@ from enginery.errors import ConfigError
 from enginery.files import read_json, replacing_folder, sha256, write_json
 from enginery.graphs.inspect import read_graph
 from enginery.graphs.precision import half, to_fp16, to_fp32, write_typed
-from enginery.layout import CACHE, INT8, UNTYPED, Step, model_folder
+from enginery.layout import CACHE, INT8, Step, model_folder
 from enginery.quantization.placement import name_of, place
 from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
@@ -22,13 +22,11 @@ from tasks.command import recipe, record, run_step
 
 
 def quantize(step: Step) -> None:
-    """Write the typed graph that every target builds from."""
+    """Write the typed graph that strongly typed targets build from; for INT8, the range of every activation beside it."""
     source = model_folder(step.model, "simplify") / "model.onnx"
     with replacing_folder(model_folder(step.model, step.precision) / "graph") as folder:
         out = folder / "model.onnx"
         facts = _to_int8(step, source, out) if step.precision == INT8 else {"fp32": to_fp32, "fp16": to_fp16}[step.precision](source, out)
-        if recipe(step).get("weakly_typed"):
-            facts |= _untyped(step, source, folder)
         digest = sha256(out)
         write_json(folder / "record.json", record(step, sha256=digest, **facts))
     log(f"{step.precision} graph {digest[:12]}")
@@ -46,20 +44,11 @@ def _to_int8(step: Step, source: Path, out: Path) -> dict[str, Any]:
     placement = place(model.graph, patterns(wanted["rule"], wanted["exclude"]))
     ranges = cache.read(folder / CACHE)
     cache.check_tensors(ranges, placement.activations(model.graph), (folder / CACHE).as_posix())
+    cache.write(cache.from_thresholds(complete(model.graph, ranges.thresholds())), out.with_name(CACHE))  # for a weakly typed TensorRT
     insert(model, placement, ranges.thresholds())
     write_typed(half(model, source.as_posix()), out)
     log(f"{len(placement.nodes)} layers in int8, {len(placement.excluded)} kept in fp16 by {wanted['rule']} and `exclude`")
     return {"calibration": calibration, "excluded": list(placement.excluded), "quantized": list(placement.nodes)}
-
-
-def _untyped(step: Step, source: Path, folder: Path) -> dict[str, Any]:
-    """What a weakly typed TensorRT builds from: the float32 graph and, for INT8, a range for every activation."""
-    to_fp32(source, folder / UNTYPED)
-    calibrated = model_folder(step.model, "calibration") / CACHE
-    if step.precision == INT8 and calibrated.is_file():
-        ranges = complete(read_graph(source).graph, cache.read(calibrated).thresholds())
-        cache.write(cache.from_thresholds(ranges), folder / CACHE)
-    return {"untyped_sha256": sha256(folder / UNTYPED)}
 
 
 def _check_patterns(step: Step, wanted: Mapping[str, Any], nodes: Sequence[str]) -> None:

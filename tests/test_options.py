@@ -144,8 +144,7 @@ def test_an_option_at_its_default_changes_no_recipe(key: str) -> None:
 def test_an_option_that_is_set_changes_its_builds(key: str) -> None:
     touched = changed(server(), server(**{key: SET[key]}))
     assert {name for name in touched if name.startswith("build/")} == {f"build/{NAME}-server-{p}.json" for p in ("fp32", "fp16", "int8")}
-    # A strongly typed TensorRT needs no untyped graph beside the typed one.
-    assert {name.split("/")[0] for name in touched} == ({"build", "quantize"} if key == "strongly_typed" else {"build"})
+    assert {name.split("/")[0] for name in touched} == {"build"}
 
 
 def test_native_calibration_changes_int8_alone_and_another_card_nothing() -> None:
