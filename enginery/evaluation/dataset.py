@@ -46,8 +46,8 @@ class ValidationSet:
 
     def __iter__(self) -> Iterator[tuple[NDArray[np.float32], dict[str, Any]]]:
         validator = self.validator()
-        for batch in self._loader:
-            batch = validator.preprocess(batch)
+        for index in range(len(self)):  # a loader of classified images would shuffle them
+            batch = validator.preprocess(self._loader.collate_fn([self._loader.dataset[index]]))
             yield batch["img"][0].numpy(), batch
 
     def validator(self) -> Any:
