@@ -48,8 +48,8 @@ def _show(args: Arguments) -> int:
         draw_histogram(name, histograms[name], thresholds[name], args.out)
         print(f"{args.out}: {name}")
         return 0
+    from enginery.report.calibration import calibration_rows
     from enginery.report.display import print_table
-    from enginery.report.tables import calibration_rows
 
     print_table(f"Calibration of {args.model}", calibration_rows(thresholds, histograms))
     return 0

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from enginery.calibration.histogram import Histogram
-from enginery.calibration.thresholds import clipped
 from enginery.evaluation.head import metric_in
 from enginery.files import read_json
 from enginery.layout import Step, build_folder, model_folder
@@ -82,20 +80,6 @@ def class_rows(step: Step) -> list[dict[str, Any]]:
         {"class": name, "FP32 original": f"{before[name]:.4f}", step.precision: f"{after.get(name, 0.0):.4f}", "lost": f"{lost[name]:+.4f}"}
         for name in sorted(lost, key=lambda name: -lost[name])
     ]
-
-
-def calibration_rows(thresholds: Mapping[str, float], histograms: Mapping[str, Histogram]) -> list[dict[str, Any]]:
-    """One row for each tensor; what only a histogram knows is blank for an imported cache."""
-    rows = []
-    for name, threshold in thresholds.items():
-        histogram = histograms.get(name)
-        rows.append({
-            "tensor": name,
-            "amax": f"{histogram.amax:.4g}" if histogram else "-",
-            "threshold": f"{threshold:.4g}",
-            "clipped": f"{clipped(histogram, threshold):.3%}" if histogram else "-",
-        })
-    return rows
 
 
 def latency_row(engine: Engine, report: Mapping[str, Any]) -> dict[str, Any]:
