@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
@@ -159,3 +160,25 @@ def test_damaged_plans_are_refused(request_: BuildRequest) -> None:
     request_.plan.write_bytes(data)
     with pytest.raises(IntegrityError, match=r"for compute capability 8\.6, not 8\.9"):
         check_plan(request_.plan, digest, "8.9")
+
+
+LOGGED = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import base, tensorrt_rtx as trt
+class Out:
+    def send(self, event, **fields): print(fields["severity"], fields["message"])
+logger = base.make_logger(trt, Out())
+for line in sys.argv[2:]: logger.log(trt.ILogger.ERROR, line)
+print(logger.reason())
+"""
+
+
+def test_what_8_6_says_of_each_of_its_own_timing_caches_is_no_error() -> None:
+    lines = [
+        "1: [myelinCache.h::deserializeFromBuffer::52] Error Code 1: Myelin (Myelin error from unknown graph)",
+        "4: The timing cache will not be used!", "2: out of memory",
+    ]
+    command = [sys.executable, "-c", LOGGED, str(PROGRAM), *lines]
+    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
+    assert shown == [f"debug {lines[0]}", f"debug {lines[1]}", f"error {lines[2]}", lines[2]]
