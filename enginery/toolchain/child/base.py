@@ -6,7 +6,7 @@ import json
 import os
 
 NO_RANGE = "Missing scale and zero-point for tensor"
-# Said at severity ERROR by 8.6 of every timing cache that it wrote itself; the rest of the cache is used, and the build is several times faster.
+# Said at severity ERROR by 8.6 of every timing cache that it wrote itself; the rest of the cache is used.
 HARMLESS = ("myelinCache.h::deserializeFromBuffer", "The timing cache will not be used")
 SKIPPED = ("Skipping tactic", "insufficient to use tactic")
 
