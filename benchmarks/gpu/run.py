@@ -1,10 +1,11 @@
 """On a machine with a GPU: build a model in every precision and as the peers set it up, then run and time all engines, one after another.
 
-    python3 -m benchmarks.gpu.run build --toolchain PYTHON --input FOLDER --work WORK --model NAME --engines ...
+    python3 -m benchmarks.gpu.run build --toolchain PYTHON --input FOLDER --work WORK --out OUT --model NAME --engines ...
     python3 -m benchmarks.gpu.run measure --toolchain PYTHON --work WORK --out OUT
 
 FOLDER is what benchmarks.gpu.prepare wrote; WORK keeps plans, timing caches and a .json for each build. OUT gets figures.json and, for each
-engine, the detections above the score threshold, which benchmarks.gpu.report turns into the table with mAP.
+engine, the detections above the score threshold, which benchmarks.gpu.report turns into the table with mAP. `build` times each engine once
+it is built, so that a run that is cut off tells something; `measure` times all of them again, one right after another.
 
 Engines: fp32, tf32, fp16; fp16-warm, built again with its timing cache; int8 (Enginery's cache and layers in fp16); int8-native (TensorRT's
 own calibration, the same layers); int8-plain (TensorRT's own calibration, no layers named: what trtexec's --int8 --fp16 --calib sets);
@@ -77,8 +78,8 @@ class Builds:
             "fp16-refittable": {"precision": "fp16", "refittable": True},
         }
 
-    def one(self, name: str) -> None:
-        """Build; what fails is written down and the next goes on."""
+    def one(self, name: str) -> Path:
+        """Build; what fails is written down and the next goes on. The .json that tells of it."""
         fields = self.kinds()[name]
         timing = self.work / f"{self.key}-{name.removesuffix('-warm').split('-')[0]}.timing"
         request = BuildRequest(
@@ -96,8 +97,10 @@ class Builds:
             facts = {"error": str(error)[:600]}
         process.PROGRAM = program
         facts |= {"model": self.args.model, "batch": self.args.batch, "name": name, "plan": f"{self.key}-{name}.plan"}
-        (self.work / f"{self.key}-{name}.json").write_text(json.dumps(facts, indent=1))
+        file: Path = self.work / f"{self.key}-{name}.json"
+        file.write_text(json.dumps(facts, indent=1))
         print(self.key, name, {key: facts.get(key) for key in ("seconds", "wall_s", "refit_wall_s", "error")}, flush=True)
+        return file
 
     def refit(self, request: BuildRequest, built: Mapping[str, Any]) -> dict[str, Any]:
         """Put the same weights in again, as for new ones, and time it."""
@@ -110,16 +113,14 @@ class Builds:
         return {"refit_s": result.seconds, "refit_wall_s": time.monotonic() - began}
 
 
-def measure_all(args: argparse.Namespace) -> None:
-    """Run and time every engine that was built."""
-    figures = []
-    for file in sorted(args.work.glob("*.json")):
-        facts = json.loads(file.read_text())
-        if "error" not in facts:
-            facts |= measured(args, facts)
-        figures.append(facts)
-        (args.out / "figures.json").write_text(json.dumps(figures, indent=1))
-        print(file.stem, facts.get("timing", {}).get("gpu"), flush=True)
+def measure_into(args: argparse.Namespace, file: Path) -> None:
+    """Run and time the engine that a build's .json tells of; its figures take the place of earlier ones."""
+    facts, out = json.loads(file.read_text()), args.out / "figures.json"
+    if "error" not in facts:
+        facts |= measured(args, facts)
+    others = [found for found in json.loads(out.read_text()) if found["plan"] != facts["plan"]] if out.exists() else []
+    out.write_text(json.dumps([*others, facts], indent=1))
+    print(file.stem, facts.get("timing", {}).get("gpu"), flush=True)
 
 
 def measured(args: argparse.Namespace, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -161,20 +162,22 @@ def main() -> None:
     parser.add_argument("--toolchain", type=Path, required=True)
     parser.add_argument("--input", type=Path)
     parser.add_argument("--work", type=Path, default=Path("/tmp/gpu-bench"))
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--level", type=int, default=2)
     parser.add_argument("--engines", nargs="+", default=[])
     args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
+    for folder in (args.work, args.out):
+        folder.mkdir(parents=True, exist_ok=True)
     print(json.dumps(asdict(probe(args.toolchain, "tensorrt"))), flush=True)
     if args.phase == "measure":
-        measure_all(args)
+        for file in sorted(args.work.glob("*.json")):
+            measure_into(args, file)
         return
     builds = Builds(args)
     for name in args.engines:
-        builds.one(name)
+        measure_into(args, builds.one(name))
 
 
 if __name__ == "__main__":
