@@ -133,7 +133,7 @@ def _status(args: Arguments) -> int:
     pipeline = Pipeline()
     stale = {step.title: explain(step, reason) for step in every if (reason := pipeline.stale(step.address))}
     for name, error in elsewhere.items():
-        print(f"{name}: elsewhere: {error.why}")
+        print(f"{name}: {type(error).__name__.lower()}: {error.why}")
     for title, reason in stale.items():
         print(f"{title}: {reason}")
     print(f"{len(stale)} of {len(every)} steps are stale" if stale else f"all {len(every)} steps are up to date")

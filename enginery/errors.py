@@ -14,6 +14,7 @@ EngineryError
 │   └── ChildTimeout  the child program was stopped at its time limit
 ├── GpuError          a GPU that is not there, has no room, or fails
 ├── Elsewhere         a target for another machine of the fleet
+│   └── Lost          a target that this machine could build, and cannot any more
 ├── IntegrityError    a file whose digest is not the one recorded
 ├── DiskFullError     no room for a file
 ├── GateError         an engine's graph failed its validation
@@ -93,6 +94,10 @@ class Elsewhere(EngineryError):
     def __init__(self, target: str, why: str, cure: str) -> None:
         super().__init__(f"target {target}: {why}", cure)
         self.why = why
+
+
+class Lost(Elsewhere):
+    """A target whose toolchain or GPU was here at the last run."""
 
 
 class IntegrityError(EngineryError):

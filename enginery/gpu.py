@@ -68,21 +68,28 @@ def gpus() -> tuple[Gpu, ...]:
     return tuple(gpu for gpu in listed if gpu)
 
 
-def choose(wanted: int | str | None) -> Gpu | None:
-    """The GPU with this index or UUID, or the first one visible (CUDA_VISIBLE_DEVICES); None where none can be listed.
+def choose(wanted: int | str | None, capability: str | None = None) -> Gpu | None:
+    """The GPU with this index or UUID; or the first one visible (CUDA_VISIBLE_DEVICES), of a compute capability if one of these has it.
+
+    None where none can be listed.
 
     Raises:
         GpuError: there are GPUs, and this is none of them.
     """
     found = gpus()
-    name = str(os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0] if wanted is None else wanted).strip()
-    for gpu in found:
-        if name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name)):
-            return gpu
     if not found:
         return None
-    known = ", ".join(f"{gpu.index} {gpu.name} {gpu.uuid}" for gpu in found)
-    raise GpuError(f"there is no GPU {name or '(CUDA_VISIBLE_DEVICES is empty)'} on this machine", f"It has {known}")
+    every = ",".join(str(gpu.index) for gpu in found)
+    names = [name.strip() for name in (os.environ.get("CUDA_VISIBLE_DEVICES", every) if wanted is None else str(wanted)).split(",")]
+    visible = [gpu for name in names for gpu in found if _is_called(gpu, name)]
+    if not visible or not _is_called(visible[0], names[0]):
+        known = ", ".join(f"{gpu.index} {gpu.name} {gpu.uuid}" for gpu in found)
+        raise GpuError(f"there is no GPU {names[0] or '(CUDA_VISIBLE_DEVICES is empty)'} on this machine", f"It has {known}")
+    return next((gpu for gpu in visible if gpu.compute_capability == capability), visible[0])
+
+
+def _is_called(gpu: Gpu, name: str) -> bool:
+    return name == str(gpu.index) or (name.startswith("GPU-") and gpu.uuid.startswith(name))
 
 
 def state(gpu: Gpu) -> GpuState:

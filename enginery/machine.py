@@ -28,7 +28,7 @@ def remember(spec: Spec, found: Mapping[str, ToolchainInfo]) -> None:
 
 def _targets() -> dict[str, Any]:
     with suppress(OSError, ValueError, AttributeError):  # none yet, or not as we write it
-        return dict(read_json(MACHINE).get("targets", {}))
+        return {name: facts for name, facts in read_json(MACHINE).get("targets", {}).items() if isinstance(facts, dict)}
     return {}
 
 

@@ -34,7 +34,7 @@ def compose(step: Step, records: Mapping[str, Mapping[str, Any]]) -> dict[str, A
         "digests": {
             **_calibration(records["quantize"], build),
             "source": records["export"]["source_sha256"],
-            "graph": records["quantize"]["sha256"],
+            "graph": build["graph_sha256"],
             "validation_images": records["validate"]["images_sha256"],
         },
         "steps": records,

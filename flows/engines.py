@@ -18,7 +18,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
-from enginery.errors import ConfigError, EngineryError
+from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost
 from enginery.layout import Step, needs, steps
 from enginery.lock import only_run
 from enginery.pipeline import Pipeline
@@ -42,7 +42,7 @@ class Run:
     display: Display
     targets: frozenset[str]
     insisted: bool  # on the target, by its name: then it must be for this machine
-    elsewhere: dict[str, str] = field(default_factory=dict)
+    elsewhere: dict[str, Elsewhere] = field(default_factory=dict)
     outcomes: dict[Step, Outcome] = field(default_factory=dict)
     states: dict[Step, State[Any]] = field(default_factory=dict)
 
@@ -77,7 +77,8 @@ def select(spec: Spec, model: str | None, target: str | None, precision: str | N
     if mistakes:
         raise ConfigError("what to build", mistakes)
     for step in steps(spec):
-        if all(not name or getattr(step, kind) in ("", name) for kind, name in wanted.items()):
+        base = step.name == "quantize" and step.precision == "fp32"  # builds of every precision read this graph
+        if all(not name or getattr(step, kind) in ("", name) or (base and kind == "precision") for kind, name in wanted.items()):
             yield step
 
 
@@ -87,8 +88,9 @@ def _run_step(run: Run, step: Step) -> None:
     began = time.monotonic()
     run.display.started(step.title)
     state: State[Any]
-    if step.target in run.elsewhere:
-        state = _leave.with_options(task_run_name=step.title)(run.elsewhere[step.target], return_state=True)
+    left = run.elsewhere.get(step.target)
+    if left and not (blockers and isinstance(left, Lost)):
+        state = _leave.with_options(task_run_name=step.title)(quote(left), return_state=True)
     elif blockers:
         state = Completed(name="Skipped", message=f"{blockers[0].title} failed")
     else:
@@ -110,16 +112,17 @@ def _fingerprint(run: Run, step: Step) -> State[None]:
             raise next(iter(elsewhere.values()))
     except EngineryError as error:
         return Failed(message=str(error))
-    run.elsewhere.update({name: error.why for name, error in elsewhere.items()})
-    for name, why in run.elsewhere.items():
-        run.display.left_out(name, why)
+    run.elsewhere.update(elsewhere)
+    for name, left in elsewhere.items():
+        if not isinstance(left, Lost):
+            run.display.left_out(name, left.why)
     return Completed(name="Completed", message="wrote the recipe of every step for this machine")
 
 
 @task(name="step", cache_policy=NO_CACHE, persist_result=False)
-def _leave(why: str) -> State[None]:
-    """Leave a step to the machine that its target is for."""
-    return Completed(name="Elsewhere", message=why)
+def _leave(error: Elsewhere) -> State[None]:
+    """Leave a step to the machine that its target is for, unless that was this one."""
+    return Failed(message=str(error)) if isinstance(error, Lost) else Completed(name="Elsewhere", message=error.why)
 
 
 @task(name="step", cache_policy=NO_CACHE, persist_result=False)

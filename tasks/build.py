@@ -10,7 +10,7 @@ from typing import Any
 from enginery.calibration import cache
 from enginery.errors import ModelError
 from enginery.evaluation.images import image_folder, preprocess, read_image, save_batch
-from enginery.files import read_json, replacing_folder, write_json
+from enginery.files import read_json, replacing_folder, sha256, write_json
 from enginery.gpu import reserved
 from enginery.graphs.inspect import GraphInfo, Profile, check_profile, graph_info
 from enginery.layout import CACHE, INT8, Step, build_folder, calibration_images_file, model_folder, timing_folder
@@ -35,7 +35,7 @@ def build(step: Step) -> None:
         facts, measured = _refitted_or_built(step, request, choice, spec.targets[step.target].time_limit_s)
         for given in filter(None, (request.cache, request.native_images)):
             given.unlink()  # what only the build needed: no stage knows it beside the plan
-        write_json(folder / "record.json", record(step, **facts))
+        write_json(folder / "record.json", record(step, graph_sha256=sha256(request.onnx), **facts))
         write_json(folder / "measured.json", {**measured, **({"gpu": asdict(choice.gpu)} if choice.gpu else {})})
     log(f"{facts['plan_bytes'] / 1e6:.1f} MB in {measured['seconds']:.1f} s")
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
-from enginery.errors import ConfigError, Elsewhere, EngineryError, ToolchainError
+from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
 from enginery.layout import MACHINE, Step
 from enginery.machine import had, remember
 from enginery.recipes import recipes, write_recipes
 from enginery.spec import PARAMS_FILE, Target, load_spec
-from enginery.toolchain.choice import Choice, Toolchains
+from enginery.toolchain.choice import Choice, Toolchains, no_gpu
 from enginery.toolchain.features import mistakes
 from tasks.command import run_step
 
@@ -18,12 +18,12 @@ Found = TypeVar("Found")
 
 
 def fingerprint(targets: Collection[str] | None = None) -> dict[str, Elsewhere]:
-    """Write the recipe of every step for this machine, and what this machine is; the targets for others, each with the reason.
+    """Write the recipe of every step for this machine, and what this machine is; the targets for others, or Lost, each with the reason.
 
     Where `targets` are given, only their toolchains are asked, and the recipes of the rest stay as they are.
 
     Raises:
-        EngineryError: a target cannot be built as it is asked for, or not any more.
+        EngineryError: a target of this machine cannot be built as it is asked for.
     """
     spec = load_spec()
     elsewhere: dict[str, Elsewhere] = {}
@@ -33,10 +33,9 @@ def fingerprint(targets: Collection[str] | None = None) -> dict[str, Elsewhere]:
     if asked:
         raise ConfigError(str(PARAMS_FILE), asked)
     facts = _here(choices, lambda name: _facts(name, spec.targets[name], choices[name]), elsewhere)
-    lost = [error for name, error in elsewhere.items() if had(spec, name)]
-    if lost:
-        what = f"this machine has lost what it had at its last run: {'; '.join(error.what for error in lost)}"
-        raise EngineryError(what, f"{lost[0].cure}; if it has gone for good, delete {MACHINE}")
+    for name in filter(lambda name: had(spec, name), elsewhere):
+        cure = f"Look at nvidia-smi and at its toolchain's path; if it has gone for good, delete {MACHINE}"
+        elsewhere[name] = Lost(name, f"this machine could build it at its last run: {elsewhere[name].why}", cure)
     write_recipes(recipes(spec, lambda name: facts[name], facts), spec)
     remember(spec, {name: choices[name].info for name in facts})
     return elsewhere
@@ -69,25 +68,13 @@ def _own_gpu(name: str, wanted: str | None, choice: Choice) -> dict[str, Any]:
     """The GPU that a `tensorrt` target builds for. Its UUID is not part of it: another card of the same kind runs the same engine."""
     info = choice.info
     if not info.gpus:
-        raise _no_gpu(name, choice)
+        raise no_gpu(name, choice)
     gpu = info.gpus[0]
     if wanted and wanted != gpu["compute_capability"]:
         why = f"it is for compute capability {wanted}, and the GPU here, {gpu['gpu']}, has {gpu['compute_capability']}"
         raise Elsewhere(name, why, "Run this on a machine with such a GPU, or correct the target in params.yaml")
     typed = {} if "weak typing" in info.features else {"strongly_typed": True}
     return {**{key: gpu[key] for key in ("compute_capability", "gpu")}, **typed}
-
-
-def _no_gpu(name: str, choice: Choice) -> EngineryError:
-    """A toolchain that sees no GPU is on the wrong machine, unless the fault is its own or the driver lists the GPU."""
-    info = choice.info
-    why = f"{info.runtime} {info.version} builds on its GPU, and this machine shows it none ({info.no_gpu})"
-    if info.blind:
-        return ToolchainError(f"target {name}: {why}", "Install NumPy and pycuda in the toolchain's environment")
-    if choice.gpu:
-        here = f"though the driver lists {choice.gpu.name}"
-        return ToolchainError(f"target {name}: {why}, {here}", "Is the driver too old for the toolchain's CUDA, or hidden by a container?")
-    return Elsewhere(name, why, "Run this on the machine with the GPU")
 
 
 def _stage(step: Step) -> None:

@@ -18,7 +18,7 @@ from enginery.layout import model_folder
 from enginery.registry import Engine, damage
 from enginery.report.events import emit, log
 from enginery.spec import Spec
-from enginery.toolchain.choice import Choice, Toolchains
+from enginery.toolchain.choice import Choice, Toolchains, no_gpu
 
 MINIMUM_MIB = 512  # GPU memory without which no engine is loaded
 OLDEST_COMPATIBLE = 8.0  # hardware-compatible plans run from this compute capability (Ampere) on
@@ -31,14 +31,13 @@ def on_gpu(spec: Spec, engine: Engine) -> Iterator[Choice]:
     Raises:
         EngineryError: it cannot be run here.
     """
-    if engine.target not in spec.targets:
-        raise EngineryError(f"{engine.name}: its target is not in params.yaml", "Add it again, or remove the engine")
+    check_known(spec, engine)
+    choice = _with_gpu(engine, Toolchains(spec).choose(engine.target))
+    _check_gpu(engine, choice)  # before what only the engine's own machine can mend
     harm = damage(engine)
     if harm:
         raise IntegrityError(f"{harm[0]}; it was not loaded", "Run `enginery build`: it restores the plan")
     check_original(engine)
-    choice = _with_gpu(engine, Toolchains(spec).choose(engine.target))
-    _check_gpu(engine, choice)
     with reserved(choice.gpu, MINIMUM_MIB, log):
         yield choice
 
@@ -60,6 +59,17 @@ def important(event: Mapping[str, Any]) -> None:
     """Show progress and errors; what TensorRT remarks while it loads an engine is for nobody."""
     if event.get("severity") not in ("debug", "warning"):
         emit(event)
+
+
+def check_known(spec: Spec, engine: Engine) -> None:
+    """The registry may hold more than params.yaml, from before or from another machine.
+
+    Raises:
+        EngineryError: it does.
+    """
+    for what, known in (("model", engine.model in spec.models), ("target", engine.target in spec.targets)):
+        if not known:
+            raise EngineryError(f"{engine.name}: its {what} is not in params.yaml", "Add it again, or remove the engine")
 
 
 def check_original(engine: Engine) -> None:
@@ -86,6 +96,8 @@ def _check_gpu(engine: Engine, choice: Choice) -> None:
     info, manifest = choice.info, engine.manifest
     if any(_is_for(engine, gpu) for gpu in info.gpus):
         return
+    if not info.gpus and engine.manifest["runtime"] == "tensorrt":
+        raise no_gpu(engine.target, choice)
     shown = ", ".join(f"{gpu['gpu']} ({gpu['compute_capability']})" for gpu in info.gpus) or "no GPU"
     wanted = " on ".join(filter(None, (f"compute capability {manifest['compute_capability'] or 'any'}", manifest.get("gpu"))))
     why = f"{engine.name} is for {wanted}, and this machine shows its toolchain {shown}"

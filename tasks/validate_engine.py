@@ -31,7 +31,7 @@ from enginery.toolchain.choice import Choice
 from enginery.toolchain.client import measure
 from enginery.toolchain.requests import MeasureRequest, Point
 from tasks.command import model_head
-from tasks.on_gpu import important, on_gpu, outputs_of, plan_of
+from tasks.on_gpu import check_known, important, on_gpu, outputs_of, plan_of
 
 SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
 NOISY = 1.25  # p90 / p50 from which a run's times tell more of the machine than of the engine
@@ -58,6 +58,7 @@ def validate_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
     Raises:
         EngineryError: it cannot be run here.
     """
+    check_known(spec, engine)
     model = spec.models[engine.model]
     tolerance = spec.validation.of(model.task, engine.precision)
     places = corners(engine.built.get("profiles") or [engine.built["profile"]])

@@ -119,6 +119,8 @@ def test_a_toolchain_that_is_here_and_broken_is_an_error(here: Path, content: st
     error = refusal(here, {**OWN, "toolchain": "broken"}, broken=interpreter)
     assert isinstance(error, ToolchainError)
     assert isinstance(refusal(here, {**OWN, "toolchain": "bare"}, bare=".venv/bin/python"), ToolchainError)  # no tensorrt in it
+    (here / "link").symlink_to("/nowhere/python3.9")  # an environment whose Python was upgraded away
+    assert isinstance(refusal(here, {**OWN, "toolchain": "old"}, old=here / "link"), ToolchainError)
 
 
 def test_a_named_toolchain_of_another_version_is_not_replaced_by_one_that_fits(here: Path, eleven: Path) -> None:
@@ -151,7 +153,7 @@ def test_where_no_gpu_can_be_listed_none_is_chosen(here: Path, eleven: Path, wan
 def test_tensorrt_rtx_asks_for_no_gpu(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a machine that has GPUs, and not the one that is visible."""
 
-    def refuse(wanted: int | str | None) -> None:
+    def refuse(*wanted: Any) -> None:
         raise GpuError("there is no GPU 9 on this machine")
 
     monkeypatch.setattr("enginery.gpu.choose", refuse)

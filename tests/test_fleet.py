@@ -6,20 +6,23 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from enginery.errors import Elsewhere, EngineryError, ToolchainError
+from enginery.errors import Elsewhere, EngineryError, Lost, ToolchainError
 from enginery.files import read_json, sha256, write_json
 from enginery.gpu import Gpu
 from enginery.layout import MACHINE, RECIPES
 from enginery.registry import engines
+from enginery.spec import load_spec
 from enginery.toolchain.choice import Choice, Toolchains
 from enginery.toolchain.requests import ToolchainInfo
 from tasks.fingerprint import fingerprint
+from tasks.on_gpu import on_gpu
 from tests.conftest import ROOT, Checkout
 from tests.test_flow import ENGINE, build, counted, refused, task_states
 from tests.test_spec import write
@@ -131,7 +134,7 @@ def info(runtime: str = "tensorrt", *shown: dict[str, str], blind: bool = False)
 
 
 @pytest.mark.parametrize(("target", "found", "listed", "error", "words"), [
-    ({}, info("tensorrt"), None, Elsewhere, "builds on its GPU, and this machine shows it none"),
+    ({}, info("tensorrt"), None, Elsewhere, "works on its GPU, and this machine shows it none"),
     ({}, info("tensorrt", blind=True), None, ToolchainError, "Install NumPy and pycuda"),
     ({}, info("tensorrt"), LISTED, ToolchainError, "though the driver lists Card"),
     ({"compute_capability": "8.6"}, info("tensorrt", CARD), LISTED, Elsewhere, "capability 8.6, and the GPU here, Card, has 9.0"),
@@ -167,17 +170,54 @@ def test_a_machine_that_loses_its_gpu_is_not_taken_for_another(tmp_path: Path, m
     monkeypatch.setattr(Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), sees[-1], None))
     assert fingerprint() == {}
     sees.append(info("tensorrt"))
-    for _ in range(2):  # the second run remembers, too
-        with pytest.raises(EngineryError, match=r"this machine has lost what it had at its last run: target mine: .* shows it none"):
-            fingerprint()
-    assert fingerprint([]) == {}  # asked about others, it forgets nothing
-    with pytest.raises(EngineryError, match=r"if it has gone for good, delete artifacts/machine.json"):
-        fingerprint()
+    for targets in (None, [], None):  # the next run remembers, too, and one that asks about others forgets nothing
+        found = fingerprint(targets)
+        assert [type(error) for error in found.values()] == ([Lost] if targets is None else [])
+    assert "target mine: this machine could build it at its last run: " in str(found["mine"])
+    assert "shows it none (none). Look at nvidia-smi" in str(found["mine"])
     write(tmp_path, targets__mine={"runtime": "tensorrt", "gpu": "GPU-2"}, matrix__targets=["mine"])  # it is for another one now
-    assert fingerprint().keys() == {"mine"}
-    MACHINE.write_text("[]")
+    assert [type(error) for error in fingerprint().values()] == [Elsewhere]
     write(tmp_path, targets__mine={"runtime": "tensorrt"}, matrix__targets=["mine"])
-    assert fingerprint().keys() == {"mine"}
+    for damaged in ("[]", '{"targets": {"mine": "?"}}', '{"targets": 1}', "{"):
+        MACHINE.write_text(damaged)
+        assert [type(error) for error in fingerprint().values()] == [Elsewhere]
+
+
+def test_what_is_lost_fails_and_the_others_go_on(machine: Checkout) -> None:
+    write_json(machine.root / MACHINE, {"targets": {"server": {"asked": {"python": GONE}}}})
+    why = f"target server: this machine could build it at its last run: {WHY}. Look at nvidia-smi and at its toolchain's path"
+    refused(machine, why)
+    states = task_states(machine)
+    assert counted(states, "Failed") == {name for name in LEFT if name.startswith("build")}
+    assert f"build {MODEL} fp16 for rtx-ada" in counted(states, "Cached")
+    assert f"server: lost: this machine could build it at its last run: {WHY}" in machine.run("enginery", "status").stdout
+
+
+@pytest.mark.parametrize(("found", "listed", "error", "words"), [
+    (info("tensorrt", blind=True), LISTED, ToolchainError, "Install NumPy and pycuda"),
+    (info("tensorrt"), LISTED, ToolchainError, "though the driver lists Card"),
+    (info("tensorrt"), None, Elsewhere, "works on its GPU, and this machine shows it none"),
+    (info("tensorrt", {**CARD, "gpu": "Other"}), LISTED, Elsewhere, "is for compute capability 9.0 on Card, and this machine shows"),
+])
+def test_an_engine_that_cannot_run_here(
+    machine: Checkout, monkeypatch: pytest.MonkeyPatch, found: ToolchainInfo, listed: Gpu | None, error: type[EngineryError], words: str,
+) -> None:
+    """Whatever else is wrong with it: only its own machine can mend that."""
+    monkeypatch.chdir(machine.root)
+    monkeypatch.setattr(Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), found, listed))
+    [engine] = [engine for engine in engines(machine.root / "artifacts/engines") if engine.name.endswith("rtx-ada/fp16")]
+    other = replace(engine, manifest={**engine.manifest, "runtime": "tensorrt", "gpu": "Card", "compute_capability": "9.0"})
+    other.plan.write_bytes(b"damaged")
+    with pytest.raises(error, match=words), on_gpu(load_spec(), other):
+        pass
+
+
+def test_an_engine_that_params_yaml_does_not_know(machine: Checkout) -> None:
+    shutil.move(machine.root / "artifacts/engines" / MODEL, machine.root / "artifacts/engines/gone")
+    result = machine.run("enginery", "validate", "gone/rtx-ada/fp16")
+    assert (result.returncode, result.stderr) == (
+        1, "error: gone/rtx-ada/fp16: its model is not in params.yaml. Add it again, or remove the engine\n",
+    )
 
 
 def test_validating_all_leaves_out_what_is_for_other_machines(machine: Checkout) -> None:

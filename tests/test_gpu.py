@@ -265,6 +265,12 @@ def served(_served: Checkout, tmp_path: Path) -> Checkout:
     return Checkout(tmp_path / "served ü", _served.server)
 
 
+def test_the_manifest_names_the_graph_that_was_built_from(served: Checkout) -> None:
+    graph = sha256(served.root / f"artifacts/models/{MODEL}/fp32/graph/model.onnx")
+    for precision in ("fp32", "fp16", "int8"):
+        assert json.loads(served.run("enginery", "show", f"server/{precision}").stdout)["digests"]["graph"] == graph
+
+
 def test_nothing_to_do(served: Checkout) -> None:
     assert counted(run_build(served), "Cached") >= BUILDS | {"timing trt"}
     assert "up to date" in served.run("enginery", "status").stdout

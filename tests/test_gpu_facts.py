@@ -32,7 +32,8 @@ def library(monkeypatch: pytest.MonkeyPatch) -> None:
         "nvmlInit": lambda: None, "nvmlShutdown": lambda: None, "nvmlDeviceGetCount": lambda: 3,
         "nvmlDeviceGetHandleByIndex": lambda index: refuse() if index == 1 else index, "nvmlDeviceGetHandleByUUID": UUIDS.index,
         "nvmlDeviceGetUUID": UUIDS.__getitem__, "nvmlDeviceGetName": NAMES.__getitem__, "nvmlDeviceGetMemoryInfo": memory,
-        "nvmlDeviceGetCudaComputeCapability": lambda index: (12, 1), "nvmlSystemGetDriverVersion": lambda: "580.1",
+        "nvmlDeviceGetCudaComputeCapability": lambda index: (8, 6) if index == 2 else (12, 1),
+        "nvmlSystemGetDriverVersion": lambda: "580.1",
         "nvmlSystemGetCudaDriverVersion_v2": lambda: 13000, "nvmlDeviceGetMaxClockInfo": refuse, "nvmlDeviceGetClockInfo": refuse,
         "nvmlDeviceGetTemperature": refuse, "nvmlDeviceGetPowerUsage": refuse, "nvmlDeviceGetComputeRunningProcesses": lambda index: [],
     }
@@ -60,6 +61,23 @@ def test_the_first_visible_gpu_is_chosen(monkeypatch: pytest.MonkeyPatch, visibl
     chosen = gpu.choose(None)
     assert chosen
     assert chosen.name == name
+
+
+@pytest.mark.parametrize(("visible", "capability", "name"), [
+    (None, "8.6", "Card"), (None, "12.1", "Unified GPU"), (None, "9.0", "Unified GPU"),  # which the fingerprint step then refuses
+    ("0", "8.6", "Unified GPU"), ("0,2", "8.6", "Card"), ("2,0", None, "Card"),
+])
+def test_of_several_gpus_the_one_a_target_is_for(
+    monkeypatch: pytest.MonkeyPatch, visible: str | None, capability: str | None, name: str,
+) -> None:
+    if visible:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    chosen = gpu.choose(None, capability)
+    assert chosen
+    assert chosen.name == name
+    named = gpu.choose("GPU-aa", "8.6")  # the name counts
+    assert named
+    assert named.name == "Unified GPU"
 
 
 def test_a_gpu_that_is_not_here() -> None:

@@ -112,6 +112,7 @@ def test_an_exclusion_calibrates_nothing_again_and_is_in_the_manifest(built: Che
     assert "/model.0/conv/Conv" in manifest["steps"]["quantize"]["excluded"]
     assert len(manifest["steps"]["quantize"]["excluded"]) == 8
     assert {"calibration_images", "calibration_cache"} <= manifest["digests"].keys()
+    assert manifest["digests"]["graph"] == sha256(built.root / f"artifacts/models/{MODEL}/int8/graph/model.onnx")
 
 
 def test_more_images_and_another_algorithm_make_int8_stale_and_nothing_else(built: Checkout) -> None:

@@ -6,10 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from enginery.errors import ConfigError
 from enginery.layout import Step, needs, steps, timing_folder
 from enginery.spec import BUILD_OPTIONS, Model, Spec, Target, load_spec
+from flows.engines import select
 from tasks.validate_engine import corners
 from tests.test_recipes import changed, edit
 from tests.test_spec import write
@@ -178,3 +180,23 @@ def test_timing_caches_lie_apart_by_toolchain_version_and_gpu() -> None:
     folder = timing_folder("trt10", "10.16.1.11", "NVIDIA H100 80GB HBM3")
     assert folder.as_posix() == "artifacts/timing/trt10/10.16.1.11-NVIDIA-H100-80GB-HBM3"
     assert len({timing_folder(*parts) for parts in (("a", "8", "g"), ("b", "8", "g"), ("a", "9", "g"), ("a", "8", "h"))}) == 4
+
+
+@pytest.mark.parametrize("narrowed", [{}, {"precision": "fp16"}, {"precision": "int8"}, {"target": "rtx-ada", "precision": "int8"}])
+def test_a_narrowed_run_has_all_that_its_steps_read(narrowed: dict[str, str]) -> None:
+    spec = load_spec(ROOT / "params.yaml")
+    wanted = set(select(spec, narrowed.get("model"), narrowed.get("target"), narrowed.get("precision")))
+    builds = [step for step in wanted if step.name == "build"]
+    assert builds
+    assert all(getattr(step, kind) == name for step in builds for kind, name in narrowed.items())
+    assert {other for other in steps(spec) if any(needs(step, other) for step in wanted)} <= wanted
+
+
+def test_what_dvc_says_a_build_reads_its_step_needs() -> None:
+    """dvc.yaml and the flow must not tell different stories: a graph that one of them reads, the other waits for."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    build = Step("build", NAME, "server", "fp16")
+    read = {dep.split("/")[3] for dep in stages["build"]["deps"] if dep.startswith("artifacts/models/")}
+    assert read == {"${item.precision}", "fp32"}
+    found = {other.precision for other in steps(server()) if other.name == "quantize" and needs(build, other)}
+    assert found == {"fp16", "fp32"}

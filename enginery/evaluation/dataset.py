@@ -82,8 +82,8 @@ def open_validation_set(folder: Path, head: Head, size: tuple[int, int], few: in
     """
     images = list_images(folder, head.task)
     check_labels(images, head)  # of all, even then: few images may have none
-    if few:
-        images = images[:: max(1, len(images) // few)][:few]
+    if few and few < len(images):
+        images = tuple(images[number * len(images) // few] for number in range(few))
     for image in images:
         _check_image(image)
     with tempfile.TemporaryDirectory() as root:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -76,14 +77,26 @@ class Toolchains:
 
 def absent(spec: Spec) -> frozenset[str]:
     """The toolchains of which this machine has no interpreter: it measures nothing with them."""
-    return frozenset(name for name, found in spec.toolchains.items() if not Path(found.python).is_file())
+    return frozenset(name for name, found in spec.toolchains.items() if not os.path.lexists(found.python))
+
+
+def no_gpu(name: str, choice: Choice) -> EngineryError:
+    """A toolchain that sees no GPU is on the wrong machine, unless the fault is its own or the driver lists the GPU."""
+    info = choice.info
+    why = f"{info.runtime} {info.version} works on its GPU, and this machine shows it none ({info.no_gpu})"
+    if info.blind:
+        return ToolchainError(f"target {name}: {why}", "Install NumPy and pycuda in the toolchain's environment")
+    if choice.gpu:
+        here = f"though the driver lists {choice.gpu.name}"
+        return ToolchainError(f"target {name}: {why}, {here}", "Is the driver too old for the toolchain's CUDA, or hidden by a container?")
+    return Elsewhere(name, why, "Run this on the machine with the GPU")
 
 
 def _gpu(name: str, target: Target) -> gpu.Gpu | None:
     if target.runtime != "tensorrt":
         return None
     try:
-        return gpu.choose(target.gpu)
+        return gpu.choose(target.gpu, target.compute_capability)
     except GpuError as error:
         raise Elsewhere(name, error.what, error.cure) from None
 

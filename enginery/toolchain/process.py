@@ -60,7 +60,8 @@ class Child:
                 start_new_session=True,
             )
         except OSError as error:
-            absent = isinstance(error, FileNotFoundError | NotADirectoryError) and not self.python.exists()  # or its #! line names no file
+            # Where it is there, its #! line or its link leads nowhere.
+            absent = isinstance(error, FileNotFoundError | NotADirectoryError) and not os.path.lexists(self.python)
             what = f"toolchain interpreter {self.python} cannot be started: {error.strerror}"
             kind = NoInterpreter if absent else ToolchainError
             raise kind(what, "Correct its path under toolchains in params.yaml, or make the environment") from None
