@@ -128,7 +128,8 @@ def _status(args: Arguments) -> int:
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     spec, elsewhere = load_spec(), fingerprint()
-    here = [step for step in steps(spec) if step.target not in elsewhere and step.toolchain not in absent(spec)]
+    gone = absent(spec)
+    here = [step for step in steps(spec) if step.target not in elsewhere and step.toolchain not in gone]
     every = [step for step in here if step.name != "fingerprint"]
     pipeline = Pipeline()
     stale = {step.title: explain(step, reason) for step in every if (reason := pipeline.stale(step.address))}

@@ -79,8 +79,8 @@ def choose(wanted: int | str | None, capability: str | None = None) -> Gpu | Non
     found = gpus()
     if not found:
         return None
-    every = ",".join(str(gpu.index) for gpu in found)
-    names = [name.strip() for name in (os.environ.get("CUDA_VISIBLE_DEVICES", every) if wanted is None else str(wanted)).split(",")]
+    given = os.environ.get("CUDA_VISIBLE_DEVICES") if wanted is None else str(wanted)
+    names = [str(gpu.index) for gpu in found] if given is None else [name.strip() for name in given.split(",")]
     visible = [gpu for name in names for gpu in found if _is_called(gpu, name)]
     if not visible or not _is_called(visible[0], names[0]):
         known = ", ".join(f"{gpu.index} {gpu.name} {gpu.uuid}" for gpu in found)

@@ -76,9 +76,10 @@ def select(spec: Spec, model: str | None, target: str | None, precision: str | N
     ]
     if mistakes:
         raise ConfigError("what to build", mistakes)
-    for step in steps(spec):
-        base = step.name == "quantize" and step.precision == "fp32"  # builds of every precision read this graph
-        if all(not name or getattr(step, kind) in ("", name) or (base and kind == "precision") for kind, name in wanted.items()):
+    every = list(steps(spec))
+    named = [step for step in every if all(not name or getattr(step, kind) in ("", name) for kind, name in wanted.items())]
+    for step in every:
+        if step in named or any(needs(other, step) for other in named):
             yield step
 
 

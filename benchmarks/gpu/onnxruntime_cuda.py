@@ -19,6 +19,7 @@ import onnxruntime
 import torch
 
 from benchmarks.gpu.pytorch import timed
+from enginery.graphs.inspect import graph_info
 from enginery.graphs.precision import to_fp16, to_fp32
 
 
@@ -48,21 +49,15 @@ def main() -> None:
                 typed = Path(folder) / "typed.onnx"
                 try:
                     convert(Path(graph), typed)
-                    shape = [size.dim_value for size in _input(typed).dim]
+                    shape = graph_info(typed).inputs[0].shape
                     image = torch.rand(shape, device="cuda")
                     times: dict[str, Any] = timed(forward_of(typed, image), image)
                 except Exception as error:
-                    shape, times = [], {"error": " ".join(str(error).split())[:300]}
+                    shape, times = (), {"error": " ".join(str(error).split())[:300]}
                 label = f"ONNX Runtime {onnxruntime.__version__} CUDA {precision}"
                 rows.append({"model": name, "batch": shape[0] if shape else None, "name": label, **times})
                 print(rows[-1], flush=True)
                 args.out.write_text(json.dumps(rows, indent=1))
-
-
-def _input(graph: Path) -> Any:
-    import onnx
-
-    return onnx.load(graph).graph.input[0].type.tensor_type.shape
 
 
 if __name__ == "__main__":
