@@ -24,7 +24,7 @@ from onnx import numpy_helper
 
 from enginery.errors import BuildError, ChildCrashed, DataError, EngineError, GpuError, IntegrityError, RefitError, ToolchainError
 from enginery.files import sha256
-from enginery.gpu import check_room, choose, gpus, state, turn
+from enginery.gpu import Gpu, check_room, choose, gpus, state, turn
 from enginery.graphs.structure import save_weights
 from enginery.toolchain.client import build, measure, probe, refit
 from enginery.toolchain.requests import PREFIX, BuildRequest, MeasureRequest, Point, RefitRequest
@@ -81,6 +81,21 @@ def test_the_gpu_is_known_and_chosen_by_index_or_uuid() -> None:
     assert 0 < state(first).free_mib <= first.memory_mib
     with pytest.raises(GpuError, match=r"MiB free, 9999999 are needed; on it: "):
         check_room(first, 9_999_999)
+
+
+@pytest.fixture
+def last() -> Gpu:
+    """The last of several GPUs, which nothing chooses by itself."""
+    [*others, last] = gpus()
+    if not others:
+        pytest.skip("this machine has one GPU")
+    return last
+
+
+def test_an_engine_is_built_and_run_on_the_gpu_that_is_named(request_: BuildRequest, tmp_path: Path, last: Gpu) -> None:
+    digest = build(PYTHON, replace(request_, gpu=last.uuid), silent, 120).plan_sha256
+    assert run_at(request_.plan, digest, tmp_path, (1, 3, 16, 16), gpu=last.uuid)["gpu"]["uuid"] == last.uuid
+    np.testing.assert_allclose(np.load(tmp_path / "0.npy"), expected(request_.onnx, tmp_path), rtol=1e-4, atol=1e-4)
 
 
 def test_an_engine_does_what_its_graph_does(request_: BuildRequest, tmp_path: Path) -> None:
@@ -297,6 +312,13 @@ def test_engines_pass_on_their_gpu(served: Checkout) -> None:
     assert report["gpu"]["uuid"].startswith("GPU-")
     exported = served.run("enginery", "export-ultralytics", "server/fp16", "--out", "server.engine")
     assert exported.returncode == 0, exported.stderr
+
+
+def test_engines_pass_on_the_gpu_that_their_target_names(served: Checkout, last: Gpu) -> None:
+    served.change(lambda params: params["targets"]["server"].update(gpu=last.index))
+    run_build(served)
+    validate(served, "server/fp16")
+    assert json.loads((served.root / f"artifacts/reports/{MODEL}/server/fp16.json").read_text())["gpu"]["uuid"] == last.uuid
 
 
 def test_inspection(served: Checkout) -> None:
