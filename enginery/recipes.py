@@ -19,7 +19,7 @@ from enginery.spec import BUILD_OPTIONS, Spec, extent
 
 VERSIONS = {
     "demo-data": 1, "export": 2, "images": 1, "simplify": 1, "calibration-images": 1, "calibrate": 1, "quantize": 2,
-    "validate": 3, "build": 3, "register": 2, "timing": 1,
+    "validate": 3, "build": 4, "register": 2, "timing": 1,
 }
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "demo-data": ("numpy", "opencv-python"),

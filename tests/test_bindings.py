@@ -34,7 +34,7 @@ CLASSES = {  # what the child's variables are
 OF_OTHERS = {"error.strerror", "error.filename", "context.push", "context.detach"}
 WEAK = {
     "trt.BuilderFlag.FP16", "trt.BuilderFlag.INT8", "trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS", "trt.IInt8EntropyCalibrator2",
-    "trt.IInt8EntropyCalibrator2.__init__", "IBuilderConfig.int8_calibrator", "ILayer.precision", "ILayer.set_output_type",
+    "trt.IInt8EntropyCalibrator2.__init__", "IBuilderConfig.int8_calibrator", "ILayer.precision",
     "Refitter.get_tensors_with_dynamic_range", "Refitter.set_dynamic_range",
 }
 ONLY_RTX = {"trt.ComputeCapability", "IBuilderConfig.num_compute_capabilities", "IBuilderConfig.set_compute_capability"}

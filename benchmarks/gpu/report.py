@@ -1,6 +1,8 @@
 """The table of a GPU run: mAP is computed here, from the detections that benchmarks.gpu.run brought back.
 
-    .venv/bin/python -m benchmarks.gpu.report FOLDER...
+    .venv/bin/python -m benchmarks.gpu.report FOLDER_OR_FILE...
+
+A folder is the OUT of benchmarks.gpu.run, a file that of benchmarks.gpu.onnxruntime_cuda or benchmarks.gpu.pytorch.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from enginery.evaluation.validation import GraphReport, compare
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "artifacts/models/yolov8n-shapes/export/model.onnx"
 DATA = ROOT / "data/demo/validation"
+TIMES = ("mean", "min", "max", "p50", "p99")
 
 
 def recorded(path: Path) -> NDArray[np.float32]:
@@ -54,11 +57,18 @@ def row(folder: Path, facts: dict[str, Any]) -> str:
         return f"| {name} | {facts['error']} |"
     timing = facts["timing"]
     graph = timing["cuda_graph"] or {"p50": float("nan")}
-    times = (timing["gpu"][key] for key in ("mean", "min", "max", "p50", "p99"))
+    times = (timing["gpu"][key] for key in TIMES)
     numbers = [f"{value:.3f}" for value in (*times, timing["with_transfers"]["p50"], graph["p50"])]
     refit = f"{facts['refit_wall_s']:.1f}" if "refit_wall_s" in facts else "-"
     built = [f"{facts['plan_bytes'] / 1e6:.1f}", f"{facts['seconds']:.1f}", f"{facts['wall_s'] - facts['seconds']:.1f}", refit]
     return f"| {' | '.join([name, *numbers, *accuracy(folder, facts), *built])} |"
+
+
+def times_only(_: Path, facts: dict[str, Any]) -> str:
+    """A line of another runtime."""
+    name = f"{facts['model']} {facts['name']}, batch {facts['batch']}"
+    numbers = [facts["error"]] if "error" in facts else [f"{facts[key]:.3f}" for key in TIMES]
+    return f"| {' | '.join([name, *numbers])} |"
 
 
 def main() -> None:
@@ -68,9 +78,10 @@ def main() -> None:
         "ours on top s", "refit s",
     ]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
-    for folder in map(Path, sys.argv[1:]):
-        for facts in json.loads((folder / "figures.json").read_text()):
-            print(row(folder, facts), flush=True)
+    for path in map(Path, sys.argv[1:]):
+        file, line = (path / "figures.json", row) if path.is_dir() else (path, times_only)
+        for facts in json.loads(file.read_text()):
+            print(line(path, facts), flush=True)
 
 
 if __name__ == "__main__":

@@ -165,7 +165,7 @@ def make_calibrator(trt, network, request):
 
 
 def keep_in_half(trt, config, network, names):
-    """What an exclusion rule names runs in fp16; the layers between two such ones are TensorRT's own choice."""
+    """What an exclusion rule names runs in fp16; what it writes, and the layers between two such ones, are TensorRT's own choice."""
     if not names:
         return
     config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
@@ -173,8 +173,6 @@ def keep_in_half(trt, config, network, names):
         layer = network.get_layer(index)
         if layer.name in names:
             layer.precision = trt.DataType.HALF
-            for output in range(layer.num_outputs):
-                layer.set_output_type(output, trt.DataType.HALF)
 
 
 def use_dla(trt, builder, network, config, core):
