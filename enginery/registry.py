@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from enginery.errors import EngineryError
+from enginery.errors import EngineryError, IntegrityError
 from enginery.files import read_json, replacing, sha256, write_json
 from enginery.layout import ARTIFACTS, ENGINES, engine_report
 
@@ -111,6 +111,17 @@ def damage(engine: Engine) -> list[str]:
     if digest == recorded["sha256"]:
         return []
     return [f"{engine.plan}: sha256 {digest[:12]}, {recorded['sha256'][:12]} is recorded: a byte changed"]
+
+
+def check_whole(engine: Engine) -> None:
+    """Make sure that every byte of an engine's plan is as recorded, before it is used.
+
+    Raises:
+        IntegrityError: it is not.
+    """
+    harm = damage(engine)
+    if harm:
+        raise IntegrityError(f"{harm[0]}; it was not used", "Run `enginery build`: it restores the plan")
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -9,12 +9,12 @@ from typing import Any
 
 import onnx
 
-from enginery.errors import EngineryError, IntegrityError
+from enginery.errors import EngineryError
 from enginery.evaluation.images import list_images, preprocess, read_image
 from enginery.evaluation.runners import GraphRunner
 from enginery.files import replacing
 from enginery.layout import model_folder
-from enginery.registry import Engine, damage
+from enginery.registry import Engine, check_whole
 from tasks.command import model_head
 from tasks.on_gpu import check_original
 
@@ -28,9 +28,7 @@ def export_ultralytics(engine: Engine, out: Path) -> None:
     Raises:
         EngineryError: the plan is damaged, what its outputs are cannot be told, or YOLO() cannot feed it.
     """
-    harm = damage(engine)
-    if harm:
-        raise IntegrityError(harm[0], "Run `enginery build`: it restores the plan")
+    check_whole(engine)
     header = json.dumps(metadata(engine.manifest, embedded_nms(engine)), sort_keys=True).encode()
     with replacing(out) as partial, partial.open("wb") as file:
         file.write(len(header).to_bytes(4, "little"))

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginery.errors import Elsewhere, EngineryError, IntegrityError
+from enginery.errors import Elsewhere, EngineryError
 from enginery.files import read_json
 from enginery.gpu import gpus, reserved
 from enginery.layout import model_folder
-from enginery.registry import Engine, damage
+from enginery.registry import Engine, check_whole
 from enginery.report.events import emit, log
 from enginery.spec import Spec
 from enginery.toolchain.choice import Choice, Toolchains, no_gpu
@@ -34,9 +34,7 @@ def on_gpu(spec: Spec, engine: Engine) -> Iterator[Choice]:
     check_known(spec, engine)
     choice = _with_gpu(engine, Toolchains(spec).choose(engine.target))
     _check_gpu(engine, choice)  # before what only the engine's own machine can mend
-    harm = damage(engine)
-    if harm:
-        raise IntegrityError(f"{harm[0]}; it was not loaded", "Run `enginery build`: it restores the plan")
+    check_whole(engine)
     check_original(engine)
     with reserved(choice.gpu, MINIMUM_MIB, log):
         yield choice

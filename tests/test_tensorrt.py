@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -89,20 +90,27 @@ def test_an_altered_plan_is_refused_before_it_is_loaded(built: Checkout, tmp_pat
         measure(Path(sys.executable), request, lambda event: None, 60)
 
 
+def times(alone: float, graph: float | None = None) -> dict[str, Any]:
+    """p50 of an engine, launched kernel by kernel and as a CUDA graph, where it can be captured."""
+    return {"gpu": {"p50": alone}, "cuda_graph": None if graph is None else {"p50": graph}}
+
+
 def test_noisy_times_and_an_int8_that_gains_nothing_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert noise({"p50": 1.0, "p90": 1.1}) == []
     assert "p90 is 1.5 times p50" in noise({"p50": 1.0, "p90": 1.5})[0]
     int8, fp32 = (Engine(engine_folder("m", "t", precision), {}) for precision in ("int8", "fp32"))
     here, there = {"uuid": "GPU-1"}, {"uuid": "GPU-2"}
-    assert slower(int8, {"p50": 9.0}, here) == []
+    assert slower(int8, times(9.0), here) == []
     write_json(engine_folder("m", "t", "fp16") / "manifest.json", {"plan": {"sha256": "1"}})
-    report = {"plan_sha256": "1", "gpu": here, "timing": {"gpu": {"p50": 1.0}}}
+    report = {"plan_sha256": "1", "gpu": here, "timing": times(1.0, 0.5)}
     write_json(engine_report("m", "t", "fp16"), {**report, "failures": ["NaN"]})
-    assert slower(int8, {"p50": 9.0}, here) == []  # one that did not pass is no measure
+    assert slower(int8, times(9.0), here) == []  # one that did not pass is no measure
     write_json(engine_report("m", "t", "fp16"), {**report, "failures": []})
-    assert slower(fp32, {"p50": 9.0}, here) == slower(int8, {"p50": 1.01}, here) == slower(int8, {"p50": 9.0}, there) == []
-    assert "INT8 gains nothing on this GPU" in slower(int8, {"p50": 1.1}, here)[0]
+    assert slower(fp32, times(9.0), here) == slower(int8, times(1.01), here) == slower(int8, times(9.0), there) == []
+    assert slower(int8, times(1.1, 0.4), here) == []  # as a CUDA graph it gains
+    assert "p50 is 1.10 ms, its fp16 sibling's 1.00 ms: INT8 gains nothing on this GPU" in slower(int8, times(1.1, 0.6), here)[0]
+    assert slower(int8, times(1.1), here)
 
 
 def test_a_report_about_these_bytes_makes_an_engine_validated(built: Checkout) -> None:
