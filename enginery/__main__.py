@@ -2,6 +2,6 @@
 
 import sys
 
-from enginery.cli import main
+from flows.cli import main
 
 sys.exit(main())

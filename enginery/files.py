@@ -8,8 +8,9 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +63,27 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
         DiskFullError: there is no room for it.
     """
     _sweep(folder)
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(partial, ignore_errors=True)
+    partial, old = (folder.with_name(f".{folder.name}.{which}{os.getpid()}.part") for which in ("", "old."))
+    for left in (partial, old):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         with _room(folder):
             partial.mkdir(parents=True)
             yield partial
-            shutil.rmtree(folder, ignore_errors=True)
+            with suppress(FileNotFoundError):
+                folder.replace(old)  # a folder takes the place of an empty one only
             partial.replace(folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[Path]:
+    """A folder below `folder` for what is as large as a data set, and no longer needed afterwards."""
+    _sweep(folder / "scratch")
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".scratch.", suffix=f".{os.getpid()}.part") as name:
+        yield Path(name)
 
 
 def _sweep(path: Path) -> None:

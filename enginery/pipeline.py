@@ -48,7 +48,7 @@ class Pipeline:
             self._stages = {stage.addressing: stage for stage in self._repo.stage.load_all("dvc.yaml")}
         with self._repo.lock:
             status = self._stages[address].status(check_updates=False)
-        return "; ".join(_words(change) for change in status.get(address, ()))
+        return ", ".join(_words(change) for change in status.get(address, ()))
 
     def has_remote(self) -> bool:
         """Whether a default remote is configured."""

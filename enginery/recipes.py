@@ -24,10 +24,10 @@ VERSIONS = {
 TOOLS: Mapping[str, tuple[str, ...]] = {
     "demo-data": ("numpy", "opencv-python"),
     "export": ("ultralytics", "torch", "onnx"),
-    "simplify": ("onnx", "onnxsim"),
+    "simplify": ("onnx", "onnxsim", "onnxruntime"),
     "calibrate": ("numpy", "onnx", "onnxruntime", "opencv-python"),
     "quantize": ("onnx", "onnxconverter-common"),
-    "validate": ("ultralytics", "onnxruntime", "opencv-python"),
+    "validate": ("ultralytics", "torch", "onnxruntime", "opencv-python"),
 }
 Probe = Callable[[str], Mapping[str, Any]]
 
@@ -58,13 +58,14 @@ def write_recipes(found: Mapping[Path, Mapping[str, Any]], spec: Spec) -> None:
 
 def _tools(spec: Spec, step: Step) -> tuple[str, ...]:
     """The packages that shape a step's output; what classifies is fed by others than the rest."""
-    cropped = step.name == "calibrate" and spec.models[step.model].task == "classify"
-    return (*TOOLS.get(step.name, ()), *(("pillow", "torchvision", "ultralytics") if cropped else ()))
+    cropped = step.name in ("calibrate", "validate") and spec.models[step.model].task == "classify"
+    found = (*TOOLS.get(step.name, ()), *(("pillow", "torchvision", "ultralytics") if cropped else ()))
+    return tuple(dict.fromkeys(found))
 
 
 def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
     if step.name == "demo-data":
-        return spec.demo.model_dump() if spec.demo else {}
+        return spec.demo.model_dump()  # type: ignore[union-attr]  # without it there is no such step
     if step.name == "timing":
         return {"toolchain": step.toolchain}
     if step.name == "build":
@@ -79,10 +80,10 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
         }
     if step.precision == INT8 and step.name in (*CALIBRATION_STEPS, "quantize"):
         return _int8_parameters(spec, step)
-    if step.name in ("images", "simplify"):
+    if step.name == "images":
         return {"validation": model.validation, "task": model.task}
-    if step.name == "validate":
-        return {"validation": model.validation, "height": model.size[0], "width": model.size[1]}
+    if step.name in ("simplify", "validate"):
+        return {"validation": model.validation, "task": model.task, "height": model.size[0], "width": model.size[1]}
     return {}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import EngineryError, IntegrityError
-from enginery.files import read_json, replacing, sha256, write_json
+from enginery.files import read_json, replacing_folder, sha256, write_json
 from enginery.layout import ARTIFACTS, ENGINES, engine_report
 
 PLAN, MANIFEST = "model.plan", "manifest.json"
@@ -70,10 +70,15 @@ class Engine:
 
 
 def publish(plan: Path, manifest: Mapping[str, Any], folder: Path) -> None:
-    """Put an engine into the registry: the plan first, its manifest last, each whole or not at all."""
-    with replacing(folder / PLAN) as partial:
-        shutil.copyfile(plan, partial)
-    write_json(folder / MANIFEST, manifest)
+    """Put an engine into the registry, whole or not at all.
+
+    Raises:
+        IntegrityError: the plan's bytes are not those that the manifest names.
+    """
+    with replacing_folder(folder) as partial:
+        shutil.copyfile(plan, partial / PLAN)
+        write_json(partial / MANIFEST, manifest)
+        check_whole(Engine(partial, manifest))
 
 
 def engines(root: Path = ENGINES) -> list[Engine]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from functools import reduce
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -18,7 +21,8 @@ BUILD_OPTIONS = ("strongly_typed", "tf32", "sparsity", "version_compatible", "ha
 PARAMS_FILE = Path("params.yaml")
 THIS, THIS_INTERPRETER = "this", Path(".venv/bin/python")  # the own interpreter as a toolchain: its name, its path
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]*$")]
+NAME = r"^[a-z0-9][a-z0-9_-]*$"
+Name = Annotated[str, StringConstraints(pattern=NAME)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Extent = Positive | Annotated[tuple[Positive, Positive, Positive], Field(description="[min, opt, max]")]
@@ -26,7 +30,7 @@ Precision = Literal["fp32", "fp16", "int8"]
 Algorithm = Literal["mse", "entropy", "percentile", "minmax"]
 Runtime = Literal["tensorrt_rtx", "tensorrt"]
 SIZES = ("batch", "height", "width")
-Capability = Literal["7.0", "7.2", "7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "12.0", "12.1"]
+Capability = Literal["7.0", "7.2", "7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1"]
 
 
 class _Frozen(BaseModel):
@@ -150,17 +154,25 @@ class Matrix(_Frozen):
     precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
 
 
+class Rms(_Frozen):
+    """How far raw outputs may be from the original's (RMS), relative to them, at each precision."""
+
+    fp32: Share = 0.001
+    fp16: Share = 0.02
+    int8: Share = 0.05
+
+
 class Tolerance(_Frozen):
     """How far a graph may be from the FP32 original; `top1_drop` is for models that classify."""
 
     map50_95_drop: Share = 0.01
     top1_drop: Share = 0.01
-    rms_relative: dict[Precision, Share] = {"fp32": 0.001, "fp16": 0.02, "int8": 0.05}
+    rms_relative: Rms = Rms()
 
     def of(self, task: str, precision: str) -> dict[str, float]:
         """What the gate allows a model of a task at a precision."""
         drop = f"{metric_of(task).key}_drop"
-        return {drop: getattr(self, drop), "rms_relative": self.rms_relative.get(precision, 1.0)}  # type: ignore[call-overload]
+        return {drop: getattr(self, drop), "rms_relative": getattr(self.rms_relative, precision)}
 
 
 class Demo(_Frozen):
@@ -192,7 +204,7 @@ def load_spec(path: Path = PARAMS_FILE) -> Spec:
     try:
         spec = Spec.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(str(path), [*dict.fromkeys(map(_sentence, error.errors()))]) from None
+        raise ConfigError(str(path), [*dict.fromkeys(map(_sentence, error.errors())), *_further(raw, error.errors())]) from None
     mistakes = list(_references(spec))
     if mistakes:
         raise ConfigError(str(path), mistakes)
@@ -209,6 +221,19 @@ def _read(path: Path) -> Mapping[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError(str(path), [f"a mapping is expected, not {type(raw).__name__}"])
     return raw
+
+
+def _further(raw: Mapping[str, Any], errors: Iterable[Any]) -> Iterator[str]:
+    """What else is wrong, where the rest makes sense without the values that these errors name."""
+    rest = copy.deepcopy(dict(raw))
+    for error in errors:
+        *parents, last = (part for part in error["loc"] if not _is_marker(part))
+        place = reduce(lambda value, part: value[part], parents, rest)
+        if "[key]" in error["loc"] or error["type"] == "missing" or isinstance(place, list) or isinstance(place.get(last), dict):
+            return  # more than a value would be gone
+        place.pop(last, None)
+    with suppress(ValidationError):
+        yield from _references(Spec.model_validate(rest))
 
 
 def _sentence(error: Any) -> str:
@@ -234,6 +259,7 @@ def _references(spec: Spec) -> Iterator[str]:
         for name in getattr(spec.matrix, kind):
             if name not in known:
                 yield f"matrix.{kind}: {name!r}: not defined; {kind} has {', '.join(sorted(known)) or 'none'}"
+    yield from _matrix_mistakes(spec)
     for name, target in spec.targets.items():
         if target.toolchain and target.toolchain not in spec.toolchains:
             known_names = ", ".join(sorted(spec.toolchains)) or "none"
@@ -251,6 +277,22 @@ def _references(spec: Spec) -> Iterator[str]:
         yield f"toolchains.{THIS}: this is the name of Enginery's own interpreter; choose another"
 
 
+def _matrix_mistakes(spec: Spec) -> Iterator[str]:
+    for name in sorted(spec.models.keys() - set(spec.matrix.models)):  # dvc.yaml has a stage for each
+        yield f"models.{name}: nothing builds it: add it to matrix.models, or take it out"
+    for kind, names in spec.matrix.model_dump().items():
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"matrix.{kind}: {name!r}: is there more than once"
+    pairs: dict[str, set[tuple[str, str]]] = {}  # by what DVC calls them
+    for model in spec.matrix.models:
+        for target in spec.matrix.targets:
+            pairs.setdefault(f"{model}-{target}", set()).add((model, target))
+    for joined, same in pairs.items():
+        if len(same) > 1:
+            both = " and ".join(f"{model} for {target}" for model, target in sorted(same))
+            yield f"matrix: {both} would both be called {joined}: rename a model or a target"
+
+
 def _stride_mistakes(where: str, sizes: Model | Sizes) -> Iterator[str]:
     for key in ("height", "width"):
         value = getattr(sizes, key)
@@ -262,6 +304,8 @@ def _target_mistakes(name: str, target: Target) -> Iterator[str]:
     if target.runtime != "tensorrt":
         for key, value in target.chosen("gpu", "calibration", *BUILD_OPTIONS).items():
             yield f"targets.{name}.{key}: {value!r}: only runtime tensorrt has this; leave it out"
+    if target.hardware_compatible and float(target.compute_capability or "8.0") < 8:
+        yield f"targets.{name}.hardware_compatible: true: such engines run from compute capability 8.0 on; leave one of the two out"
     if target.strongly_typed and target.calibration == "native":
         yield f"targets.{name}.calibration: 'native': a strongly typed network takes no calibrator; leave one of the two out"
 

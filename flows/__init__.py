@@ -1,1 +1,1 @@
-"""Prefect flows."""
+"""What people start: the Prefect flow and the command `enginery`."""

@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -24,8 +25,11 @@ def run_step(name: str, work: Callable[[Step], None], *parts: str) -> None:
     step = Step(name, **vars(parser.parse_args()))
     signal.signal(signal.SIGTERM, _interrupt)
     emit({"event": "started"})
+    began_with = _read(step.recipe)
     try:
         work(step)
+        if _read(step.recipe) != began_with:  # DVC would hold what was made for made by the new one
+            raise EngineryError(f"{step.recipe} was written anew while this step ran", "Run again, and let one run end before the next")
     except EngineryError as error:
         _fail(str(error))
     except KeyboardInterrupt:
@@ -53,6 +57,10 @@ def model_head(model: str) -> Head:
     found = read_json(model_folder(model, "export") / "record.json")
     names = {int(index): name for index, name in found["names"].items()}
     return Head(found["task"], names, tuple(found["kpt_shape"]) if found.get("kpt_shape") else None)
+
+
+def _read(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

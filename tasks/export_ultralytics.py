@@ -28,12 +28,23 @@ def export_ultralytics(engine: Engine, out: Path) -> None:
     Raises:
         EngineryError: the plan is damaged, what its outputs are cannot be told, or YOLO() cannot feed it.
     """
+    _check_runtime(engine)
     check_whole(engine)
     header = json.dumps(metadata(engine.manifest, embedded_nms(engine)), sort_keys=True).encode()
     with replacing(out) as partial, partial.open("wb") as file:
         file.write(len(header).to_bytes(4, "little"))
         file.write(header)
         file.write(engine.plan.read_bytes())
+
+
+def _check_runtime(engine: Engine) -> None:
+    """YOLO() imports `tensorrt`, and lets no engine run code of its own."""
+    if engine.manifest["runtime"] != "tensorrt":
+        what = f"{engine.name} is of TensorRT-RTX, and YOLO() loads engines of TensorRT"
+        raise EngineryError(what, "Build it for a target of runtime tensorrt; `enginery predict` runs it as it is")
+    if engine.built.get("version_compatible"):
+        what = f"{engine.name} is version compatible: it brings code of its own, which YOLO() does not let run"
+        raise EngineryError(what, "Build it without version_compatible; `enginery predict` runs it as it is")
 
 
 def metadata(manifest: Mapping[str, Any], nms: bool | None) -> dict[str, Any]:

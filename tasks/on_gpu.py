@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginery.errors import Elsewhere, EngineryError
+from enginery.errors import Elsewhere, EngineError, EngineryError
 from enginery.files import read_json
-from enginery.gpu import gpus, reserved
+from enginery.gpu import choose, reserved
 from enginery.layout import model_folder
 from enginery.registry import Engine, check_whole
 from enginery.report.events import emit, log
@@ -34,6 +34,7 @@ def on_gpu(spec: Spec, engine: Engine) -> Iterator[Choice]:
     check_known(spec, engine)
     choice = _with_gpu(engine, Toolchains(spec).choose(engine.target))
     _check_gpu(engine, choice)  # before what only the engine's own machine can mend
+    _check_runtime(engine, choice)
     check_whole(engine)
     check_original(engine)
     with reserved(choice.gpu, MINIMUM_MIB, log):
@@ -77,7 +78,9 @@ def check_original(engine: Engine) -> None:
         EngineryError: it is.
     """
     export = model_folder(engine.model, "export") / "record.json"
-    if not export.is_file() or read_json(export) != engine.manifest["steps"]["export"]:
+    if not export.is_file():
+        raise EngineryError(f"{engine.name}: {export} is missing: its original is not here", "Run `enginery build` first")
+    if read_json(export) != engine.manifest["steps"]["export"]:
         raise EngineryError(f"{engine.name}: its model has changed since it was built", "Run `enginery build` first")
 
 
@@ -86,7 +89,7 @@ def _with_gpu(engine: Engine, choice: Choice) -> Choice:
     if choice.gpu:
         return choice
     wanted = engine.manifest["compute_capability"]
-    fitting = next((gpu for gpu in gpus() if wanted in (None, gpu.compute_capability)), None)
+    fitting = choose(None, wanted)
     return replace(choice, gpu=fitting, visible=fitting.uuid) if fitting else choice
 
 
@@ -100,6 +103,16 @@ def _check_gpu(engine: Engine, choice: Choice) -> None:
     wanted = " on ".join(filter(None, (f"compute capability {manifest['compute_capability'] or 'any'}", manifest.get("gpu"))))
     why = f"{engine.name} is for {wanted}, and this machine shows its toolchain {shown}"
     raise Elsewhere(engine.target, why, f"Use a machine that has one{f' ({info.no_gpu})' if info.no_gpu else ''}")
+
+
+def _check_runtime(engine: Engine, choice: Choice) -> None:
+    """A plan runs with the TensorRT that built it, unless it was built to run with later ones, too, and where it was built for."""
+    has, wanted = choice.info, engine.manifest
+    runs_here = wanted["runtime_version"] == has.version or engine.built.get("version_compatible")
+    if not runs_here or wanted["platform"] != has.platform:
+        made = f"{wanted['runtime']} {wanted['runtime_version']} for {wanted['platform']}"
+        what = f"{engine.name} is of {made}, and toolchain {choice.name} is {has.runtime} {has.version} for {has.platform}"
+        raise EngineError(what, "Run `enginery build`, or name a toolchain that fits")
 
 
 def _is_for(engine: Engine, gpu: Mapping[str, Any]) -> bool:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from enginery.errors import DataError
 from enginery.evaluation.images import SUFFIXES, preprocess, read_image
 from enginery.evaluation.results import describe, draw, to_results
-from enginery.files import replacing
+from enginery.files import replacing, scratch
 from enginery.graphs.inspect import graph_info
 from enginery.layout import ARTIFACTS, model_folder
 from enginery.registry import Engine
@@ -47,8 +46,8 @@ def predict(spec: Spec, engine: Engine, wanted: Wanted) -> Iterator[str]:
     Raises:
         DataError: an image cannot be read. EngineryError: the engine cannot be run here.
     """
-    paths = _files(wanted.images)
-    names = _names(paths)
+    names = picture_names(_files(wanted.images))
+    paths = list(names)
     with on_gpu(spec, engine) as choice:
         for start in range(0, len(paths), AT_ONCE):
             yield from _predict(spec, engine, choice, wanted, {path: names[path] for path in paths[start : start + AT_ONCE]})
@@ -63,20 +62,23 @@ def _files(images: tuple[Path, ...]) -> list[Path]:
     return found
 
 
-def _names(paths: list[Path]) -> dict[Path, str]:
-    """What each picture is called: as its image, or with its folder where another has the same name."""
-    count = Counter(path.stem for path in paths)
-    return {path: path.stem if count[path.stem] == 1 else f"{path.parent.name}-{path.stem}" for path in paths}
+def picture_names(paths: list[Path]) -> dict[Path, str]:
+    """What each picture is called: as its image, with a number where one before has the same name."""
+    names: dict[Path, str] = {}
+    for path in dict.fromkeys(paths):
+        numbered = (f"{path.stem}-{number}" for number in count(2))
+        names[path] = next(name for name in chain([path.stem], numbered) if name not in names.values())
+    return names
 
 
 def _predict(spec: Spec, engine: Engine, choice: Choice, wanted: Wanted, names: Mapping[Path, str]) -> Iterator[str]:
-    model, paths = spec.models[engine.model], list(names)
+    head, paths = model_head(engine.model), list(names)
+    _, _, height, width = engine.built["profile"]["opt"]  # params.yaml may say another size by now
     images = [read_image(path) for path in paths]
     began = time.perf_counter()
-    tensors = np.stack([preprocess(image, *model.size, model.task) for image in images])
+    tensors = np.stack([preprocess(image, height, width, head.task) for image in images])
     before = (time.perf_counter() - began) * 1000 / len(paths)
     outputs, inference = _run(spec, engine, choice, tensors)
-    head = model_head(engine.model)
 
     def found_in(row: int) -> Any:
         one, batch = [output[row : row + 1] for output in outputs], tensors[row : row + 1]
@@ -95,8 +97,7 @@ def _predict(spec: Spec, engine: Engine, choice: Choice, wanted: Wanted, names: 
 def _run(spec: Spec, engine: Engine, choice: Choice, tensors: NDArray[np.float32]) -> tuple[list[NDArray[np.float32]], float]:
     """The outputs in the graph's order, and milliseconds an image with its transfers."""
     names = [output.name for output in graph_info(model_folder(engine.model, "export") / "model.onnx").outputs]
-    with tempfile.TemporaryDirectory(dir=ARTIFACTS) as name:
-        folder = Path(name)
+    with scratch(ARTIFACTS) as folder:
         np.save(folder / "images.npy", tensors)
         point = Point(tuple(engine.built["profile"]["opt"]), folder / "images.npy", folder)
         request = MeasureRequest(**plan_of(engine, choice), points=(point,), runs=0)

@@ -46,9 +46,9 @@ def ranking(spec: Spec, name: str) -> list[dict[str, Any]]:
     settings = spec.int8[name]
     kept = place(model.graph, patterns(settings.rule, settings.exclude))
     folder = Path(settings.calibration)
-    task = spec.models[name].task
-    paths = list_images(folder if folder.is_dir() else Path(spec.models[name].validation), task)
-    images = list(feeds(_graph(name), paths[:IMAGES], task))
+    wanted = spec.models[name]
+    paths = list_images(folder if folder.is_dir() else Path(wanted.validation), wanted.task)
+    images = list(feeds(_graph(name), paths[:IMAGES], wanted.task, wanted.size))
     found = model_folder(name, INT8) / "sensitivity.json"
     key = _key(name, [feed.tobytes() for image in images for feed in image.values()])
     if found.is_file() and (known := read_json(found))["key"] == key:

@@ -20,7 +20,8 @@ def simplify_model(step: Step) -> None:
     """Write the simplified graph, or the same graph with the reason why not."""
     source = model_folder(step.model, "export") / "model.onnx"
     wanted = recipe(step)
-    images = feeds(source, list_images(Path(wanted["validation"]), wanted["task"])[:COMPARED_IMAGES], wanted["task"])
+    paths, task = list_images(Path(wanted["validation"]), wanted["task"])[:COMPARED_IMAGES], wanted["task"]
+    images = feeds(source, paths, task, (wanted["height"], wanted["width"]))
     with replacing_folder(model_folder(step.model, "simplify")) as folder:
         facts = simplify(source, folder / "model.onnx", images, TIME_LIMIT_S)
         write_json(folder / "record.json", record(step, **facts))

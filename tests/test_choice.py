@@ -65,7 +65,7 @@ def test_any_that_fits(here: Path, version: str | None) -> None:
 @pytest.mark.parametrize("version", ["1.6", "1.7.1.1", "1.70", "1.7.1.116.0", "2"])
 def test_a_version_is_compared_part_by_part(here: Path, version: str) -> None:
     error = refusal(here, {**RTX, "version": version})
-    assert error.what == f"this has tensorrt_rtx 1.7.1.116, not {version}"
+    assert error.what == f"target mine: this has tensorrt_rtx 1.7.1.116, not {version}"
     assert "Add one" in error.cure
 
 
@@ -87,7 +87,7 @@ def test_nothing_fits_and_every_reason_is_given(here: Path, eleven: Path) -> Non
 
 def test_a_named_toolchain_without_an_interpreter(here: Path) -> None:
     error = refusal(here, {**RTX, "toolchain": "gone"}, gone="nowhere/python")
-    assert error.what == "toolchain interpreter nowhere/python cannot be started: No such file or directory"
+    assert error.what == "target mine: toolchain interpreter nowhere/python cannot be started: No such file or directory"
     assert "Correct its path under toolchains in params.yaml" in error.cure
 
 
@@ -126,7 +126,7 @@ def test_a_toolchain_that_is_here_and_broken_is_an_error(here: Path, content: st
 def test_a_named_toolchain_of_another_version_is_not_replaced_by_one_that_fits(here: Path, eleven: Path) -> None:
     error = refusal(here, {**OWN, "toolchain": "one", "version": "10"}, one=eleven)
     assert isinstance(error, ToolchainError)
-    assert error.what == "one has tensorrt 11.4.0.106, not 10"
+    assert error.what == "target mine: one has tensorrt 11.4.0.106, not 10"
 
 
 def test_each_is_probed_once(here: Path) -> None:

@@ -14,10 +14,8 @@ from tasks.demo_data import FIRST_SEED
 
 
 def test_a_scene_is_the_same_in_every_process() -> None:
-    image, boxes = scene(7, 128)
-    again, same_boxes = scene(7, 128)
-    assert boxes == same_boxes
-    assert hashlib.sha256(image.tobytes()).digest() == hashlib.sha256(again.tobytes()).digest()
+    image, _ = scene(7, 128)
+    assert hashlib.sha256(image.tobytes()).hexdigest() == "c83cf6a3b805364f9945dafcc608abc1e4216a0df97ee398af7a4a47ac26ceac"
     assert not np.array_equal(image, scene(8, 128)[0])
 
 

@@ -11,12 +11,14 @@ import pytest
 from enginery.demo.dataset import write_dataset
 from enginery.errors import DataError, ModelError
 from enginery.evaluation.compare import Accumulator
+from enginery.evaluation.feeds import extents
 from enginery.evaluation.head import Head
 from enginery.evaluation.images import list_images, preprocess, read_image
 from enginery.evaluation.labels import check_format, check_labels
 from enginery.evaluation.runners import RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
 from enginery.vision import import_torchvision
+from tasks.predict import picture_names
 
 
 @pytest.fixture
@@ -174,3 +176,13 @@ def test_a_picture_is_read_as_bgr(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "blue.png"), np.full((4, 4, 3), (255, 0, 0), np.uint8))
     image = preprocess(read_image(tmp_path / "blue.png"), 4, 4, "detect")
     assert image[:, 0, 0].tolist() == [0.0, 0.0, 1.0]
+
+
+def test_a_graph_is_fed_at_its_own_sizes_and_open_ones_at_the_models() -> None:
+    assert extents((2, 3, 64, 96), (320, 640)) == (2, 64, 96)
+    assert extents(("batch", 3, "height", "width"), (320, 640)) == (1, 320, 640)
+
+
+def test_pictures_of_images_with_one_name_are_told_apart() -> None:
+    paths = [Path(name) for name in ("x/1.jpg", "x/1.png", "1-2.png", "a/x/2.png", "b/x/2.png", "x/1.jpg")]
+    assert list(picture_names(paths).values()) == ["1", "1-2", "1-2-2", "2", "2-2"]

@@ -70,8 +70,9 @@ def test_flow_and_dvc_repro_are_one_truth(built: Checkout) -> None:
 
 def test_one_parameter_rebuilds_one_target_and_back_restores(built: Checkout) -> None:
     built.change(lambda params: params["targets"]["rtx-ada"].update(optimization_level=1))
+    (built.root / BUILT).unlink()
     status = built.run("enginery", "status").stdout
-    assert "build yolov8n-shapes fp16 for rtx-ada: optimization_level none -> 1" in status
+    assert f"build yolov8n-shapes fp16 for rtx-ada: optimization_level none -> 1, output {BUILT} deleted" in status
     states = build(built)
     builds = {f"build yolov8n-shapes {precision} for rtx-ada" for precision in ("fp16", "fp32", "int8")}
     assert {name for name in counted(states, "Completed") if name.startswith("build")} == builds

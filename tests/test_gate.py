@@ -12,9 +12,9 @@ from enginery.evaluation.gate import failures
 TOLERANCE = {"map50_95_drop": 0.01, "rms_relative": 0.02}
 
 
-def report(after: float = 0.7, rms: float = 0.001, nan: int = 0) -> dict[str, Any]:
+def report(after: float = 0.7, rms: float = 0.001, nan: int = 0, before: float = 0.7) -> dict[str, Any]:
     closeness = {"nan_count": nan, "inf_count": 0, "rms_relative": rms}
-    return {"closeness": closeness, "reference": {"map50_95": 0.7}, "candidate": {"map50_95": after}}
+    return {"closeness": closeness, "reference": {"map50_95": before}, "candidate": {"map50_95": after}}
 
 
 @pytest.mark.parametrize("passing", [report(), report(after=0.6901), report(after=0.9), report(rms=0.02)])
@@ -28,6 +28,7 @@ def test_passes(passing: dict[str, Any]) -> None:
     (report(nan=4), "4 NaN or Inf"),
     (report(after=math.nan), "mAP50-95"),
     (report(rms=math.nan), "raw outputs differ"),
+    (report(before=0.0, after=0.0), "mAP50-95 of the FP32 original is 0"),
 ])
 def test_fails_with_the_reason(failing: dict[str, Any], words: str) -> None:
     [reason] = failures(failing, TOLERANCE)

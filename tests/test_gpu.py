@@ -355,6 +355,7 @@ def test_new_weights_are_refitted(served: Checkout) -> None:
         print(precision, "refitted" if refits[precision] else "built", f"in {seconds} s")
     assert refits["fp32"]
     assert refits["fp16"]
+    assert refits["int8"]
     validate(served, "server/fp32", "server/fp16")
 
 

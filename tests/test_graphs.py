@@ -15,11 +15,11 @@ from enginery.errors import ModelError
 from enginery.evaluation.compare import Accumulator
 from enginery.evaluation.feeds import feeds
 from enginery.evaluation.images import list_images
-from enginery.evaluation.session import open_session
 from enginery.files import sha256
 from enginery.graphs.export import ExportSettings, export
 from enginery.graphs.inspect import Profile, check_profile, graph_info, read_graph
 from enginery.graphs.precision import to_fp16, to_fp32
+from enginery.graphs.session import open_session
 from enginery.graphs.simplify import simplify
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "data/demo/yolov8n-shapes.pt"
@@ -72,15 +72,15 @@ def test_own_onnx_is_taken_as_it_is(exported: Path, tmp_path: Path) -> None:
 
 
 def test_simplified_graph_is_equal_and_deterministic(exported: Path, images: Path, tmp_path: Path) -> None:
-    facts = simplify(exported, tmp_path / "a.onnx", feeds(exported, list_images(images, "detect")[:2], "detect"), 120)
+    facts = simplify(exported, tmp_path / "a.onnx", feeds(exported, list_images(images, "detect")[:2], "detect", SMALL.imgsz), 120)
     assert facts["simplified"]
     assert facts["max_difference"] < 1e-4
-    simplify(exported, tmp_path / "b.onnx", feeds(exported, list_images(images, "detect")[:1], "detect"), 120)
+    simplify(exported, tmp_path / "b.onnx", feeds(exported, list_images(images, "detect")[:1], "detect", SMALL.imgsz), 120)
     assert sha256(tmp_path / "a.onnx") == sha256(tmp_path / "b.onnx")
 
 
 def test_without_onnxsim_the_original_goes_on(exported: Path, images: Path, tmp_path: Path) -> None:
-    facts = simplify(exported, tmp_path / "a.onnx", feeds(exported, list_images(images, "detect")[:1], "detect"), 0.01)
+    facts = simplify(exported, tmp_path / "a.onnx", feeds(exported, list_images(images, "detect")[:1], "detect", SMALL.imgsz), 0.01)
     assert (facts["simplified"], "time limit" in facts["reason"]) == (False, True)
     assert sha256(tmp_path / "a.onnx") == sha256(exported)
 
@@ -90,7 +90,7 @@ def test_fp16_is_half_the_size_and_close(exported: Path, images: Path, tmp_path:
     to_fp16(exported, tmp_path / "h.onnx")
     assert (tmp_path / "h.onnx").stat().st_size < 0.6 * (tmp_path / "s.onnx").stat().st_size
     single, half, added = open_session(tmp_path / "s.onnx"), open_session(tmp_path / "h.onnx"), Accumulator()
-    for feed in feeds(exported, list_images(images, "detect"), "detect"):
+    for feed in feeds(exported, list_images(images, "detect"), "detect", SMALL.imgsz):
         added.add(single.run(None, feed), half.run(None, feed))
     closeness = added.closeness()
     assert 0 < closeness.rms_relative < 0.01

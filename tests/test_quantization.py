@@ -17,10 +17,10 @@ from enginery.demo.dataset import write_dataset
 from enginery.errors import ModelError
 from enginery.evaluation.compare import Accumulator
 from enginery.evaluation.images import list_images
-from enginery.evaluation.session import open_model, open_session
 from enginery.files import sha256
 from enginery.graphs.export import ExportSettings, export
 from enginery.graphs.precision import half, to_fp16, write_typed
+from enginery.graphs.session import open_model, open_session
 from enginery.quantization.placement import place, tensors_to_calibrate
 from enginery.quantization.qdq import float16_scale, insert
 from enginery.quantization.rules import RULES
@@ -103,7 +103,7 @@ def test_outputs_stay_close_and_a_wrong_range_does_not(folder: Path, thresholds:
     def distance(ranges: dict[str, float]) -> float:
         quantized(folder, ranges, tmp_path / "q.onnx")
         session, added = open_session(tmp_path / "q.onnx"), Accumulator()
-        for feed in feeds(folder / "model.onnx", list_images(folder / "images", "detect"), "detect"):
+        for feed in feeds(folder / "model.onnx", list_images(folder / "images", "detect"), "detect", (96, 96)):
             added.add(original.run(None, feed), session.run(None, feed))
         return added.closeness().rms_relative
 

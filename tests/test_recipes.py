@@ -52,7 +52,7 @@ def test_a_models_task_chooses_its_tolerance(spec: Spec) -> None:
     classifies = edit(spec, "models/yolov8n-shapes/task", "classify")
     assert changed(spec, edit(spec, "validation/top1_drop", 0.02)) == set()
     assert {name.split("/")[0] for name in changed(classifies, edit(classifies, "validation/top1_drop", 0.02))} == {"register"}
-    touched = {"export", "images", "simplify", "calibration-images", "calibrate", "register"}
+    touched = {"export", "images", "simplify", "calibration-images", "calibrate", "validate", "register"}
     assert {name.split("/")[0] for name in changed(spec, classifies)} == touched
 
 

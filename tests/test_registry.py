@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from enginery.errors import EngineryError
+from enginery.errors import EngineryError, IntegrityError
 from enginery.files import sha256
 from enginery.registry import damage, engines, find, publish
 
@@ -45,5 +45,9 @@ def test_a_failed_publish_leaves_the_old_engine(root: Path, tmp_path: Path) -> N
     engine = find("fp16", root)
     with pytest.raises(FileNotFoundError):
         publish(tmp_path / "nothing", {}, engine.folder)
+    (tmp_path / "plan").write_bytes(b"another")
+    with pytest.raises(IntegrityError, match="7 bytes, 400 are recorded; it was not used"):
+        publish(tmp_path / "plan", engine.manifest, engine.folder)
     assert damage(find("fp16", root)) == []
+    assert [path.name for path in engine.folder.parent.iterdir() if path.name.endswith(".part")] == []
     assert sorted(path.name for path in engine.folder.iterdir()) == ["manifest.json", "model.plan"]

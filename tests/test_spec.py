@@ -47,6 +47,32 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     assert len(error.value.mistakes) == 4
 
 
+def test_wrong_values_hide_no_wrong_names(tmp_path: Path) -> None:
+    wrong = {"matrix__targets": ["rtx-ada", "rtx-turing"], "int8__yolov8n-shapes__rule": "all"}
+    path = write(tmp_path, typo=1, validation__map50_95_drop=2, **wrong)
+    with pytest.raises(ConfigError) as error:
+        load_spec(path)
+    assert [mistake.split(":")[0] for mistake in error.value.mistakes] == [
+        "validation.map50_95_drop", "typo", "matrix.targets", "int8.yolov8n-shapes.rule",
+    ]
+
+
+def test_a_tolerance_that_is_left_out_is_the_default(tmp_path: Path) -> None:
+    tolerance = load_spec(write(tmp_path, validation={"rms_relative": {"int8": 0.1}})).validation
+    assert [tolerance.of("detect", precision)["rms_relative"] for precision in ("fp32", "fp16", "int8")] == [0.001, 0.02, 0.1]
+
+
+def test_two_engines_that_dvc_would_call_the_same(tmp_path: Path) -> None:
+    params = yaml.safe_load((ROOT / "params.yaml").read_text())
+    model, target = params["models"]["yolov8n-shapes"], params["targets"]["rtx-ada"]
+    path = write(
+        tmp_path, models={"yolo": model, "yolo-rtx": model}, targets={"ada": target, "rtx-ada": target}, int8={},
+        matrix={"models": ["yolo", "yolo-rtx"], "targets": ["ada", "rtx-ada"], "precisions": ["fp16"]},
+    )
+    with pytest.raises(ConfigError, match="yolo for rtx-ada and yolo-rtx for ada would both be called yolo-rtx-ada"):
+        load_spec(path)
+
+
 @pytest.mark.parametrize(("change", "words"), [
     ({"matrix__models": ["yolo"]}, "matrix.models: 'yolo': not defined; models has yolov8n-shapes"),
     ({"models__yolov8n-shapes__height": 100}, "multiples of its stride, 32"),
@@ -57,6 +83,9 @@ def test_all_mistakes_at_once(tmp_path: Path) -> None:
     ({"models__yolov8n-shapes__source": "weights.bin"}, "a .pt or an .onnx file"),
     ({"targets__rtx-ada__toolchain": "rtx16"}, "targets.rtx-ada.toolchain: 'rtx16': not defined"),
     ({"models__Bad Name": {}}, "Bad Name"),
+    ({"models__other": {"source": "a.pt", "validation": "images"}}, "models.other: nothing builds it: add it to matrix.models"),
+    ({"targets__a": {"runtime": "tensorrt", "compute_capability": "7.5", "hardware_compatible": True}}, "targets.a.hardware_compatible"),
+    ({"matrix__targets": ["rtx-ada", "rtx-ada"]}, "matrix.targets: 'rtx-ada': is there more than once"),
 ])
 def test_each_mistake_names_its_key(tmp_path: Path, change: dict[str, object], words: str) -> None:
     with pytest.raises(ConfigError, match=r"params\.yaml") as error:

@@ -201,7 +201,7 @@ def test_results_are_those_of_ultralytics(folder: Path, task: str) -> None:
     if demo:
         export(DEMO, settings(task), onnx := folder / "demo.onnx")
     tensor = preprocess(image, SIDE, SIDE, task)
-    [ours] = to_results(what, GraphRunner(onnx, (SIDE, SIDE)).run(tensor), tensor[None], [image], [Path("a.png")], confidence)
+    [ours] = to_results(what, GraphRunner(onnx, (SIDE, SIDE)).run(tensor), tensor[None], [image], [Path("a.png")], confidence, 0.7)
     with silence():
         [expected] = YOLO(DEMO if demo else folder / f"{task}.pt").predict(image, imgsz=SIDE, rect=False, conf=confidence, verbose=False)
     assert describe(ours) == expected.verbose().rstrip(", ")
@@ -241,11 +241,11 @@ def test_a_batch_of_results_is_one_an_image(folder: Path) -> None:
     batch = np.stack([preprocess(image, SIDE, SIDE, "segment") for image in images])
     runner = GraphRunner(folder / "segment.onnx", (SIDE, SIDE))
     outputs = [np.concatenate(rows) for rows in zip(*map(runner.run, batch), strict=True)]
-    both = to_results(head("segment"), outputs, batch, images, [Path("1.png"), Path("2.png")], 0.05)
-    alone = to_results(head("segment"), [output[1:] for output in outputs], batch[1:], images[1:], [Path("2.png")], 0.05)
+    both = to_results(head("segment"), outputs, batch, images, [Path("1.png"), Path("2.png")], 0.05, 0.7)
+    alone = to_results(head("segment"), [output[1:] for output in outputs], batch[1:], images[1:], [Path("2.png")], 0.05, 0.7)
     assert np.array_equal(both[1].boxes.data.numpy(), alone[0].boxes.data.numpy())
     assert [Path(found.path).name for found in both] == ["1.png", "2.png"]
-    nothing = to_results(head("segment"), outputs, batch, images, [Path("1.png")] * 2, 1.0)
+    nothing = to_results(head("segment"), outputs, batch, images, [Path("1.png")] * 2, 1.0, 0.7)
     assert describe(nothing[0]) == "(no detections)"
 
 
@@ -305,7 +305,10 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
         facts = {"outputs": [*reversed(runner.outputs)], "timing": {"gpu": {"p50": 1.0, "p90": 1.0}}, "milliseconds": [1.0]}
         return {"points": [facts], "gpu": {}}
 
-    info = SimpleNamespace(gpus=[{"gpu": "none", "compute_capability": "8.6"}], no_gpu="")
+    found = find("fp32").manifest
+    info = SimpleNamespace(
+        gpus=[{"gpu": "none", "compute_capability": "8.6"}], no_gpu="", version=found["runtime_version"], platform=found["platform"],
+    )
     monkeypatch.setattr(Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), info, None))  # type: ignore[arg-type]
     monkeypatch.setattr(validate_engine, "measure", measure)
     monkeypatch.setattr(predicting, "measure", measure)

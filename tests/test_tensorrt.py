@@ -132,6 +132,10 @@ def test_a_report_about_these_bytes_makes_an_engine_validated(built: Checkout) -
 def test_an_engine_for_ultralytics_has_the_header_that_its_own_reader_reads(built: Checkout) -> None:
     from ultralytics.nn.backends.base import BaseBackend
 
+    refused = built.run("enginery", "export-ultralytics", "rtx-ada/fp16", "--out", "ü.engine")
+    assert "rtx-ada/fp16 is of TensorRT-RTX, and YOLO() loads engines of TensorRT" in refused.stderr
+    manifest = built.root / engine_folder(MODEL, "rtx-ada", "fp16") / "manifest.json"
+    write_json(manifest, {**json.loads(manifest.read_text()), "runtime": "tensorrt"})
     result = built.run("enginery", "export-ultralytics", "rtx-ada/fp16", "--out", "ü.engine")
     assert result.returncode == 0, result.stderr
     start, found = BaseBackend.engine_header(built.root / "ü.engine")

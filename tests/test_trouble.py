@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import resource
 import shutil
 import signal
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from enginery.files import sha256
+from enginery.files import read_json, sha256, write_json
 from tests.conftest import Checkout
 from tests.test_flow import build, counted, refused
 
@@ -132,3 +133,41 @@ def test_another_clone_restores_from_the_remote(built: Checkout, fresh: Checkout
     made = {name for name in counted(states, "Completed") if not name.startswith(("fingerprint", "register"))}
     assert made == set()
     assert digests(fresh) == digests(built)
+
+
+def test_looking_at_a_run_at_work_changes_nothing_of_it(built: Checkout) -> None:
+    """Recipes are read by the steps of the run: what `status` would write there is what they would say they were made by."""
+    recipe = next((built.root / "artifacts/recipes/build").iterdir())
+    before = recipe.read_bytes()
+    built.change(lambda params: [target.update(optimization_level=1) for target in params["targets"].values()])
+    with (built.root / ".dvc/tmp/enginery.lock").open("r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        status = built.run("enginery", "status")
+    assert (status.returncode, "is at work in this checkout. Wait for it to end" in status.stderr) == (1, True)
+    assert recipe.read_bytes() == before
+
+
+def test_a_recipe_that_changes_while_its_step_runs_fails_it(tmp_path: Path) -> None:
+    code = (
+        "from tasks.command import run_step\n"
+        "def work(step): step.recipe.write_text('{}')\n"
+        "run_step('export', work, 'model')"
+    )
+    (tmp_path / "artifacts/recipes/export").mkdir(parents=True)
+    (tmp_path / "artifacts/recipes/export/m.json").write_text("[]")
+    for returncode in (1, 0):  # the second time it says so already
+        result = subprocess.run([sys.executable, "-c", code, "m"], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert (result.returncode, "was written anew while this step ran" in result.stderr + result.stdout) == (returncode, returncode == 1)
+
+
+@pytest.mark.parametrize("command", [
+    ["export-ultralytics", "rtx-ada/fp16", "--out", "params.yaml/x"],
+    ["calibration", "export", MODEL, "--tensorrt", "8.6.0", "--out", "tests"],
+])
+def test_a_path_that_cannot_be_written_is_one_line(built: Checkout, command: list[str]) -> None:
+    (built.root / "tests").mkdir()
+    manifest = built.root / "artifacts/engines" / MODEL / "rtx-ada/fp16/manifest.json"
+    write_json(manifest, {**read_json(manifest), "runtime": "tensorrt"})
+    result = built.run("enginery", *command)
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
+    assert "Correct the path or its rights, then run again" in result.stderr

@@ -12,7 +12,6 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from enginery.cli import main
 from enginery.evaluation.head import Head
 from enginery.evaluation.runners import GraphRunner
 from enginery.files import sha256, write_json
@@ -20,6 +19,7 @@ from enginery.graphs.export import ExportSettings, export
 from enginery.layout import engine_folder, model_folder
 from enginery.registry import publish
 from enginery.vision import import_torchvision, silence
+from flows.cli import main
 from tasks.export_ultralytics import metadata
 from tests.tiny import KEYPOINTS, NAMES, SIDE
 

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from enginery.calibration import state
 from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
+from enginery.evaluation.feeds import extents
 from enginery.evaluation.images import preprocess, read_image
-from enginery.evaluation.session import open_model
+from enginery.graphs.session import open_model
 
 _SAVE_EVERY_S = 10.0
 _CORES = len(os.sched_getaffinity(0))
@@ -78,11 +79,9 @@ class _Counter:
         self._locks = {name: Lock() for name in histograms}
         self._session = open_model(_with_outputs(work.model, self._outputs), "the graph to calibrate", max(1, _CORES // _WORKERS))
         tensor = self._session.get_inputs()[0]
-        batch, _, height, width = tensor.shape
-        self._input = tensor.name
-        self.batch = batch if isinstance(batch, int) else 1
-        self._task = work.task
-        self._size = (height if isinstance(height, int) else work.size[0], width if isinstance(width, int) else work.size[1])
+        self._input, self._task = tensor.name, work.task
+        self.batch, height, width = extents(tensor.shape, work.size)
+        self._size = (height, width)
 
     def count(self, paths: Sequence[Path]) -> Sequence[Path]:
         """Count up to a batch of images; one that is not full is filled with copies, whose rows do not count."""

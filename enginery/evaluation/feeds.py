@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from enginery.evaluation.images import preprocess, read_image
 from enginery.graphs.inspect import graph_info
 
-DEFAULT_SIDE = 640
 
-
-def feeds(onnx: Path, images: Sequence[Path], task: str) -> Iterator[dict[str, NDArray[np.float32]]]:
-    """Each image as {input name: (batch, 3, height, width)}; a static batch repeats it."""
+def feeds(onnx: Path, images: Sequence[Path], task: str, size: tuple[int, int]) -> Iterator[dict[str, NDArray[np.float32]]]:
+    """Each image as {input name: (batch, 3, height, width)}; a static batch repeats it, `size` is for open sizes."""
     tensor = graph_info(onnx).inputs[0]
-    batch, _, height, width = (_size(value, index) for index, value in enumerate(tensor.shape))
+    batch, height, width = extents(tensor.shape, size)
     for path in images:
         image = preprocess(read_image(path), height, width, task)
         yield {tensor.name: np.repeat(image[None], batch, axis=0)}
 
 
-def _size(value: Any, index: int) -> int:
-    return value if isinstance(value, int) else (1, 3, DEFAULT_SIDE, DEFAULT_SIDE)[index]
+def extents(shape: Sequence[Any], size: tuple[int, int]) -> tuple[int, int, int]:
+    """Batch, height and width with which a graph is fed: its input's own where they are fixed, else 1 and `size` (height, width)."""
+    batch, height, width = (own if isinstance(own, int) else open_ for own, open_ in zip((shape[0], *shape[2:]), (1, *size), strict=True))
+    return batch, height, width

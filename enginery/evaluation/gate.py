@@ -31,5 +31,7 @@ def _failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> Iter
     metric = metric_in(report["reference"])
     before, after, drop = report["reference"][metric.key], report["candidate"][metric.key], tolerance[f"{metric.key}_drop"]
     yield from distance(report["closeness"], tolerance)
+    if before == 0:
+        yield f"{metric.title} of the FP32 original is 0: there is nothing to compare with; do the labels fit the model's classes?"
     if not before - after <= drop:
         yield f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original, a drop of {drop:g} is allowed"

@@ -15,13 +15,12 @@ from enginery.evaluation.head import Head
 from enginery.evaluation.score import tensors
 from enginery.vision import import_torchvision, silence
 
-CONFIDENCE, IOU = 0.25, 0.7  # as Ultralytics predicts
 _FONT = "DejaVuSans.ttf"  # comes with matplotlib; Ultralytics would download its own
 
 
 def to_results(
     head: Head, outputs: Sequence[NDArray[np.float32]], batch: NDArray[np.float32], images: Sequence[NDArray[np.uint8]],
-    paths: Sequence[Path], confidence: float = CONFIDENCE, iou: float = IOU,
+    paths: Sequence[Path], confidence: float, iou: float,
 ) -> list[Any]:
     """What was found in each image, as an `ultralytics.engine.results.Results` in its own pixels.
 

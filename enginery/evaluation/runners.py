@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.errors import ModelError
-from enginery.evaluation.session import open_session
+from enginery.evaluation.feeds import extents
+from enginery.graphs.session import open_session
 
 
 class Runner(Protocol):
@@ -31,10 +32,9 @@ class GraphRunner:
         if len(tensor.shape) != 4:
             what = f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, height, width"
             raise ModelError(what, "Use an image model")
-        batch, _, height, width = tensor.shape
         self.input = tensor.name
-        self._batch = batch if isinstance(batch, int) else 1
-        self.size = (height if isinstance(height, int) else size[0], width if isinstance(width, int) else size[1])
+        self._batch, height, width = extents(tensor.shape, size)
+        self.size = (height, width)
 
     @property
     def outputs(self) -> tuple[str, ...]:

@@ -37,13 +37,16 @@ def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     """
     if not source.is_file():
         raise ModelError(f"{source}: no such file", "Correct the model's source in params.yaml")
-    digest = sha256(source)
-    facts = _copy(source, settings, out) if source.suffix == ".onnx" else _export_weights(source, settings, out)
+    with tempfile.TemporaryDirectory() as folder:
+        # What is read is what the digest names, whatever becomes of the source; and Ultralytics writes beside the weights.
+        copied = Path(shutil.copyfile(source, Path(folder) / f"model{source.suffix}"))
+        digest = sha256(copied)
+        facts = (_of_onnx if source.suffix == ".onnx" else _of_weights)(source, copied, settings, out)
     return {"source_sha256": digest, **facts}
 
 
-def _copy(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
-    model = read_graph(source)
+def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
+    model = read_graph(copied, source)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     _check_task(source, metadata.get("task", settings.task), settings.task)
     try:
@@ -57,16 +60,12 @@ def _copy(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     return _written(model, out, facts, {key: metadata[key] for key in KEPT if key in metadata})
 
 
-def _export_weights(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
-    model = _load(source)
+def _of_weights(source: Path, copied: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
+    model = _load(source, copied)
     _check_task(source, model.task, settings.task)
-    with tempfile.TemporaryDirectory() as folder:
-        # Ultralytics writes beside the weights: they go to a folder of ours first.
-        copied = Path(folder) / "model.pt"
-        shutil.copyfile(source, copied)
-        graph = read_graph(_run_export(_load(copied), source, settings))
     keypoints = model.model.model[-1].kpt_shape if settings.task == "pose" else None
     facts = _facts(settings, model.names, int(max(model.model.stride)), keypoints)
+    graph = read_graph(_run_export(model, source, settings))
     return _written(graph, out, facts, {key: str(facts[key]) for key in KEPT if key in facts})
 
 
@@ -93,12 +92,12 @@ def _facts(settings: ExportSettings, names: Mapping[Any, str], stride: int, kpt_
     return facts
 
 
-def _load(source: Path) -> Any:
+def _load(source: Path, copied: Path) -> Any:
     from ultralytics import YOLO
 
     try:
         with silence():
-            model = YOLO(str(source))
+            model = YOLO(str(copied))
             model.model.stride  # noqa: B018  a checkpoint without a network fails here
     except Exception as error:  # unpickling raises anything
         reason = " ".join(str(error).split())[:200] or type(error).__name__

@@ -44,23 +44,24 @@ class Profile:
     max: tuple[int, ...]
 
 
-def read_graph(path: Path) -> onnx.ModelProto:
-    """Read an ONNX file that ONNX's own checker accepts.
+def read_graph(path: Path, called: Path | None = None) -> onnx.ModelProto:
+    """Read an ONNX file that ONNX's own checker accepts; of a copy, errors name what it is `called`.
 
     Raises:
         ModelError: the file is missing, empty, truncated or altered, or too new; an operator is unknown; an input is float64.
     """
+    name = called or path
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}", "Correct the path in params.yaml") from None
+        raise ModelError(f"{name}: {error.strerror}", "Correct the path in params.yaml") from None
     if not data:
-        raise ModelError(f"{path} is empty", "Export the model again")
+        raise ModelError(f"{name} is empty", "Export the model again")
     try:
         model = onnx.load_from_string(data)
     except DecodeError:
-        raise ModelError(f"{path} is no ONNX file, or was cut off or altered", "Copy or export it again") from None
-    _check(model, path)
+        raise ModelError(f"{name} is no ONNX file, or was cut off or altered", "Copy or export it again") from None
+    _check(model, name)
     return model
 
 

@@ -99,4 +99,4 @@ def write_typed(model: onnx.ModelProto, out: Path) -> None:
     del model.graph.value_info[:]
     with replacing(out) as partial:
         save(clean(model, kept), partial)
-    read_graph(out)
+        read_graph(partial)

@@ -14,9 +14,9 @@ import onnx
 from numpy.typing import NDArray
 
 from enginery.errors import EngineryError
-from enginery.evaluation.session import open_session
 from enginery.files import replacing
 from enginery.graphs.inspect import clean, info_of, read_graph, save
+from enginery.graphs.session import open_session
 
 MAX_DIFFERENCE = 1e-4  # of the largest value of each output
 Feeds = Iterable[Mapping[str, NDArray[np.float32]]]

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from enginery.evaluation.session import open_model
+from enginery.graphs.session import open_model
 from enginery.quantization.placement import Placement
 from enginery.quantization.qdq import insert
 

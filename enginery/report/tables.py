@@ -1,4 +1,4 @@
-"""The two tables of a run, for the terminal and for Prefect's artifacts: engines, and graph validation."""
+"""The tables of a run, for the terminal and for Prefect's artifacts: engines, and graph validation."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ def _refusal(name: str, target: Target, reasons: Mapping[str, ToolchainError]) -
         why, cure = f"no toolchain fits: {'; '.join(reason.what for reason in reasons.values())}", "`enginery toolchain add` makes one"
     if target.runtime == "tensorrt" and _may_be_elsewhere(reasons):
         return Elsewhere(name, why, cure)
-    return ToolchainError(f"target {name}: {why}", cure) if others else first
+    return ToolchainError(f"target {name}: {why}", cure)
 
 
 def _may_be_elsewhere(reasons: Mapping[str, ToolchainError]) -> bool:

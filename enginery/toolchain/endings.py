@@ -44,13 +44,13 @@ def refusal(python: Path, request: Mapping[str, Any], ending: Mapping[str, Any])
         "profile": (BuildError, f"{runtime} refused the profile of {graph}: {message}", _CHANGE),
         "build": (BuildError, f"{runtime} could not build {graph}: {message}", _CHANGE),
     }
-    error, what, cure = meanings[ending["kind"]]
+    error, what, cure = meanings.get(ending["kind"], meanings["toolchain"])  # of no child of ours
     return error(what, cure)
 
 
-def early_end(request: Mapping[str, Any], last: Iterable[str], code: int | None, time_limit: float) -> ToolchainError:
+def early_end(python: Path, request: Mapping[str, Any], last: Iterable[str], code: int | None, time_limit: float) -> ToolchainError:
     """A child that came to no result: it ended with an exit code, or (None) was stopped at its time limit."""
-    probing, doing = request["do"] == "probe", f"{request['do']} with {request['runtime']}"
+    probing, doing = request["do"] == "probe", f"{python}: {request['do']} with {request['runtime']}"
     words = " | ".join(last)
     said = f" Its last words: {words}" if words else ""
     if code is None:

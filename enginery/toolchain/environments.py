@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from enginery.errors import ToolchainError
+from enginery.spec import NAME, THIS
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
 
@@ -16,8 +19,12 @@ RUNTIMES = ("tensorrt", "tensorrt_rtx")
 
 
 def interpreter(name: str) -> Path:
-    """The interpreter of a toolchain made here."""
-    return FOLDER / name / "bin" / "python"
+    """The interpreter of a toolchain made here.
+
+    Raises:
+        ToolchainError: this is no name, which would lead elsewhere.
+    """
+    return _folder(name) / "bin" / "python"
 
 
 def identify(python: Path) -> ToolchainInfo:
@@ -35,21 +42,22 @@ def identify(python: Path) -> ToolchainInfo:
     raise ToolchainError("; ".join(dict.fromkeys(reasons)), "Install tensorrt or a tensorrt-rtx package there")
 
 
-def make(name: str, package: str, python: str = sys.executable) -> ToolchainInfo:
-    """Make an environment with a package (`tensorrt==10.16.1.11`, `tensorrt-rtx-cu13==1.7.1.116`) and probe it.
+def make(name: str, packages: Sequence[str], python: str = sys.executable) -> ToolchainInfo:
+    """Make an environment with packages (`tensorrt==10.16.1.11`, `numpy`, `pycuda`) and probe it.
 
     Raises:
-        ToolchainError: there is one of this name, pip found no such package, or TensorRT does not load.
+        ToolchainError: this is no name, there is one of it, pip found no such package, or TensorRT does not load.
     """
-    if (FOLDER / name).exists():
+    folder, wanted = _folder(name), " ".join(packages)
+    if folder.exists():
         raise ToolchainError(f"there is a toolchain {name} already", f"Remove it first: enginery toolchain remove {name}")
     # An environment knows its own path: it cannot be moved, so it is made in place and taken away again on failure.
     try:
-        _run([python, "-m", "venv", str(FOLDER / name)], "make the environment")
-        _run([str(interpreter(name)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", package], f"install {package}")
+        _run([python, "-m", "venv", str(folder)], "make the environment")
+        _run([str(interpreter(name)), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages], f"install {wanted}")
         return identify(interpreter(name))
     except BaseException:
-        shutil.rmtree(FOLDER / name, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
         raise
 
 
@@ -59,10 +67,17 @@ def remove(name: str) -> None:
     Raises:
         ToolchainError: there is none of this name.
     """
-    if not (FOLDER / name).is_dir():
+    folder = _folder(name)
+    if not folder.is_dir() or folder.is_symlink():
         known = ", ".join(sorted(path.name for path in FOLDER.glob("*"))) or "none"
         raise ToolchainError(f"no toolchain {name} was made here", f"Made here: {known}; others are only named in params.yaml")
-    shutil.rmtree(FOLDER / name)
+    shutil.rmtree(folder)
+
+
+def _folder(name: str) -> Path:
+    if not re.fullmatch(NAME, name) or name == THIS:
+        raise ToolchainError(f"{name!r} is no name for a toolchain", f"Use small letters, digits, - and _, and not {THIS!r}")
+    return FOLDER / name
 
 
 def _run(command: list[str], doing: str) -> None:
@@ -71,5 +86,7 @@ def _run(command: list[str], doing: str) -> None:
     except OSError as error:
         raise ToolchainError(f"could not {doing}: {command[0]}: {error.strerror}", "Name an interpreter with --python") from None
     if result.returncode:
-        lines = [line for line in result.stderr.splitlines() if line.startswith("ERROR")] or result.stderr.splitlines()[-1:]
-        raise ToolchainError(f"could not {doing}: {' '.join(lines)[:400]}", "Correct its name or version, or free some space")
+        said = result.stderr.splitlines() or result.stdout.splitlines()
+        lines = list(dict.fromkeys(line for line in said if line.startswith("ERROR"))) or said[-1:] or ["it said nothing"]
+        cure = "Is the network there?" if "ConnectionError" in result.stderr else "Correct its name or version, or free some space"
+        raise ToolchainError(f"could not {doing}: {' '.join(lines)[:400]}", cure)

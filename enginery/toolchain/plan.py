@@ -21,9 +21,8 @@ _CURE = "Run `enginery build`: it restores or rebuilds the plan"
 
 @dataclass(frozen=True)
 class PlanHeader:
-    """What a plan says of itself: bytes in all, TensorRT-RTX version, compute capabilities (of a portable plan: all it runs on)."""
+    """What a plan says of itself: TensorRT-RTX version, compute capabilities (of a portable plan: all it runs on)."""
 
-    total_bytes: int
     version: str
     compute_capabilities: tuple[str, ...]
 
@@ -42,7 +41,7 @@ def read_header(path: Path) -> PlanHeader:
     if total != path.stat().st_size:
         raise IntegrityError(f"{path} has {path.stat().st_size} bytes, its header says {total}", _CURE)
     names = tuple(name for bit, name in _CAPABILITIES.items() if mask & bit)
-    return PlanHeader(total, ".".join(map(str, version)), names)
+    return PlanHeader(".".join(map(str, version)), names)
 
 
 def check_digest(path: Path, digest: str) -> None:

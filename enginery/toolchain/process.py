@@ -106,13 +106,13 @@ class Child:
             return self.ending
         if self.ending:
             raise refusal(self.python, self.request, self.ending)
-        raise early_end(self.request, self.last, None if self.expired else code, time_limit)
+        raise early_end(self.python, self.request, self.last, None if self.expired else code, time_limit)
 
 
 def _event(line: str) -> dict[str, Any] | None:
     """A line as an event of the child program; None if something else printed it."""
     with suppress(ValueError):
         found = json.loads(line)
-        if isinstance(found, dict) and found.keys() >= _FIELDS.get(found.get("event", ""), {"no event"}):
+        if isinstance(found, dict) and found.keys() >= _FIELDS.get(str(found.get("event")), {"no event"}):
             return found
     return None

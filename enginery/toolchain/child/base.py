@@ -8,7 +8,8 @@ import os
 NO_RANGE = "Missing scale and zero-point for tensor"
 # Said at severity ERROR by 8.6 of every timing cache that it wrote itself; the rest of the cache is used.
 HARMLESS = ("myelinCache.h::deserializeFromBuffer", "The timing cache will not be used")
-SKIPPED = ("Skipping tactic", "insufficient to use tactic")
+SKIPPED = ("Skipping tactic", "insufficient memory")  # with both, once for each tactic
+NO_ROOM = "insufficient to use tactic"  # said before it
 
 
 class Refused(Exception):
@@ -53,8 +54,10 @@ def make_logger(trt, out):
             elif severity in (trt.ILogger.INTERNAL_ERROR, trt.ILogger.ERROR):
                 self.errors.append(message)
                 out.send("log", severity="error", message=message)
-            elif any(words in message for words in SKIPPED):
+            elif all(words in message for words in SKIPPED):
                 self.skipped += 1
+                out.send("log", severity="debug", message=message)
+            elif NO_ROOM in message:
                 out.send("log", severity="debug", message=message)
             elif severity == trt.ILogger.WARNING and message.startswith(NO_RANGE):
                 out.send("log", severity="debug", message=message)  # one line for each tensor around a layer in fp16

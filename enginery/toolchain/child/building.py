@@ -12,7 +12,7 @@ from base import Refused, load, make_logger, write
 from probing import full_version
 
 # What TensorRT says of a failed build, and what it means.
-MEANINGS = {"out of memory": "memory", "insufficient workspace": "memory", "unable to load library": "library"}
+MEANINGS = {"out of memory": "memory", "outofmemory": "memory", "insufficient workspace": "memory", "unable to load library": "library"}
 
 
 def main(request, out):
@@ -35,8 +35,7 @@ def build(trt, logger, request, out):
         if request["timing_cache"]:
             timing.save(config, request["timing_cache"])
     if plan is None:
-        text = logger.reason() or "TensorRT gave no reason"
-        raise Refused(next((kind for words, kind in MEANINGS.items() if words in text.lower()), "build"), text)
+        raise Refused(meaning(logger), logger.reason() or "TensorRT gave no reason")
     data = bytes(memoryview(plan))
     write(request["plan"], data)  # a temporary name already: the client puts it in its place
     out.send(
@@ -52,6 +51,15 @@ def build(trt, logger, request, out):
         refittable_weights=refittable_weights(trt, logger, data, request) if request["refittable"] else [],
     )
     del parser  # the parser must not outlive the network, nor the network the builder
+
+
+def meaning(logger):
+    """What a failed build means: TensorRT's last words are often of a later failure than the cause."""
+    text = " ".join(logger.errors).lower()
+    kinds = [kind for words, kind in MEANINGS.items() if words in text]
+    if logger.skipped and "could not find any implementation" in text:
+        kinds.append("memory")
+    return kinds[0] if kinds else "build"
 
 
 def gpu(request):

@@ -68,9 +68,7 @@ def visible_gpus():
     """The GPUs that this toolchain's pycuda sees, why there are none, and whether that is the toolchain's own fault."""
     try:
         import devices
-    except ModuleNotFoundError as error:
-        return [], "NumPy or pycuda does not work: {}".format(error), True
-    except ImportError as error:  # pycuda cannot be imported where there is no driver, either
+    except ImportError as error:  # where there is no driver, it may be as it should: pycuda cannot even be imported there
         return [], "NumPy or pycuda does not work: {}".format(error), has_driver()
     return (*devices.visible(), False)
 

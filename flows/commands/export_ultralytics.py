@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from enginery.commands import add_command
+from flows.commands import add_command
 
 
 def add(commands: Any) -> None:

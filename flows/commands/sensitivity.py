@@ -7,18 +7,18 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from flows.commands import add_command
+
 _BAR = 24
 
 
 def add(commands: Any) -> None:
     """Add the command to the parser of `enginery`."""
-    text = "rank a model's layers by what INT8 in each costs"
-    parser = commands.add_parser("sensitivity", help=text, description=f"{text.capitalize()}, on real images, on the CPU")
+    parser = add_command(commands, "sensitivity", _run, "rank a model's layers by what INT8 in each costs, on real images")
     parser.add_argument("model", help="its name in params.yaml")
     parser.add_argument("--propose", action="store_true", help="find the fewest layers to keep in float with which INT8 passes")
     parser.add_argument("--top", type=int, default=20, help="how many layers to show (default: 20)")
     parser.add_argument("--json", action="store_true", help="all layers as an array of objects")
-    parser.set_defaults(run=_run)
 
 
 def _run(args: argparse.Namespace) -> int:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from enginery.commands import add_command
+from flows.commands import add_command, add_group
 
 Arguments = argparse.Namespace
 
@@ -15,13 +15,14 @@ Arguments = argparse.Namespace
 def add(commands: Any) -> None:
     """Add the command to the parser of `enginery`."""
     text = "interpreters with one TensorRT each: list, check, add, remove"
-    actions = commands.add_parser("toolchain", help=text, description=text.capitalize()).add_subparsers(required=True, metavar="ACTION")
+    actions = add_group(commands, "toolchain", text)
     add_command(actions, "list", _list, "what every toolchain of params.yaml is")
     check = add_command(actions, "check", _check, "probe one interpreter and say what it can do")
     check.add_argument("toolchain", help="its name in params.yaml, or the path of an interpreter")
     added = add_command(actions, "add", _add, "make one below .toolchains/ from the package index")
     added.add_argument("name")
-    added.add_argument("package", help="for example tensorrt==10.16.1.11 or tensorrt-rtx-cu13==1.7.1.116")
+    packages = "tensorrt-rtx-cu13==1.7.1.116; or tensorrt==10.16.1.11 numpy pycuda (with CUDA's compiler at hand)"
+    added.add_argument("packages", nargs="+", metavar="PACKAGE", help=f"for example {packages}")
     added.add_argument("--python", default=sys.executable, help="the interpreter to make it with (default: this one)")
     removed = add_command(actions, "remove", _remove, "delete one made with add")
     removed.add_argument("name")
@@ -62,8 +63,10 @@ def _check(args: Arguments) -> int:
 def _add(args: Arguments) -> int:
     from enginery.toolchain.environments import interpreter, make
 
-    info = make(args.name, args.package, args.python)
+    info = make(args.name, args.packages, args.python)
     print(f"{info.runtime} {info.version} works. In params.yaml:\ntoolchains:\n  {args.name}: {{ python: {interpreter(args.name)} }}")
+    if info.runtime == "tensorrt" and not info.gpus:
+        print(f"It sees no GPU, and builds only with one: {info.no_gpu}", file=sys.stderr)
     return 0
 
 

@@ -6,19 +6,21 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
+from types import FrameType
 
 from enginery import __version__
-from enginery.commands import add_command, calibration, export_ultralytics, gpus, inspect, predict, sensitivity, toolchain, validate
 from enginery.errors import EngineryError
+from flows.commands import add_command, build, calibration, export_ultralytics, gpus, inspect, predict, sensitivity, toolchain, validate
 
 Arguments = argparse.Namespace
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 if all is well, 1 with one line if not, 130 when interrupted."""
-    parser = _parser()
-    args = parser.parse_args(argv)
+    args = parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _interrupt)  # what is half done is taken away again, as after Ctrl-C
     try:
         result: int = args.run(args)
     except EngineryError as error:
@@ -30,16 +32,22 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"error: {error.filename or error}: {error.strerror}. Correct the path or its rights, then run again", file=sys.stderr)
+        return 1
     return result
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="enginery", description="Trained models into TensorRT engines that a team can trust.")
-    parser.add_argument("--version", action="version", version=f"enginery {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    build = add_command(commands, "build", _build, "build, validate and register what is not up to date")
-    for kind in ("model", "target", "precision"):
-        build.add_argument(f"--{kind}", help=f"only engines of this {kind}")
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def parser() -> argparse.ArgumentParser:
+    """Every command with its arguments."""
+    top = argparse.ArgumentParser(prog="enginery", description="Trained models into TensorRT engines that a team can trust.")
+    top.add_argument("--version", action="version", version=f"enginery {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    build.add(commands)
     listing = add_command(commands, "list", _list, "the registered engines")
     listing.add_argument("--json", action="store_true", help="an array of objects")
     show = add_command(commands, "show", _show, "an engine's whole provenance")
@@ -56,27 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     add_command(commands, "status", _status, "what is stale and why")
     serve = add_command(commands, "serve", _serve, "run the flow on a schedule, in this process")
     serve.add_argument("--cron", default="0 * * * *", help="when to look for changes (default: every hour)")
-    return parser
-
-
-def quieten() -> None:
-    """Keep third-party noise off the terminal; Prefect's UI still gets every line."""
-    os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
-    logging.getLogger("dvc").setLevel(logging.ERROR)
-
-
-def _build(args: Arguments) -> int:
-    quieten()
-    from enginery.spec import load_spec
-
-    load_spec()  # a mistake is told before a server is started
-    from flows.command import run_flow
-
-    return run_flow(args.model, args.target, args.precision)
+    return top
 
 
 def _list(args: Arguments) -> int:
@@ -120,6 +108,7 @@ def _verify(args: Arguments) -> int:
 
 def _status(args: Arguments) -> int:
     from enginery.layout import steps
+    from enginery.lock import only_run
     from enginery.pipeline import Pipeline
     from enginery.spec import load_spec
     from enginery.status import explain
@@ -127,12 +116,13 @@ def _status(args: Arguments) -> int:
     from tasks.fingerprint import fingerprint
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    spec, elsewhere = load_spec(), fingerprint()
-    gone = absent(spec)
-    here = [step for step in steps(spec) if step.target not in elsewhere and step.toolchain not in gone]
-    every = [step for step in here if step.name != "fingerprint"]
-    pipeline = Pipeline()
-    stale = {step.title: explain(step, reason) for step in every if (reason := pipeline.stale(step.address))}
+    with only_run():  # it writes recipes, which a run at work reads
+        spec, elsewhere = load_spec(), fingerprint()
+        gone = absent(spec)
+        here = [step for step in steps(spec) if step.target not in elsewhere and step.toolchain not in gone]
+        every = [step for step in here if step.name != "fingerprint"]
+        pipeline = Pipeline()
+        stale = {step.title: explain(step, reason) for step in every if (reason := pipeline.stale(step.address))}
     for name, error in elsewhere.items():
         print(f"{name}: {type(error).__name__.lower()}: {error.why}")
     for title, reason in stale.items():

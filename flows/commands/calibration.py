@@ -6,9 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from enginery.commands import add_command
 from enginery.errors import ConfigError, EngineryError
 from enginery.layout import CACHE, HISTOGRAMS, model_folder
+from flows.commands import add_command, add_group
 
 Arguments = argparse.Namespace
 
@@ -16,7 +16,7 @@ Arguments = argparse.Namespace
 def add(commands: Any) -> None:
     """Add the command to the parser of `enginery`."""
     text = "a model's INT8 calibration: show, import, export"
-    actions = commands.add_parser("calibration", help=text, description=text.capitalize()).add_subparsers(required=True, metavar="ACTION")
+    actions = add_group(commands, "calibration", text)
     show = _action(actions, "show", _show, "a table of tensors: amax, threshold, share of values clipped")
     show.add_argument("--histogram", metavar="TENSOR", help="draw this tensor's histogram (a part of its name will do)")
     show.add_argument("--out", type=Path, default=Path("histogram.png"), help="the picture (default: histogram.png)")

@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from enginery.commands import add_command
+from flows.commands import add_command
 
 
 def add(commands: Any) -> None:
@@ -31,8 +31,11 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _row(gpu: Any, now: Any) -> dict[str, Any]:
+    def known(value: Any) -> Any:
+        return "-" if value is None else value
+
     return {
         "": gpu.index, "GPU": gpu.name, "UUID": gpu.uuid, "capability": gpu.compute_capability,
-        "free": f"{now.free_mib or '-'} of {gpu.memory_mib or '-'} MiB", "driver": f"{gpu.driver} (CUDA {gpu.cuda})",
-        "SM clock": f"{now.sm_clock or '-'} of {gpu.max_sm_clock or '-'} MHz", "processes": len(now.processes),
+        "free": f"{known(now.free_mib)} of {known(gpu.memory_mib)} MiB", "driver": f"{gpu.driver} (CUDA {gpu.cuda})",
+        "SM clock": f"{known(now.sm_clock)} of {known(gpu.max_sm_clock)} MHz", "processes": len(now.processes),
     }

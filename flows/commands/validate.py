@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from enginery.commands import add_command
+from flows.commands import add_command
 
 
 def add(commands: Any) -> None:
