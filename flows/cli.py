@@ -12,7 +12,19 @@ from types import FrameType
 
 from enginery import __version__
 from enginery.errors import EngineryError
-from flows.commands import add_command, build, calibration, export_ultralytics, gpus, inspect, predict, sensitivity, toolchain, validate
+from flows.commands import (
+    add_command,
+    build,
+    calibration,
+    export_ultralytics,
+    gpus,
+    inspect,
+    predict,
+    sensitivity,
+    serve,
+    toolchain,
+    validate,
+)
 
 Arguments = argparse.Namespace
 
@@ -33,7 +45,9 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        print(f"error: {error.filename or error}: {error.strerror}. Correct the path or its rights, then run again", file=sys.stderr)
+        if error.filename is None:
+            raise
+        print(f"error: {error.filename}: {error.strerror}. Correct the path or its rights, then run again", file=sys.stderr)
         return 1
     return result
 
@@ -62,8 +76,7 @@ def parser() -> argparse.ArgumentParser:
     export_ultralytics.add(commands)
     add_command(commands, "verify", _verify, "read every plan again and compare its digest")
     add_command(commands, "status", _status, "what is stale and why")
-    serve = add_command(commands, "serve", _serve, "run the flow on a schedule, in this process")
-    serve.add_argument("--cron", default="0 * * * *", help="when to look for changes (default: every hour)")
+    serve.add(commands)
     return top
 
 
@@ -116,8 +129,9 @@ def _status(args: Arguments) -> int:
     from tasks.fingerprint import fingerprint
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
+    spec = load_spec()
     with only_run():  # it writes recipes, which a run at work reads
-        spec, elsewhere = load_spec(), fingerprint()
+        elsewhere = fingerprint()
         gone = absent(spec)
         here = [step for step in steps(spec) if step.target not in elsewhere and step.toolchain not in gone]
         every = [step for step in here if step.name != "fingerprint"]
@@ -129,15 +143,3 @@ def _status(args: Arguments) -> int:
         print(f"{title}: {reason}")
     print(f"{len(stale)} of {len(every)} steps are stale" if stale else f"all {len(every)} steps are up to date")
     return 0
-
-
-def _serve(args: Arguments) -> int:
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    from flows.engines import build_engines
-
-    build_engines.serve(name="scheduled", cron=args.cron, limit=1)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -34,6 +34,7 @@ def test_what_cannot_be_made_leaves_nothing(fresh: Checkout) -> None:
         (("add", "none", "tensorrt-rtx-cu13==0.0.7"), "could not install tensorrt-rtx-cu13==0.0.7"),
         (("add", "none", "tensorrt==8.6.1", "--python", "/nowhere/python"), "could not make the environment: /nowhere/python"),
         (("remove", "none"), "no toolchain none was made here. Made here: none"),
+        (("check", "nowhere"), "interpreter nowhere cannot be started: No such file or directory. Correct its path"),
         (("check", "/bin/false"), "the child ended with exit code 1"),
     ):
         result = fresh.run("enginery", "toolchain", *arguments)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from enginery.processes import stop_group
 from tests.conftest import Checkout
@@ -70,3 +71,19 @@ def test_an_upgraded_toolchain_is_noticed_on_schedule(fresh: Checkout, tmp_path:
     install(python, "1.6.1.120")
     states = build(fresh)
     assert counted(states, "Restored") == ADA
+
+
+@pytest.mark.parametrize("command", ["build", "serve"])
+def test_a_server_that_does_not_answer_is_one_line(built: Checkout, command: str) -> None:
+    for url in ("http://127.0.0.1:9/api", "nowhere"):
+        result = built.run("enginery", command, PREFECT_API_URL=url)
+        assert (result.returncode, result.stdout) == (1, "")
+        [line] = result.stderr.splitlines()
+        assert line.startswith(f"error: Prefect's server at {url} does not answer: ")
+
+
+def test_a_schedule_that_is_none_is_one_line(built: Checkout) -> None:
+    result = built.run("enginery", "serve", "--cron", "99 * * * *")
+    assert (result.returncode, result.stdout) == (1, "")
+    [line] = result.stderr.splitlines()
+    assert line.startswith("error: --cron '99 * * * *' is no schedule. Give minute, hour, ")

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from enginery.errors import ToolchainError
+from enginery.errors import NoInterpreter, ToolchainError
 from enginery.spec import NAME, THIS
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
@@ -37,6 +37,8 @@ def identify(python: Path) -> ToolchainInfo:
     for runtime in RUNTIMES:
         try:
             return probe(python, runtime)
+        except NoInterpreter:
+            raise
         except ToolchainError as error:
             reasons.append(error.what)
     raise ToolchainError("; ".join(dict.fromkeys(reasons)), "Install tensorrt or a tensorrt-rtx package there")

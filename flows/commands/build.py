@@ -45,7 +45,9 @@ def _show(model: str | None, target: str | None, precision: str | None) -> int:
     from enginery.report.display import Display, table
     from enginery.report.tables import engine_rows
     from flows.engines import build_engines
+    from flows.server import check_server
 
+    check_server()
     console = Console(stderr=True)
     terminal.current = Display(console)
     state = build_engines(model, target, precision, return_state=True)
