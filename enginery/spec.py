@@ -228,12 +228,21 @@ def _further(raw: Mapping[str, Any], errors: Iterable[Any]) -> Iterator[str]:
     rest = copy.deepcopy(dict(raw))
     for error in errors:
         *parents, last = (part for part in error["loc"] if not _is_marker(part))
-        place = reduce(lambda value, part: value[part], parents, rest)
-        if "[key]" in error["loc"] or error["type"] == "missing" or isinstance(place, list) or isinstance(place.get(last), dict):
-            return  # more than a value would be gone
+        try:
+            place = reduce(lambda value, part: value[part], parents, rest)
+        except LookupError:
+            continue  # left out for an error before
+        if error["type"] != "extra_forbidden" and not _is_value(place, last, error):
+            return  # what refers to it would be wrong without it
         place.pop(last, None)
     with suppress(ValidationError):
         yield from _references(Spec.model_validate(rest))
+
+
+def _is_value(place: Any, key: Any, error: Any) -> bool:
+    """Whether an error is about a single value of a mapping, which may be left out."""
+    whole = "[key]" in error["loc"] or error["type"] in ("missing", "model_type", "dict_type")
+    return isinstance(place, dict) and not whole and not isinstance(place.get(key), dict)
 
 
 def _sentence(error: Any) -> str:

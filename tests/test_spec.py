@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,20 @@ def test_no_file_and_no_yaml(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("a: [")
     with pytest.raises(ConfigError, match="not readable as YAML"):
         load_spec(tmp_path / "params.yaml")
+
+
+def places(value: object, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every key of a nested mapping."""
+    for key, inner in value.items() if isinstance(value, dict) else ():
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+@pytest.mark.parametrize("value", [None, -1, 5, "x", [], [1, "a", 3], {}, {"x": 1}, True, 1e9, ["x"]], ids=repr)
+def test_whatever_stands_anywhere_is_a_mistake_or_is_taken(tmp_path: Path, value: object) -> None:
+    for place in places(yaml.safe_load((ROOT / "params.yaml").read_text())):
+        try:
+            load_spec(write(tmp_path, **{"__".join(place): value}))
+        except ConfigError as error:
+            assert error.mistakes
+            assert not [mistake for mistake in error.mistakes if "\n" in mistake]
