@@ -8,7 +8,7 @@ engines: $(READY)
 	.venv/bin/enginery build
 
 test: $(READY)
-	.venv/bin/python -m pytest --numprocesses auto
+	.venv/bin/python -m pytest --numprocesses auto --dist worksteal
 
 check: $(READY)
 	.venv/bin/ruff check .
