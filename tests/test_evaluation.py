@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 
 import cv2
@@ -9,13 +12,14 @@ import numpy as np
 import pytest
 
 from enginery.demo.dataset import write_dataset
+from enginery.demo.scenes import CLASSES
 from enginery.errors import DataError, ModelError
 from enginery.evaluation.compare import Accumulator
 from enginery.evaluation.feeds import extents
 from enginery.evaluation.head import Head
 from enginery.evaluation.images import list_images, preprocess, read_image
 from enginery.evaluation.labels import check_format, check_labels
-from enginery.evaluation.runners import RecordedRunner
+from enginery.evaluation.runners import WORKERS, RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
 from enginery.vision import import_torchvision
 from tasks.predict import picture_names
@@ -186,3 +190,37 @@ def test_a_graph_is_fed_at_its_own_sizes_and_open_ones_at_the_models() -> None:
 def test_pictures_of_images_with_one_name_are_told_apart() -> None:
     paths = [Path(name) for name in ("x/1.jpg", "x/1.png", "1-2.png", "a/x/2.png", "b/x/2.png", "x/1.jpg")]
     assert list(picture_names(paths).values()) == ["1", "1-2", "1-2-2", "2", "2-2"]
+
+
+def test_images_are_run_side_by_side_and_compared_in_their_order(tmp_path: Path) -> None:
+    class Slower:
+        """The first images take longest."""
+
+        size = (64, 64)
+
+        def __init__(self) -> None:
+            self.begun, self.given = 0, 0
+
+        def begin(self, image: np.ndarray, pool: Executor) -> Callable[[], list[np.ndarray]]:  # type: ignore[type-arg]
+            number, self.begun = self.begun, self.begun + 1
+
+            def run() -> list[np.ndarray]:  # type: ignore[type-arg]
+                time.sleep(0.05 / (1 + number))
+                return [np.full((1, 4 + len(CLASSES), 84), number, np.float32)]
+
+            def wait() -> list[np.ndarray]:  # type: ignore[type-arg]
+                outputs = future.result()
+                assert outputs[0][0, 0, 0] == self.given
+                self.given += 1
+                ahead.append(self.begun - self.given)
+                return outputs
+
+            future = pool.submit(run)
+            return wait
+
+    ahead: list[int] = []
+    count = write_dataset(tmp_path, range(6), 64)
+    report = compare(Slower(), Slower(), tmp_path, Head("detect", dict(enumerate(CLASSES))), lambda done, total: None)
+    assert report.closeness.max_abs == 0
+    assert len(ahead) == 2 * count == 12
+    assert 0 < max(ahead) <= WORKERS

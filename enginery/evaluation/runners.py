@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Protocol
 
@@ -13,21 +15,25 @@ from enginery.errors import ModelError
 from enginery.evaluation.feeds import extents
 from enginery.graphs.session import open_session
 
+_CORES = len(os.sched_getaffinity(0))
+WORKERS = min(_CORES, 4)  # images that are run side by side; each holds the activations of one
+Outputs = list[NDArray[np.float32]]
+
 
 class Runner(Protocol):
-    """What takes an image of `size` (height, width) and gives raw outputs."""
+    """What takes images of `size` (height, width) one after another and gives raw outputs."""
 
     size: tuple[int, int]
 
-    def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        """Every output, (1, ...), for an image (3, height, width)."""
+    def begin(self, image: NDArray[np.float32], pool: Executor) -> Callable[[], Outputs]:
+        """Begin with an image (3, height, width); what is returned waits, and gives every output, (1, ...)."""
 
 
 class GraphRunner:
     """A graph on the CPU, fed one image at a time; a fixed batch is filled with copies and its first row is used."""
 
     def __init__(self, onnx: Path, size: tuple[int, int]) -> None:
-        self._session = open_session(onnx)
+        self._session = open_session(onnx, max(1, _CORES // WORKERS))
         tensor = self._session.get_inputs()[0]
         if len(tensor.shape) != 4:
             what = f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, height, width"
@@ -41,10 +47,14 @@ class GraphRunner:
         """The names of the outputs, in the graph's order."""
         return tuple(output.name for output in self._session.get_outputs())
 
-    def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def run(self, image: NDArray[np.float32]) -> Outputs:
         """Every output's first row, for an image (3, height, width)."""
         batch = np.repeat(image[None], self._batch, axis=0)
         return [output[:1] for output in self._session.run(None, {self.input: batch})]
+
+    def begin(self, image: NDArray[np.float32], pool: Executor) -> Callable[[], Outputs]:
+        """As `Runner`: other images may be on their way."""
+        return pool.submit(self.run, image).result
 
 
 class RecordedRunner:
@@ -54,6 +64,11 @@ class RecordedRunner:
         self._rows = zip(*outputs, strict=True)
         self.size = size
 
-    def run(self, image: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+    def run(self, image: NDArray[np.float32]) -> Outputs:
         """The next image's outputs."""
         return [np.asarray(row, np.float32)[None] for row in next(self._rows)]
+
+    def begin(self, image: NDArray[np.float32], pool: Executor) -> Callable[[], Outputs]:
+        """As `Runner`: there is nothing to wait for."""
+        outputs = self.run(image)
+        return lambda: outputs

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from enginery.errors import ModelError
 from enginery.evaluation.compare import Accumulator, Closeness
 from enginery.evaluation.dataset import open_validation_set
 from enginery.evaluation.head import Head
-from enginery.evaluation.runners import GraphRunner, Runner
+from enginery.evaluation.runners import WORKERS, GraphRunner, Runner
 from enginery.evaluation.score import Metrics, Score
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -49,13 +53,24 @@ def compare(
     Raises:
         DataError: images or labels cannot be used. ModelError: labels or outputs are not those of this task with these classes.
     """
-    with open_validation_set(folder, head, reference.size) as images:
+    with open_validation_set(folder, head, reference.size) as images, ThreadPoolExecutor(WORKERS) as pool:
         scores = [Score(head, images.validator()) for _ in range(2)]
         closeness = Accumulator()
-        for done, (image, batch) in enumerate(images, 1):
-            outputs = [runner.run(image) for runner in (reference, candidate)]
+        begun = (([runner.begin(image, pool) for runner in (reference, candidate)], batch) for image, batch in images)
+        for done, (waiting, batch) in enumerate(_ahead(begun, WORKERS), 1):
+            outputs = [wait() for wait in waiting]
             for score, output in zip(scores, outputs, strict=True):
                 score.add(output, batch)
             closeness.add(*outputs)
             progress(done, len(images))
         return GraphReport(closeness.closeness(), scores[0].metrics(), scores[1].metrics())
+
+
+def _ahead(items: Iterable[Item], count: int) -> Iterator[Item]:
+    """The same items in their order; `count` more are drawn than given, so that what they begin goes on meanwhile."""
+    drawn: deque[Item] = deque()
+    for item in items:
+        drawn.append(item)
+        if len(drawn) > count:
+            yield drawn.popleft()
+    yield from drawn

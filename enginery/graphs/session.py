@@ -13,13 +13,13 @@ _NO_LIMIT = 0  # as many threads as there are cores
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
-def open_session(path: Path) -> onnxruntime.InferenceSession:
+def open_session(path: Path, threads: int = _NO_LIMIT) -> onnxruntime.InferenceSession:
     """A quiet CPU session of a graph.
 
     Raises:
         ModelError: ONNX Runtime does not take the graph.
     """
-    return _open(str(path), str(path), _NO_LIMIT, ["CPUExecutionProvider"])
+    return _open(str(path), str(path), threads, ["CPUExecutionProvider"])
 
 
 def open_model(model: onnx.ModelProto, what: str, threads: int = _NO_LIMIT) -> onnxruntime.InferenceSession:
