@@ -1,4 +1,4 @@
-"""Child processes that lead a session of their own."""
+"""How processes end: this one by SIGTERM, and child processes that lead a session of their own."""
 
 from __future__ import annotations
 
@@ -6,6 +6,16 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
+from types import FrameType
+
+
+def interrupt_on_sigterm() -> None:
+    """Let SIGTERM end this process as Ctrl-C does: what is half done is taken away again."""
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def stop_group(child: subprocess.Popen[str], grace_s: float = 10) -> None:

@@ -18,6 +18,7 @@ from enginery.evaluation.head import Task, metric_of
 from enginery.quantization.rules import RULES
 
 BUILD_OPTIONS = ("strongly_typed", "tf32", "sparsity", "version_compatible", "hardware_compatible", "refittable", "dla_core")
+OLDEST_COMPATIBLE = 8.0  # hardware-compatible plans run from this compute capability (Ampere) on
 PARAMS_FILE = Path("params.yaml")
 THIS, THIS_INTERPRETER = "this", Path(".venv/bin/python")  # the own interpreter as a toolchain: its name, its path
 
@@ -313,8 +314,9 @@ def _target_mistakes(name: str, target: Target) -> Iterator[str]:
     if target.runtime != "tensorrt":
         for key, value in target.chosen("gpu", "calibration", *BUILD_OPTIONS).items():
             yield f"targets.{name}.{key}: {value!r}: only runtime tensorrt has this; leave it out"
-    if target.hardware_compatible and float(target.compute_capability or "8.0") < 8:
-        yield f"targets.{name}.hardware_compatible: true: such engines run from compute capability 8.0 on; leave one of the two out"
+    if target.hardware_compatible and target.compute_capability and float(target.compute_capability) < OLDEST_COMPATIBLE:
+        limit = f"such engines run from compute capability {OLDEST_COMPATIBLE} on"
+        yield f"targets.{name}.hardware_compatible: true: {limit}; leave one of the two out"
     if target.strongly_typed and target.calibration == "native":
         yield f"targets.{name}.calibration: 'native': a strongly typed network takes no calibrator; leave one of the two out"
 

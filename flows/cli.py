@@ -6,12 +6,11 @@ import argparse
 import json
 import logging
 import os
-import signal
 import sys
-from types import FrameType
 
 from enginery import __version__
 from enginery.errors import EngineryError
+from enginery.processes import interrupt_on_sigterm
 from flows.commands import (
     add_command,
     build,
@@ -32,7 +31,7 @@ Arguments = argparse.Namespace
 def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 if all is well, 1 with one line if not, 130 when interrupted."""
     args = parser().parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)  # what is half done is taken away again, as after Ctrl-C
+    interrupt_on_sigterm()
     try:
         result: int = args.run(args)
     except EngineryError as error:
@@ -50,10 +49,6 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error.filename}: {error.strerror}. Correct the path or its rights, then run again", file=sys.stderr)
         return 1
     return result
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from enginery.errors import EngineryError
 from enginery.evaluation.head import Head
 from enginery.files import read_json
 from enginery.layout import Step, model_folder
+from enginery.processes import interrupt_on_sigterm
 from enginery.report.events import emit
 
 
@@ -23,7 +22,7 @@ def run_step(name: str, work: Callable[[Step], None], *parts: str) -> None:
     for part in parts:
         parser.add_argument(part)
     step = Step(name, **vars(parser.parse_args()))
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     emit({"event": "started"})
     began_with = _read(step.recipe)
     try:
@@ -61,10 +60,6 @@ def model_head(model: str) -> Head:
 
 def _read(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
-
-
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def _fail(message: str, code: int = 1) -> None:

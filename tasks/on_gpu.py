@@ -17,11 +17,10 @@ from enginery.gpu import choose, reserved
 from enginery.layout import model_folder
 from enginery.registry import Engine, check_whole
 from enginery.report.events import emit, log
-from enginery.spec import Spec
+from enginery.spec import OLDEST_COMPATIBLE, Spec
 from enginery.toolchain.choice import Choice, Toolchains, no_gpu
 
 MINIMUM_MIB = 512  # GPU memory without which no engine is loaded
-OLDEST_COMPATIBLE = 8.0  # hardware-compatible plans run from this compute capability (Ampere) on
 
 
 @contextmanager

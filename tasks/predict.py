@@ -64,11 +64,11 @@ def _files(images: tuple[Path, ...]) -> list[Path]:
 
 def picture_names(paths: list[Path]) -> dict[Path, str]:
     """What each picture is called: as its image, with a number where one before has the same name."""
-    names: dict[Path, str] = {}
+    names: dict[str, Path] = {}
     for path in dict.fromkeys(paths):
         numbered = (f"{path.stem}-{number}" for number in count(2))
-        names[path] = next(name for name in chain([path.stem], numbered) if name not in names.values())
-    return names
+        names[next(name for name in chain([path.stem], numbered) if name not in names)] = path
+    return {path: name for name, path in names.items()}
 
 
 def _predict(spec: Spec, engine: Engine, choice: Choice, wanted: Wanted, names: Mapping[Path, str]) -> Iterator[str]:

@@ -19,8 +19,9 @@ from enginery.evaluation.feeds import extents
 from enginery.evaluation.head import Head
 from enginery.evaluation.images import list_images, preprocess, read_image
 from enginery.evaluation.labels import check_format, check_labels
-from enginery.evaluation.runners import WORKERS, RecordedRunner
+from enginery.evaluation.runners import RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
+from enginery.graphs.session import WORKERS
 from enginery.vision import import_torchvision
 from tasks.predict import picture_names
 

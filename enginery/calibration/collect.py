@@ -5,7 +5,6 @@ Memory is that of one batch and a histogram per tensor. What was counted is kept
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,11 +21,10 @@ from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
 from enginery.evaluation.feeds import extents
 from enginery.evaluation.images import preprocess, read_image
-from enginery.graphs.session import open_model
+from enginery.graphs.session import WORKERS as _WORKERS
+from enginery.graphs.session import open_model, threads_beside
 
 _SAVE_EVERY_S = 10.0
-_CORES = len(os.sched_getaffinity(0))
-_WORKERS = min(_CORES, 4)  # each holds the activations of a batch
 _BATCHES = 8  # a worker counts so many before all wait
 
 
@@ -77,7 +75,7 @@ class _Counter:
         self._outputs = [name for name in work.tensors if name not in inputs]
         self._histograms = histograms
         self._locks = {name: Lock() for name in histograms}
-        self._session = open_model(_with_outputs(work.model, self._outputs), "the graph to calibrate", max(1, _CORES // _WORKERS))
+        self._session = open_model(_with_outputs(work.model, self._outputs), "the graph to calibrate", threads_beside(_WORKERS))
         tensor = self._session.get_inputs()[0]
         self._input, self._task = tensor.name, work.task
         self.batch, height, width = extents(tensor.shape, work.size)

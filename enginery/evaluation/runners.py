@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -13,10 +12,8 @@ from numpy.typing import NDArray
 
 from enginery.errors import ModelError
 from enginery.evaluation.feeds import extents
-from enginery.graphs.session import open_session
+from enginery.graphs.session import WORKERS, open_session, threads_beside
 
-_CORES = len(os.sched_getaffinity(0))
-WORKERS = min(_CORES, 4)  # images that are run side by side; each holds the activations of one
 Outputs = list[NDArray[np.float32]]
 
 
@@ -33,7 +30,7 @@ class GraphRunner:
     """A graph on the CPU, fed one image at a time; a fixed batch is filled with copies and its first row is used."""
 
     def __init__(self, onnx: Path, size: tuple[int, int]) -> None:
-        self._session = open_session(onnx, max(1, _CORES // WORKERS))
+        self._session = open_session(onnx, threads_beside(WORKERS))
         tensor = self._session.get_inputs()[0]
         if len(tensor.shape) != 4:
             what = f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, height, width"

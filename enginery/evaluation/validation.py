@@ -13,8 +13,9 @@ from enginery.errors import ModelError
 from enginery.evaluation.compare import Accumulator, Closeness
 from enginery.evaluation.dataset import open_validation_set
 from enginery.evaluation.head import Head
-from enginery.evaluation.runners import WORKERS, GraphRunner, Runner
+from enginery.evaluation.runners import GraphRunner, Runner
 from enginery.evaluation.score import Metrics, Score
+from enginery.graphs.session import WORKERS
 
 Item = TypeVar("Item")
 

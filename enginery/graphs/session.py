@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import onnx
@@ -9,8 +10,15 @@ import onnxruntime
 
 from enginery.errors import ModelError
 
+_CORES = len(os.sched_getaffinity(0))
+WORKERS = min(_CORES, 4)  # runs of a session side by side; each holds its own activations
 _NO_LIMIT = 0  # as many threads as there are cores
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+
+
+def threads_beside(workers: int) -> int:
+    """How many threads a run may have where so many go on at once."""
+    return max(1, _CORES // workers)
 
 
 def open_session(path: Path, threads: int = _NO_LIMIT) -> onnxruntime.InferenceSession:
