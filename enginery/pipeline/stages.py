@@ -1,4 +1,4 @@
-"""DVC, reached through this one module: what is stale and why, reproducing one stage, and DVC's cache and remote.
+"""The stages of a checkout: what is stale and why, and reproducing one; what DVC restores is checked.
 
 Staleness is asked in process. A stale stage is reproduced by a child `dvc repro --single-item` in a session of its own,
 so that its output can be read line by line and the whole group stopped at once.
@@ -10,13 +10,17 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from enginery.errors import BusyError, EngineryError
+from enginery.errors import BusyError, EngineryError, IntegrityError
+from enginery.pipeline.lockfile import Output
+from enginery.pipeline.objects import Objects
+from enginery.pipeline.repair import keep, repair
+from enginery.pipeline.site_cache import VARIABLE as SITE_CACHE
+from enginery.pipeline.site_cache import private_site_cache
 from enginery.processes import stop_group
 from enginery.report.events import VARIABLE
 
@@ -25,11 +29,11 @@ _BUSY = ("is busy, it is being", "Unable to acquire lock")
 
 
 class Pipeline:
-    """The stages of one checkout."""
+    """The stages of one checkout. What a killed run left is repaired first; `say` is told in one line, if dvc.lock was damaged."""
 
-    def __init__(self, root: Path = Path()) -> None:
+    def __init__(self, root: Path = Path(), say: Callable[[str], None] | None = None) -> None:
         self._root = root
-        _heal(root / ".dvc/tmp/rwlock")
+        repair(root, say or (lambda line: print(line, file=sys.stderr)))
         self._open()
 
     def _open(self) -> None:
@@ -38,17 +42,23 @@ class Pipeline:
         from dvc.repo import Repo
 
         try:
-            self._repo = Repo(str(self._root))
+            Repo.find_root(str(self._root))
+            self._site_cache = private_site_cache(self._root)
+            self._repo = Repo(str(self._root), config={"core": {"site_cache_dir": self._site_cache}})
         except DvcException as error:
             raise EngineryError(f"{self._root.resolve()} is no DVC project: {error}", "Run this in the checkout's folder") from None
 
     def stale(self, address: str) -> str:
         """Why DVC finds a stage stale, in words; empty if it is up to date."""
+        stage = self._stage(address)
+        with self._repo.lock:
+            status = stage.status(check_updates=False)
+        return ", ".join(_words(change) for change in status.get(address, ()))
+
+    def _stage(self, address: str) -> Any:
         if not self._stages:  # parsing dvc.yaml and dvc.lock for each stage anew would take most of a run that has nothing to do
             self._stages = {stage.addressing: stage for stage in self._repo.stage.load_all("dvc.yaml")}
-        with self._repo.lock:
-            status = self._stages[address].status(check_updates=False)
-        return ", ".join(_words(change) for change in status.get(address, ()))
+        return self._stages[address]
 
     def has_remote(self) -> bool:
         """Whether a default remote is configured."""
@@ -57,13 +67,25 @@ class Pipeline:
     def reproduce(self, address: str, on_event: OnEvent) -> str:
         """Reproduce one stage: "completed" if its command ran, "restored" if DVC had its outputs.
 
+        Every byte of the outputs is then read: DVC believes its cache and its remote. A damaged one is taken from where it is whole,
+        or else made again; a warning says so.
+
         Raises:
             BusyError: another process reproduces it.
             EngineryError: it failed; the step's own line says why.
         """
-        pull = ["--pull"] if self.has_remote() else []
-        command = [sys.executable, "-m", "dvc", "repro", "--single-item", *pull, address]
-        environment = {**os.environ, VARIABLE: "json", "PYTHONUNBUFFERED": "1"}
+        outcome = self._run(address, on_event)
+        if self._make_whole(address, on_event):
+            return outcome
+        self._run(address, on_event, "--force")
+        if not self._make_whole(address, on_event):
+            raise IntegrityError(f"{address}: its outputs changed while they were checked", "Look at this disk, then run again")
+        return "completed"
+
+    def _run(self, address: str, on_event: OnEvent, *options: str) -> str:
+        pull = ["--pull"] if self.has_remote() and not options else []
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", *pull, *options, address]
+        environment = {**os.environ, VARIABLE: "json", "PYTHONUNBUFFERED": "1", SITE_CACHE: self._site_cache}
         child = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
             start_new_session=True, cwd=self._repo.root_dir,
@@ -74,24 +96,18 @@ class Pipeline:
             stop_group(child)
             raise
         self._repo.close()
+        keep(self._root)
         self._open()  # the child wrote dvc.lock: what was read of it is old
         return outcome
 
+    def _make_whole(self, address: str, on_event: OnEvent) -> bool:
+        """Check the bytes of a stage's outputs here and in the cache, and mend them; False if the stage must make them again."""
+        def tell(line: str) -> None:
+            on_event({"event": "log", "severity": "warning", "message": line})
 
-def _heal(lock: Path) -> None:
-    """Remove a list of DVC's locks that a killed DVC left half-written: every later run would fail on it."""
-    for last_try in (False, True):
-        try:
-            json.loads(lock.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return
-        except ValueError:
-            if last_try:
-                lock.unlink(missing_ok=True)
-            else:
-                time.sleep(0.3)  # another DVC may be writing it just now
-        else:
-            return
+        objects = Objects(self._repo, self._root)
+        cached = [out for out in self._stage(address).outs if out.use_cache and out.hash_info]
+        return all([objects.make_whole(Output(out.def_path, out.hash_info.value), tell) for out in cached])
 
 
 def _follow(child: subprocess.Popen[str], address: str, on_event: OnEvent) -> str:

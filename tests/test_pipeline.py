@@ -1,0 +1,238 @@
+"""The real DVC in small projects: what a kill leaves is repaired, and no byte that DVC restores is believed unchecked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from enginery.errors import BusyError, EngineryError
+from enginery.pipeline import Pipeline
+from enginery.pipeline.lockfile import md5_of, recorded
+from enginery.pipeline.repair import KEPT, repair
+
+STARTED = """echo '{"event": "started"}'"""
+SCRIPT = f"""\
+stages:
+  file:
+    cmd: {json.dumps(STARTED + " && tr a-z A-Z < source > file.txt")}
+    deps: [source]
+    outs: [file.txt]
+  folder:
+    cmd: {json.dumps(STARTED + " && mkdir -p folder/deep && cp file.txt folder/deep/one && cat file.txt file.txt > folder/two")}
+    deps: [file.txt]
+    outs: [folder]
+  kept:
+    cmd: {json.dumps(STARTED + " && mkdir -p kept && cp folder/two kept/plan")}
+    deps: [folder]
+    outs: [kept: {{persist: true}}]
+"""
+STAGES = ("file", "folder", "kept")
+
+
+@dataclass
+class Project:
+    """A checkout with three small stages: a file, a folder, and one that DVC's run-cache does not know."""
+
+    root: Path
+    said: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def build(self) -> dict[str, str]:
+        """Bring every stage up to date; how each was."""
+        with contextlib.chdir(self.root):
+            pipeline = Pipeline(say=self.said.append)
+            return {
+                stage: pipeline.reproduce(stage, self._on_event) if pipeline.stale(stage) else "cached"
+                for stage in STAGES
+            }
+
+    def _on_event(self, event: Mapping[str, Any]) -> None:
+        assert event["severity"] == "warning"
+        self.warnings.append(event["message"])
+
+    def git(self, *command: str) -> None:
+        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
+        subprocess.run(["git", *identity, *command], cwd=self.root, check=True, capture_output=True)
+
+    def dvc(self, *command: str) -> None:
+        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=self.root, check=True, capture_output=True)
+
+    def cached(self, digest: str) -> Path:
+        return self.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
+
+    def digests(self) -> dict[str, str]:
+        return {output.path: md5_of(self.root / output.path) for outs in recorded(self.root).values() for output in outs}
+
+
+@pytest.fixture(scope="module")
+def _built(tmp_path_factory: pytest.TempPathFactory) -> Project:
+    project = Project(tmp_path_factory.mktemp("projects") / "project ü")
+    (project.root / ".dvc").mkdir(parents=True)
+    (project.root / ".dvc/config").write_text("[core]\n    analytics = false\n    check_update = false\n")
+    (project.root / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
+    (project.root / ".gitignore").write_text("/file.txt\n/folder\n/kept\n")
+    (project.root / "dvc.yaml").write_text(SCRIPT)
+    (project.root / "source").write_text("some bytes\n" * 200)
+    project.git("init", "--quiet")
+    assert set(project.build().values()) == {"completed"}
+    project.git("add", "--all")
+    project.git("commit", "--quiet", "--message=all")
+    assert (project.said, project.warnings) == ([], [])
+    return project
+
+
+@pytest.fixture
+def project(_built: Project, tmp_path: Path) -> Project:
+    """A copy in which everything is up to date."""
+    root = tmp_path / "project ü"
+    subprocess.run(["cp", "-a", _built.root, root], check=True)
+    return Project(root)
+
+
+# What a kill leaves
+
+
+def cut_in_last_digest(content: bytes) -> bytes:
+    return content[: content.rindex(b"md5: ") + len("md5: 1234")]
+
+
+def cut_before_last_stage(content: bytes) -> bytes:
+    return content[: content.rindex(b"  kept:")]
+
+
+def cut_within_a_stage(content: bytes) -> bytes:
+    return content[: content.index(b"    outs:\n")]
+
+
+LEFT = {
+    "empty": lambda content: b"",
+    "blank": lambda content: b"\n",
+    "no YAML": lambda content: content[: content.index(b"cmd") + 2],
+    "no bytes of text": lambda content: b"\xff" * len(content),
+    "zeros": lambda content: b"\0" * len(content),
+    "a list": lambda content: b"- 1\n",
+    "schema alone": lambda content: b"schema: '2.0'\n",
+    "a path alone": lambda content: content[: content.rindex(b"      hash:")],
+    "half a digest": cut_in_last_digest,
+    "last stage lost": cut_before_last_stage,
+    "stage without outputs": cut_within_a_stage,
+}
+
+
+SAME = ("last stage lost", "stage without outputs")  # lock files, as DVC reads them
+
+
+def damage_lock_file(project: Project, left: str, source: str) -> None:
+    lock = project.root / "dvc.lock"
+    lock.write_bytes(LEFT[left](lock.read_bytes()))
+    if source != "kept":
+        (project.root / KEPT).unlink()
+    if source == "nothing":
+        project.git("rm", "--quiet", "--cached", "dvc.lock")
+        project.git("commit", "--quiet", "--message=none")
+
+
+@pytest.mark.parametrize("source", ["kept", "committed", "nothing"])
+@pytest.mark.parametrize("left", sorted(LEFT.keys() - {*SAME}))
+def test_a_damaged_lock_file_is_repaired_in_one_line(project: Project, left: str, source: str) -> None:
+    whole = (project.root / "dvc.lock").read_bytes()
+    damage_lock_file(project, left, source)
+    for _ in range(2):
+        repair(project.root, project.said.append)
+    lock = project.root / "dvc.lock"
+    assert (lock.read_bytes() if lock.is_file() else b"") == (b"" if source == "nothing" else whole)
+    [line] = project.said
+    how = {"kept": "as the last step that ended well left it", "committed": "as it was committed last", "nothing": "taken away"}
+    short = left in ("schema alone", "a path alone", "half a digest")
+    why = "it is empty" if left in ("empty", "blank") else "it is cut short" if short else "it is cut short or altered"
+    assert line == f"dvc.lock was damaged ({why}) and is {how[source]}; what was built since is restored from DVC's cache"
+
+
+def test_copies_that_are_damaged_too_are_passed_over(project: Project) -> None:
+    whole = (project.root / "dvc.lock").read_bytes()
+    (project.root / KEPT).write_bytes(whole[:-4])
+    (project.root / "dvc.lock").write_bytes(b"")
+    repair(project.root, project.said.append)
+    assert (project.root / "dvc.lock").read_bytes() == whole
+    assert "as it was committed last" in project.said[0]
+
+
+@pytest.mark.parametrize(("left", "source"), [("empty", "kept"), ("empty", "nothing"), *((left, "kept") for left in SAME)])
+def test_after_a_damaged_lock_file_nothing_is_built_again(project: Project, left: str, source: str) -> None:
+    before = project.digests()
+    damage_lock_file(project, left, source)
+    states = project.build()
+    assert {states["file"], states["folder"]} <= {"cached", "restored"}
+    assert source == "nothing" or left in SAME or set(states.values()) == {"cached"}
+    assert project.digests() == before
+    assert len(project.said) == (left not in SAME)
+
+
+def test_dvc_by_hand_while_the_lock_file_is_looked_at_is_waited_for(project: Project) -> None:
+    (project.root / "dvc.lock").write_bytes(b"")
+    code = "import sys, zc.lockfile; held = zc.lockfile.LockFile('.dvc/tmp/lock'); print('held', flush=True); sys.stdin.read()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=project.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert holder.stdout
+    assert holder.stdout.readline() == b"held\n"
+    with pytest.raises(BusyError, match="a DVC command is at work in this checkout"):
+        repair(project.root, project.said.append)
+    holder.communicate(b"")
+    repair(project.root, project.said.append)
+    assert len(project.said) == 1
+
+
+@pytest.mark.parametrize("left", ["", "{", "[]", '{"read": 1}', '{"write": {"/x": {"pid": 1}}}'])
+def test_a_half_written_list_of_locks_is_taken_away(project: Project, left: str) -> None:
+    path = project.root / ".dvc/tmp/rwlock"
+    path.write_text(left)
+    repair(project.root, project.said.append)
+    assert not path.exists()
+
+
+def test_a_lock_of_a_killed_process_whose_number_another_has_is_none(project: Project) -> None:
+    """A container gives the same numbers at every start."""
+    path = project.root / ".dvc/tmp/rwlock"
+    alive = {"pid": os.getpid(), "cmd": " ".join(sys.argv)}
+    other = {"pid": os.getppid(), "cmd": "dvc repro file"}
+    path.write_text(json.dumps({"read": {"/a": [alive, other], "/b": [other]}, "write": {"/c": other, "/d": alive}}))
+    repair(project.root, project.said.append)
+    assert json.loads(path.read_text()) == {"read": {"/a": [alive]}, "write": {"/d": alive}}
+
+
+def test_what_killed_writers_left_is_swept_and_a_writer_at_work_is_not_disturbed(project: Project) -> None:
+    token = "A" * 11 + "-_" + "b" * 9
+    entries = sorted((project.root / ".dvc/cache/runs").glob("*/*/*"))
+    cut = entries[0]
+    cut.write_bytes(cut.read_bytes()[:-20])
+    empty = cut.parent.parent / ("0" * 64)
+    empty.mkdir()
+    left = [
+        project.cached("00" + "0" * 30).parent / f".{token}.tmp", project.root / f".dvc/cache/files/md5/.{token}.tmp",
+        cut.parent / f".{token}.tmp", project.root / "artifacts/models/.x.999999999.part",
+        project.root / f".dvc/tmp/.dvc.lock.kept.999999999.part", project.root / f"artifacts/models/x.{token}.tmp",
+    ]
+    kept = [project.root / f"artifacts/models/.x.{os.getpid()}.part", project.root / "artifacts/models/x.tmp"]
+    for path in (*left, *kept):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    folder = project.root / "artifacts/models/.y.999999999.part"
+    folder.mkdir()
+    (folder / "z").touch()
+    repair(project.root, project.said.append)
+    assert [path for path in (*left, cut, cut.parent, empty, folder) if path.exists()] == []
+    assert all(path.exists() for path in (*kept, *entries[1:]))
+    assert project.said == []
