@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import signal
+import stat
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from enginery.errors import BusyError, EngineryError
 from enginery.pipeline import Pipeline
 from enginery.pipeline.lockfile import md5_of, recorded
 from enginery.pipeline.repair import KEPT, repair
+from enginery.pipeline.site_cache import private_site_cache
 
 STARTED = """echo '{"event": "started"}'"""
 SCRIPT = f"""\
@@ -236,3 +236,175 @@ def test_what_killed_writers_left_is_swept_and_a_writer_at_work_is_not_disturbed
     assert [path for path in (*left, cut, cut.parent, empty, folder) if path.exists()] == []
     assert all(path.exists() for path in (*kept, *entries[1:]))
     assert project.said == []
+
+
+def test_a_merge_conflict_is_left_to_its_user(project: Project) -> None:
+    lock = project.root / "dvc.lock"
+    lock.write_text("<<<<<<< HEAD\n" + lock.read_text())
+    with pytest.raises(EngineryError, match="^dvc.lock holds a merge conflict. Resolve it"):
+        repair(project.root, project.said.append)
+    assert lock.read_text().startswith("<<<<<<< HEAD")
+
+
+def test_a_folder_that_is_no_project_is_left_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(EngineryError, match="is no DVC project"):
+        Pipeline(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What DVC restores
+
+
+def flip(path: Path) -> None:
+    """Change one byte, without a trace in times and rights."""
+    times, mode = path.stat(), path.stat().st_mode
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+    path.chmod(mode)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def object_of(project: Project, place: str) -> str:
+    """The digest of a file among the outputs."""
+    return md5_of(project.root / place)
+
+
+def lose(project: Project, *outputs: str) -> None:
+    """Take outputs out of the work tree: the next run restores them."""
+    for output in outputs:
+        subprocess.run(["rm", "-r", project.root / output], check=True)
+
+
+@pytest.fixture
+def remote(project: Project, tmp_path: Path) -> Path:
+    """The project's remote, a folder, to which all was pushed."""
+    project.dvc("remote", "add", "--default", "shared", str(tmp_path / "remote"))
+    project.dvc("push", "--run-cache")
+    return tmp_path / "remote/files/md5"
+
+
+@pytest.mark.parametrize("place", ["file.txt", "folder/deep/one"])
+def test_a_damaged_object_in_the_cache_is_not_restored(project: Project, place: str) -> None:
+    before = project.digests()
+    flip(project.cached(object_of(project, place)))
+    output = place.split("/")[0]
+    lose(project, output)
+    states = project.build()
+    assert states[output if output == "folder" else "file"] == "completed"  # there is no remote
+    assert project.digests() == before
+    assert project.warnings == [f"{output} is damaged, and neither DVC's cache nor a remote has its bytes"]
+    assert project.cached(object_of(project, place)).read_bytes() == (project.root / place).read_bytes()
+    assert set(project.build().values()) == {"cached"}
+
+
+@pytest.mark.parametrize("what", ["file", "list of files"])
+@pytest.mark.usefixtures("remote")
+def test_a_damaged_object_is_fetched_from_the_remote_again(project: Project, what: str) -> None:
+    before = project.digests()
+    digest = object_of(project, "folder" if what == "list of files" else "folder/two")
+    if what == "file":
+        flip(project.cached(digest))
+    else:
+        path = project.cached(digest)
+        listing = path.read_text()
+        path.chmod(0o600)
+        path.write_text(listing.replace("deep/one", "deep/eno"))
+        path.chmod(0o444)
+    lose(project, "folder")
+    assert project.build() == {"file": "cached", "folder": "restored", "kept": "cached"}
+    assert project.digests() == before
+    assert project.warnings == ["folder was damaged in the work tree: its bytes are those of the remote again"]
+    assert set(project.build().values()) == {"cached"}
+
+
+def test_an_object_that_is_damaged_in_the_remote_is_not_restored(project: Project, remote: Path) -> None:
+    before = project.digests()
+    digest = object_of(project, "folder/two")
+    flip(remote / digest[:2] / digest[2:])
+    subprocess.run(["rm", "-rf", project.root / ".dvc/cache"], check=True)
+    lose(project, "file.txt", "folder")
+    states = project.build()
+    assert (states["file"], states["folder"]) == ("restored", "completed")
+    assert project.digests() == before
+    assert project.warnings == ["folder is damaged, and neither DVC's cache nor a remote has its bytes"]
+
+
+def test_what_a_step_writes_is_not_replaced_by_a_damaged_object(project: Project) -> None:
+    """DVC finds the object in its cache and links it in the place of what the step wrote."""
+    before = project.digests()
+    digest = object_of(project, "kept/plan")
+    flip(project.cached(digest))
+    (project.root / "kept/plan").write_bytes(b"altered")
+    assert project.build()["kept"] == "completed"
+    assert project.digests() == before
+    assert md5_of(project.cached(digest)) == digest
+    assert len(project.warnings) == 1
+
+
+def test_a_remote_that_fails_is_one_line(project: Project, remote: Path) -> None:
+    digest = object_of(project, "file.txt")
+    flip(project.cached(digest))
+    path = remote / digest[:2] / digest[2:]
+    path.unlink()
+    path.mkdir()
+    (path / "x").touch()
+    lose(project, "file.txt")
+    with pytest.raises(EngineryError, match=f"^object {digest} cannot be fetched from the remote: .*Is a directory"):
+        project.build()
+
+
+# What DVC remembers
+
+
+def site_cache(project: Project, folder: str = ".") -> str:
+    """Where a DVC that is started by hand keeps what it remembers."""
+    code = "from dvc.repo import Repo; print(Repo().site_cache_dir)"
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=project.root / folder, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_what_dvc_remembers_lies_where_no_other_user_enters(project: Project) -> None:
+    closed = project.root.resolve() / f".dvc/tmp/site-{os.geteuid()}"
+    assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+    with contextlib.chdir(project.root):
+        Pipeline()  # the project was moved here
+    assert Path(site_cache(project, "folder")).is_relative_to(closed)
+    assert not (project.root / "folder/.dvc").exists()
+    assert [path for path in closed.rglob("*") if path.stat().st_mode & 0o002] == []
+
+
+@pytest.mark.parametrize("kind", ["open", "link", "file"])
+def test_what_others_could_have_written_is_not_believed(project: Project, tmp_path: Path, kind: str) -> None:
+    closed = project.root / f".dvc/tmp/site-{os.geteuid()}"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir(mode=0o755)
+    (elsewhere / "planted").touch()
+    subprocess.run(["rm", "-r", closed], check=True)
+    if kind == "link":
+        closed.symlink_to(elsewhere)
+    elif kind == "file":
+        closed.touch()
+    else:
+        closed.mkdir()
+        (closed / "planted").touch()
+        closed.chmod(0o777)
+    private_site_cache(project.root)
+    assert [path.name for path in closed.iterdir()] == ["repo"]
+    assert (stat.S_IMODE(closed.lstat().st_mode), (elsewhere / "planted").exists()) == (0o700, True)
+
+
+def test_the_users_own_settings_stay(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = project.root / ".dvc/config.local"
+    config.write_text("# mine\n['remote \"s\"']\n    url = s3://b  # bucket\n    password = x\n[core]\n    remote = s\n")
+    config.chmod(0o600)
+    folder = private_site_cache(project.root)
+    said = config.read_text()
+    assert all(line in said for line in ("# mine", "# bucket", "password = x", "remote = s", f"site_cache_dir = {folder}"))
+    assert stat.S_IMODE(config.stat().st_mode) == 0o600
+    config.write_text("[core]\n    site_cache_dir = /mine\n")
+    private_site_cache(project.root)
+    assert config.read_text() == "[core]\n    site_cache_dir = /mine\n"
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", "/named")
+    assert private_site_cache(project.root) == "/named"

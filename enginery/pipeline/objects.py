@@ -110,6 +110,8 @@ class Objects:
                 partial.chmod(0o444)
         except (FileNotFoundError, IntegrityError):
             return None
+        except EngineryError:
+            raise
         except Exception as error:  # each kind of remote has errors of its own
             what = f"object {digest} cannot be fetched from the remote: {str(error) or type(error).__name__}"
             raise EngineryError(what, "Look at the remote (`.venv/bin/dvc remote list`), then run again") from None

@@ -16,13 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from enginery.errors import BusyError
+from enginery.errors import BusyError, EngineryError
 from enginery.files import replacing
 from enginery.pipeline.lockfile import LOCK_FILE, committed, load_yaml
 
 Say = Callable[[str], None]
 _TMP = Path(".dvc/tmp")
 KEPT = _TMP / "dvc.lock.kept"
+_DAMAGED = _TMP / "dvc.lock.damaged"
 _RWLOCK = _TMP / "rwlock"
 _SWEPT = _TMP / "swept"
 _CACHE = Path(".dvc/cache")
@@ -36,6 +37,7 @@ def repair(root: Path, say: Say) -> None:
 
     Raises:
         BusyError: a DVC that was started by hand is at work.
+        EngineryError: dvc.lock holds a merge conflict.
     """
     if not (root / ".dvc").is_dir():
         return
@@ -83,9 +85,15 @@ def _ends_whole(value: Mapping[str, Any]) -> bool:
 
 def _repair_lock_file(root: Path, say: Say) -> None:
     path = root / LOCK_FILE
-    wrong = damage(path.read_bytes()) if path.is_file() else ""
-    if not wrong:
+    content = path.read_bytes() if path.is_file() else None
+    wrong = "" if content is None else damage(content)
+    if content is None or not wrong:
         return
+    if b"<<<<<<< " in content:
+        cure = f"Resolve it (`git checkout --ours {LOCK_FILE}` or --theirs), then run again"
+        raise EngineryError(f"{LOCK_FILE} holds a merge conflict", cure)
+    with replacing(root / _DAMAGED) as partial:
+        partial.write_bytes(content)
     for source, content in _replacements(root):
         if not damage(content):
             with replacing(path) as partial:
