@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -13,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from enginery.errors import GpuError
 from enginery.gpu import TURNS, gpus, reserved, turn
 
 NAME = f"GPU-of-tests-{os.getpid()}"
@@ -125,6 +129,95 @@ def test_a_waiting_process_that_is_interrupted_leaves_the_turn_alone(holder: sub
     holder.communicate("")
     with turn(NAME, refuse):
         pass
+
+
+def plant(kind: str, folder: Path) -> Path:
+    """What another user may have put in the lock's place; the file that it leads to."""
+    victim = folder / "victim"
+    victim.write_text("precious")
+    victim.chmod(0o600)
+    if kind == "link":
+        LOCK.symlink_to(victim)
+    elif kind == "dangling link":
+        LOCK.symlink_to(folder / "none")
+    elif kind == "second name":
+        os.link(victim, LOCK)
+    elif kind == "pipe":
+        os.mkfifo(LOCK)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(str(LOCK))
+    else:
+        LOCK.mkdir()
+    return victim
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "pipe", "socket", "folder"])
+def test_what_another_user_planted_is_neither_followed_nor_changed(tmp_path: Path, kind: str) -> None:
+    victim = plant(kind, tmp_path)
+    mode = LOCK.lstat().st_mode
+    try:
+        with pytest.raises(GpuError, match=f"^{LOCK} cannot serve as the lock of the GPU: .*Remove it, or"), turn(NAME, refuse):
+            pass
+        assert LOCK.lstat().st_mode == mode
+        assert (victim.read_text(), stat.S_IMODE(victim.stat().st_mode)) == ("precious", 0o600)
+        assert sorted(tmp_path.iterdir()) == [victim]
+    finally:
+        LOCK.rmdir() if kind == "folder" else LOCK.unlink()
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_a_lock_is_open_to_other_users_whatever_the_umask(mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with turn(NAME, refuse):
+            assert stat.S_IMODE(LOCK.stat().st_mode) == 0o666
+    finally:
+        os.umask(before)
+
+
+def test_a_lock_that_can_only_be_read_is_waited_for(holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another user's: root may write everywhere, so opening for writing is refused here."""
+    opened = os.open
+
+    def read_only(path: Path, flags: int, *rest: int, **more: int) -> int:
+        if path == LOCK and flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *rest, **more)
+
+    monkeypatch.setattr(os, "open", read_only)
+    told: list[str] = []
+
+    def let_go(message: str) -> None:
+        told.append(message)
+        holder.communicate("")
+
+    with turn(NAME, let_go):
+        assert told == [f"waiting for GPU {NAME}: process {holder.pid} uses it"]
+    assert LOCK.read_text() == str(holder.pid)
+
+
+def test_what_a_hostile_lock_says_is_not_shown() -> None:
+    told: list[str] = []
+    LOCK.write_text("\x1b[2J evil")
+    with LOCK.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+        def let_go(message: str) -> None:
+            told.append(message)
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+        with turn(NAME, let_go):
+            assert told == [f"waiting for GPU {NAME}: another process uses it"]
+
+
+def test_a_lock_that_is_removed_while_one_waits_is_made_anew(holder: subprocess.Popen[str]) -> None:
+    def let_go(message: str) -> None:
+        LOCK.unlink()
+        holder.communicate("")
+
+    with turn(NAME, let_go):
+        assert LOCK.read_text() == str(os.getpid())
 
 
 def test_without_a_gpu_there_is_nothing_to_wait_for() -> None:
