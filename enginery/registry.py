@@ -126,7 +126,7 @@ def check_whole(engine: Engine) -> None:
     """
     harm = damage(engine)
     if harm:
-        raise IntegrityError(f"{harm[0]}; it was not used", "Run `enginery build`: it restores the plan")
+        raise IntegrityError(f"{harm[0]}; it was not used", "`enginery verify --restore` brings it back")
 
 
 def _read(path: Path) -> Mapping[str, Any]:

@@ -19,10 +19,12 @@ from flows.commands import (
     gpus,
     inspect,
     predict,
+    push,
     sensitivity,
     serve,
     toolchain,
     validate,
+    verify,
 )
 
 Arguments = argparse.Namespace
@@ -69,7 +71,8 @@ def parser() -> argparse.ArgumentParser:
     inspect.add(commands)
     predict.add(commands)
     export_ultralytics.add(commands)
-    add_command(commands, "verify", _verify, "read every plan again and compare its digest")
+    verify.add(commands)
+    push.add(commands)
     add_command(commands, "status", _status, "what is stale and why")
     serve.add(commands)
     return top
@@ -96,21 +99,6 @@ def _show(args: Arguments) -> int:
 
     engine = find(args.engine)
     print(dumps({"path": engine.plan.as_posix(), "state": engine.state, **engine.manifest}), end="")
-    return 0
-
-
-def _verify(args: Arguments) -> int:
-    from enginery.registry import damage, engines
-
-    found = engines()
-    damaged = [line for engine in found for line in damage(engine)]
-    for line in damaged:
-        print(line)
-    if damaged:
-        cure = "`enginery build` restores them, `dvc pull --force` those of other machines"
-        print(f"{len(damaged)} of {len(found)} engines are damaged: {cure}", file=sys.stderr)
-        return 1
-    print(f"{len(found)} engines, every digest as recorded")
     return 0
 
 

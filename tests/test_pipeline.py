@@ -22,21 +22,28 @@ from enginery.pipeline.lockfile import md5_of, recorded
 from enginery.pipeline.repair import KEPT, repair
 from enginery.pipeline.site_cache import private_site_cache
 
+PLAN, ENGINE = "artifacts/build/m/t/fp16/model.plan", "artifacts/engines/m/t/fp16"
 STARTED = """echo '{"event": "started"}'"""
+MANIFEST = """printf '{"plan": {"sha256": "%s", "bytes": %s}}' $(sha256sum < PLAN | cut -d' ' -f1) $(wc -c < PLAN)"""
+COMMANDS = {
+    "file": f"mkdir -p {Path(PLAN).parent} && tr a-z A-Z < source > {PLAN}",
+    "folder": f"mkdir -p folder/deep && cp {PLAN} folder/deep/one && cat {PLAN} {PLAN} > folder/two",
+    "kept": f"mkdir -p {ENGINE} && cp {PLAN} {ENGINE} && {MANIFEST.replace('PLAN', PLAN)} > {ENGINE}/manifest.json",
+}
 SCRIPT = f"""\
 stages:
   file:
-    cmd: {json.dumps(STARTED + " && tr a-z A-Z < source > file.txt")}
+    cmd: {json.dumps(f"{STARTED} && {COMMANDS['file']}")}
     deps: [source]
-    outs: [file.txt]
+    outs: [{PLAN}]
   folder:
-    cmd: {json.dumps(STARTED + " && mkdir -p folder/deep && cp file.txt folder/deep/one && cat file.txt file.txt > folder/two")}
-    deps: [file.txt]
+    cmd: {json.dumps(f"{STARTED} && {COMMANDS['folder']}")}
+    deps: [{PLAN}]
     outs: [folder]
   kept:
-    cmd: {json.dumps(STARTED + " && mkdir -p kept && cp folder/two kept/plan")}
-    deps: [folder]
-    outs: [kept: {{persist: true}}]
+    cmd: {json.dumps(f"{STARTED} && {COMMANDS['kept']}")}
+    deps: [{PLAN}]
+    outs: [{ENGINE}: {{persist: true}}]
 """
 STAGES = ("file", "folder", "kept")
 
@@ -82,7 +89,7 @@ def _built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (project.root / ".dvc").mkdir(parents=True)
     (project.root / ".dvc/config").write_text("[core]\n    analytics = false\n    check_update = false\n")
     (project.root / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
-    (project.root / ".gitignore").write_text("/file.txt\n/folder\n/kept\n")
+    (project.root / ".gitignore").write_text("/artifacts\n/folder\n")
     (project.root / "dvc.yaml").write_text(SCRIPT)
     (project.root / "source").write_text("some bytes\n" * 200)
     project.git("init", "--quiet")
@@ -285,14 +292,14 @@ def remote(project: Project, tmp_path: Path) -> Path:
     return tmp_path / "remote/files/md5"
 
 
-@pytest.mark.parametrize("place", ["file.txt", "folder/deep/one"])
+@pytest.mark.parametrize("place", [PLAN, "folder/deep/one"])
 def test_a_damaged_object_in_the_cache_is_not_restored(project: Project, place: str) -> None:
     before = project.digests()
     flip(project.cached(object_of(project, place)))
-    output = place.split("/")[0]
+    stage, output = ("file", PLAN) if place == PLAN else ("folder", "folder")
     lose(project, output)
     states = project.build()
-    assert states[output if output == "folder" else "file"] == "completed"  # there is no remote
+    assert states[stage] == "completed"  # there is no remote
     assert project.digests() == before
     assert project.warnings == [f"{output} is damaged, and neither DVC's cache nor a remote has its bytes"]
     assert project.cached(object_of(project, place)).read_bytes() == (project.root / place).read_bytes()
@@ -324,7 +331,7 @@ def test_an_object_that_is_damaged_in_the_remote_is_not_restored(project: Projec
     digest = object_of(project, "folder/two")
     flip(remote / digest[:2] / digest[2:])
     subprocess.run(["rm", "-rf", project.root / ".dvc/cache"], check=True)
-    lose(project, "file.txt", "folder")
+    lose(project, PLAN, "folder")
     states = project.build()
     assert (states["file"], states["folder"]) == ("restored", "completed")
     assert project.digests() == before
@@ -334,9 +341,9 @@ def test_an_object_that_is_damaged_in_the_remote_is_not_restored(project: Projec
 def test_what_a_step_writes_is_not_replaced_by_a_damaged_object(project: Project) -> None:
     """DVC finds the object in its cache and links it in the place of what the step wrote."""
     before = project.digests()
-    digest = object_of(project, "kept/plan")
+    digest = object_of(project, f"{ENGINE}/model.plan")
     flip(project.cached(digest))
-    (project.root / "kept/plan").write_bytes(b"altered")
+    (project.root / ENGINE / "model.plan").write_bytes(b"altered")
     assert project.build()["kept"] == "completed"
     assert project.digests() == before
     assert md5_of(project.cached(digest)) == digest
@@ -344,13 +351,13 @@ def test_what_a_step_writes_is_not_replaced_by_a_damaged_object(project: Project
 
 
 def test_a_remote_that_fails_is_one_line(project: Project, remote: Path) -> None:
-    digest = object_of(project, "file.txt")
+    digest = object_of(project, PLAN)
     flip(project.cached(digest))
     path = remote / digest[:2] / digest[2:]
     path.unlink()
     path.mkdir()
     (path / "x").touch()
-    lose(project, "file.txt")
+    lose(project, PLAN)
     with pytest.raises(EngineryError, match=f"^object {digest} cannot be fetched from the remote: .*Is a directory"):
         project.build()
 

@@ -37,7 +37,7 @@ def refusal(python: Path, request: Mapping[str, Any], ending: Mapping[str, Any])
         "data": (DataError, f"{doing}: {message}", "Add images, or make the batch smaller"),
         "gpu": (GpuError, f"{doing}: the GPU failed: {message}", "Look at nvidia-smi and the kernel's log, then run again"),
         "refit": (RefitError, f"{doing}: {message}", "Build it"),
-        "integrity": (IntegrityError, f"{plan}: {message}; it was not loaded", "Run `enginery build`: it restores the plan"),
+        "integrity": (IntegrityError, f"{plan}: {message}; it was not loaded", "`enginery verify --restore` brings it back"),
         "engine": (EngineError, f"{plan} does not run here: {message}", "An engine runs on the GPU and with the TensorRT it was built for"),
         "file": (ToolchainError, f"{doing}: {message}", "Free some space or correct the path, then run again"),
         "parse": (BuildError, f"{runtime} cannot parse {graph}: {message}", _CHANGE),

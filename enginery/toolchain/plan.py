@@ -16,7 +16,7 @@ from enginery.files import sha256
 _MAGIC = b"vtrt"
 _HEADER = struct.Struct("<4s12xQ4B4xI")
 _CAPABILITIES = {1: "7.5", 2: "8.0", 4: "8.6", 8: "8.9", 16: "12.0", 32: "12.1"}
-_CURE = "Run `enginery build`: it restores or rebuilds the plan"
+_CURE = "`enginery verify --restore` brings it back, or has the next `enginery build` make it again"
 
 
 @dataclass(frozen=True)
