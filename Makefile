@@ -1,23 +1,27 @@
 # `make engines` sets up everything and builds; `make test` sets up everything and tests; `make check` lints and types.
+# Commands run as modules: those in .venv/bin hold the path of the environment until enginery.relocate has taken it out.
 PYTHON ?= python3.11
 READY := .venv/.ready
+RUN := .venv/bin/python -m
 
 .PHONY: engines test check clean
 
 engines: $(READY)
-	.venv/bin/enginery build
+	$(RUN) enginery build
 
 test: $(READY)
-	.venv/bin/python -m pytest --numprocesses auto --dist worksteal
+	$(RUN) pytest --numprocesses auto --dist worksteal
 
 check: $(READY)
-	.venv/bin/ruff check .
-	.venv/bin/mypy
+	$(RUN) ruff check .
+	$(RUN) mypy
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock pyproject.toml enginery/relocate.py
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --requirement requirements.lock
-	.venv/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	$(RUN) pip install --quiet --requirement requirements.lock
+	$(RUN) pip install --quiet --no-deps --no-build-isolation --editable .
+	$(RUN) enginery.relocate
+	.venv/bin/python -c "from enginery.pipeline.site_cache import *; private_site_cache(Path())"
 	touch $(READY)
 
 clean:

@@ -199,10 +199,10 @@ def _open_lock(path: Path) -> int:
         try:
             descriptor = os.open(path, flags | careful, 0o666)
         except (PermissionError, FileNotFoundError, FileExistsError) as error:
-            refused = error.strerror
+            refused = str(error.strerror)
             continue
         except OSError as error:
-            raise _no_lock(path, error.strerror) from None
+            raise _no_lock(path, str(error.strerror)) from None
         info = os.fstat(descriptor)
         if not stat.S_ISREG(info.st_mode) or info.st_nlink != 1:
             os.close(descriptor)

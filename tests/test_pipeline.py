@@ -8,19 +8,20 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from enginery.errors import BusyError, EngineryError
+from enginery.files import sha256
 from enginery.pipeline import Pipeline
 from enginery.pipeline.lockfile import md5_of, recorded
 from enginery.pipeline.repair import KEPT, repair
 from enginery.pipeline.site_cache import private_site_cache
+from flows.cli import main
 
 PLAN, ENGINE = "artifacts/build/m/t/fp16/model.plan", "artifacts/engines/m/t/fp16"
 STARTED = """echo '{"event": "started"}'"""
@@ -230,7 +231,7 @@ def test_what_killed_writers_left_is_swept_and_a_writer_at_work_is_not_disturbed
     left = [
         project.cached("00" + "0" * 30).parent / f".{token}.tmp", project.root / f".dvc/cache/files/md5/.{token}.tmp",
         cut.parent / f".{token}.tmp", project.root / "artifacts/models/.x.999999999.part",
-        project.root / f".dvc/tmp/.dvc.lock.kept.999999999.part", project.root / f"artifacts/models/x.{token}.tmp",
+        project.root / ".dvc/tmp/.dvc.lock.kept.999999999.part", project.root / f"artifacts/models/x.{token}.tmp",
     ]
     kept = [project.root / f"artifacts/models/.x.{os.getpid()}.part", project.root / "artifacts/models/x.tmp"]
     for path in (*left, *kept):
@@ -248,7 +249,7 @@ def test_what_killed_writers_left_is_swept_and_a_writer_at_work_is_not_disturbed
 def test_a_merge_conflict_is_left_to_its_user(project: Project) -> None:
     lock = project.root / "dvc.lock"
     lock.write_text("<<<<<<< HEAD\n" + lock.read_text())
-    with pytest.raises(EngineryError, match="^dvc.lock holds a merge conflict. Resolve it"):
+    with pytest.raises(EngineryError, match=r"^dvc\.lock holds a merge conflict\. Resolve it"):
         repair(project.root, project.said.append)
     assert lock.read_text().startswith("<<<<<<< HEAD")
 
@@ -415,3 +416,192 @@ def test_the_users_own_settings_stay(project: Project, monkeypatch: pytest.Monke
     assert config.read_text() == "[core]\n    site_cache_dir = /mine\n"
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", "/named")
     assert private_site_cache(project.root) == "/named"
+
+
+# verify
+
+
+@pytest.fixture
+def enginery(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command in the project: its exit code, what it printed, its errors."""
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(project.root)
+        code = main(list(arguments))
+        return code, *capsys.readouterr()
+
+    return run
+
+
+Run = Callable[..., tuple[int, str, str]]
+WHOLE = "1 engines, every digest as recorded\n"
+
+
+def forge(folder: Path) -> None:
+    """Another plan, with a manifest that fits it."""
+    (folder / "model.plan").write_bytes(b"another plan")
+    manifest = {"plan": {"sha256": sha256(folder / "model.plan"), "bytes": 12}}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def test_whole_engines_are_whole(project: Project, enginery: Run) -> None:
+    assert enginery("verify") == (0, WHOLE, "")
+    assert enginery("verify", "--restore") == (0, WHOLE, "")
+    subprocess.run(["rm", "-rf", project.root / ".git"], check=True)
+    assert enginery("verify") == (0, WHOLE, "")
+    (project.root / "dvc.lock").unlink()
+    assert enginery("verify") == (0, "there is no dvc.lock: engines were compared with their own manifests only\n" + WHOLE, "")
+
+
+def test_a_plan_and_manifest_that_were_edited_together_are_found(project: Project, enginery: Run) -> None:
+    forge(project.root / ENGINE)
+    found = (1, f"{ENGINE}: plan and manifest fit each other, and are not what dvc.lock records\n")
+    assert enginery("verify")[:2] == found
+    (project.root / "dvc.lock").unlink()
+    assert enginery("verify")[:2] == found  # the last commit has one
+    code, out, _ = enginery("verify", "--restore")
+    assert (code, out.splitlines()[-1] + "\n") == (0, WHOLE)
+
+
+def test_an_engine_that_dvc_lock_does_not_record_is_none(project: Project, enginery: Run) -> None:
+    planted = project.root / "artifacts/engines/m/t/int8"
+    planted.mkdir()
+    forge(planted)
+    code, out, error = enginery("verify")
+    assert (code, out) == (1, "artifacts/engines/m/t/int8: dvc.lock does not record this engine\n")
+    assert error == "1 of 2 engines are damaged: `enginery verify --restore` brings back what DVC recorded\n"
+
+
+def test_a_lock_file_that_was_edited_with_the_engine_is_told(project: Project, enginery: Run) -> None:
+    before = md5_of(project.root / ENGINE)
+    forge(project.root / ENGINE)
+    lock = project.root / "dvc.lock"
+    lock.write_text(lock.read_text().replace(before, md5_of(project.root / ENGINE)))
+    told = "not as in the last commit's dvc.lock, so built here since or altered with it: m/t/fp16\n"
+    assert enginery("verify") == (0, told + WHOLE, "")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"plan": 1}', "<<<<<<< HEAD\n"])
+def test_a_damaged_manifest_is_found_and_restored(project: Project, enginery: Run, content: str) -> None:
+    manifest = project.root / ENGINE / "manifest.json"
+    manifest.write_text(content)
+    code, out, _ = enginery("verify")
+    assert (code, out.startswith(f"{ENGINE}/manifest.json is no ")) == (1, True)
+    assert enginery("verify", "--restore")[0] == 0
+    assert enginery("verify") == (0, WHOLE, "")
+
+
+@pytest.mark.parametrize("harmed", [
+    ["registry"], ["registry", "cache"], ["registry", "cache", "build"], ["registry", "cache", "build", "remote"],
+    ["registry", "cache", "other machine"], ["registry", "cache", "other machine", "remote"],
+])
+def test_the_cure_that_verify_names_cures(project: Project, remote: Path, enginery: Run, harmed: list[str]) -> None:
+    """Bits that rot leave times and sizes as they were: DVC finds everything up to date."""
+    before = project.digests()
+    digest = object_of(project, PLAN)
+    places = {
+        "registry": project.root / ENGINE / "model.plan", "cache": project.cached(digest), "build": project.root / PLAN,
+        "remote": remote / digest[:2] / digest[2:],
+    }
+    if "other machine" in harmed:  # it built the engine: only what is registered came here
+        lose(project, PLAN)
+    for place in harmed:
+        if place in places:
+            flip(places[place])
+    code, out, error = enginery("verify")
+    assert (code, out.startswith(f"{ENGINE}/model.plan: sha256 "), "`enginery verify --restore`" in error) == (1, True, True)
+    code, out, error = enginery("verify", "--restore")
+    if "remote" not in harmed:
+        assert (code, out.splitlines()[-1] + "\n") == (0, WHOLE)
+    else:
+        assert (code, "`enginery build` makes them again" in error) == (1, True)
+        states = project.build()
+        assert (states["file"], states["kept"]) == ("completed", "completed")
+        assert enginery("push")[0] == 0  # the remote is whole again
+        assert md5_of(places["remote"]) == digest
+    assert enginery("verify") == (0, WHOLE, "")
+    assert {path: found for path, found in project.digests().items() if found} == {
+        path: found for path, found in before.items() if (project.root / path).exists()
+    }
+
+
+# push
+
+
+def clone_of(project: Project, folder: Path) -> Project:
+    """Another clone of the last commit."""
+    subprocess.run(["git", "clone", "--quiet", project.root, folder], check=True, capture_output=True)
+    return Project(folder)
+
+
+def change_source(project: Project, text: str) -> None:
+    (project.root / "source").write_text(text * 200)
+
+
+@pytest.fixture
+def shared(project: Project, tmp_path: Path) -> Path:
+    """An empty remote of the project, which its clones have, too."""
+    project.dvc("remote", "add", "--default", "shared", str(tmp_path / "remote"))
+    project.git("commit", "--quiet", "--all", "--message=remote")
+    return tmp_path / "remote"
+
+
+def test_another_clone_restores_every_build(project: Project, shared: Path, enginery: Run, tmp_path: Path) -> None:
+    before = project.digests()
+    change_source(project, "other bytes\n")
+    other = project.build()
+    assert other["file"] == "completed"
+    changed = project.digests()
+    change_source(project, "some bytes\n")
+    assert project.build()["file"] == "restored"  # and back: only the run-cache names what was built in between
+    code, out, error = enginery("push")
+    assert (code, error) == (0, "")
+    assert out.startswith("sent 8 objects (0.0 MB) and 4 cached builds to shared (")
+    assert "the remote has 8 objects and 4 cached builds of this checkout: asked for there, one by one\n" in out
+    assert enginery("push")[1].startswith("sent 0 objects (0.0 MB) and 0 cached builds to shared (")
+    clone = clone_of(project, tmp_path / "clone")
+    states = clone.build()
+    assert (states, clone.digests()) == ({"file": "restored", "folder": "restored", "kept": "restored"}, before)
+    change_source(clone, "other bytes\n")
+    states = clone.build()
+    assert ({states["file"], states["folder"]}, clone.digests()) == ({"restored"}, changed)
+    assert clone.warnings == []
+
+
+def test_what_is_damaged_or_lost_is_not_carried_and_named(project: Project, shared: Path, enginery: Run) -> None:
+    digest = object_of(project, "folder/two")
+    flip(project.cached(digest))
+    code, out, error = enginery("push")
+    assert code == 1
+    assert [line.partition(" (")[0] for line in error.splitlines()[:2]] == ["not carried: folder", "not carried: a cached build of folder"]
+    assert "1 of 3 objects are not whole in DVC's cache, nor at the remote" in error
+    assert not (shared / "files/md5" / digest[:2] / digest[2:]).exists()
+    assert "1 cached builds" in out
+    lose(project, "folder")
+    project.build()
+    assert enginery("push")[0] == 0
+
+
+def test_what_the_remote_lost_or_has_damaged_is_sent_again(project: Project, shared: Path, enginery: Run) -> None:
+    assert enginery("push")[0] == 0
+    lost, damaged = (object_of(project, place) for place in ("folder/two", PLAN))
+    (shared / "files/md5" / lost[:2] / lost[2:]).unlink()
+    flip(shared / "files/md5" / damaged[:2] / damaged[2:])
+    assert enginery("push")[1].startswith("sent 2 objects")
+    assert [md5_of(shared / "files/md5" / digest[:2] / digest[2:]) for digest in (lost, damaged)] == [lost, damaged]
+
+
+def test_what_this_clone_never_had_is_at_the_remote(project: Project, shared: Path, enginery: Run, tmp_path: Path) -> None:
+    assert enginery("push")[0] == 0
+    subprocess.run(["rm", "-rf", project.root / ".dvc/cache"], check=True)
+    assert enginery("push")[:2][0] == 0
+
+
+def test_no_remote_or_one_that_fails_is_one_line(project: Project, enginery: Run, tmp_path: Path) -> None:
+    code, out, error = enginery("push")
+    assert (code, out) == (1, "")
+    assert error.startswith("error: no DVC remote is configured, so there is nowhere to push to. Add one: .venv/bin/dvc remote add")
+    (tmp_path / "file").touch()
+    project.dvc("remote", "add", "--default", "shared", str(tmp_path / "file/remote"))
+    code, out, error = enginery("push")
+    assert (code, len(error.splitlines())) == (1, 1), error
+    assert error.startswith("error: the DVC remote shared (")

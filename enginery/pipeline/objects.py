@@ -30,7 +30,7 @@ class Objects:
 
     def __init__(self, repo: Any, root: Path) -> None:
         self._repo = repo
-        self._root = root
+        self.root = root
 
     def path(self, digest: str) -> Path:
         """Where the cache keeps an object."""
@@ -50,7 +50,7 @@ class Objects:
 
         False if they are nowhere. Then the cache has nothing of them that is damaged, and their step must make them again.
         """
-        place = self._root / output.path
+        place = self.root / output.path
         in_place = md5_of(place) == output.digest
         sources = set(self._gather(output, place))
         if None in sources:
@@ -82,7 +82,7 @@ class Objects:
                 shutil.copyfile(copy, partial)
                 partial.chmod(0o444)
             return _WORK_TREE
-        return self._fetch(digest)
+        return self.fetch(digest)
 
     def _have_listing(self, digest: str, folder: Path) -> str | None:
         if self.is_whole(digest):
@@ -93,9 +93,9 @@ class Objects:
                 partial.write_bytes(listing)
                 partial.chmod(0o444)
             return _WORK_TREE
-        return self._fetch(digest)
+        return self.fetch(digest)
 
-    def _fetch(self, digest: str) -> str | None:
+    def fetch(self, digest: str) -> str | None:
         """Take an object from the remote in the place of the cache's, if it is whole there; the cache's is dropped in any case."""
         path = self.path(digest)
         path.unlink(missing_ok=True)

@@ -94,14 +94,14 @@ def _repair_lock_file(root: Path, say: Say) -> None:
         raise EngineryError(f"{LOCK_FILE} holds a merge conflict", cure)
     with replacing(root / _DAMAGED) as partial:
         partial.write_bytes(content)
-    for source, content in _replacements(root):
-        if not damage(content):
-            with replacing(path) as partial:
-                partial.write_bytes(content)
-            break
+    whole = next((copy for copy in _replacements(root) if not damage(copy[1])), None)
+    if whole:
+        source, content = whole
+        with replacing(path) as partial:
+            partial.write_bytes(content)
     else:
-        path.unlink()
         source = "taken away"
+        path.unlink()
     say(f"{LOCK_FILE} was damaged ({wrong}) and is {source}; what was built since is restored from DVC's cache")
 
 

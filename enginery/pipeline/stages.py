@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import BusyError, EngineryError, IntegrityError
-from enginery.pipeline.lockfile import Output
+from enginery.pipeline.lockfile import Output, md5_of
 from enginery.pipeline.objects import Objects
+from enginery.pipeline.push import Progress, Pushed, push
 from enginery.pipeline.repair import keep, repair
 from enginery.pipeline.site_cache import VARIABLE as SITE_CACHE
 from enginery.pipeline.site_cache import private_site_cache
@@ -74,7 +75,7 @@ class Pipeline:
             BusyError: another process reproduces it.
             EngineryError: it failed; the step's own line says why.
         """
-        outcome = self._run(address, on_event)
+        outcome = self._run(address, on_event, *(["--pull"] if self.has_remote() and self._make_room(address) else []))
         if self._make_whole(address, on_event):
             return outcome
         self._run(address, on_event, "--force")
@@ -93,9 +94,16 @@ class Pipeline:
                     os.utime(path)  # DVC does not read a file again whose time and size it knows
         return lost
 
+    def push(self, progress: Progress) -> Pushed:
+        """Carry to the remote what another clone needs to restore every build of dvc.lock and of DVC's run-cache.
+
+        Raises:
+            EngineryError: there is no remote, or it does not answer.
+        """
+        return push(self._repo, self._root, progress)
+
     def _run(self, address: str, on_event: OnEvent, *options: str) -> str:
-        pull = ["--pull"] if self.has_remote() and not options else []
-        command = [sys.executable, "-m", "dvc", "repro", "--single-item", *pull, *options, address]
+        command = [sys.executable, "-m", "dvc", "repro", "--single-item", *options, address]
         environment = {**os.environ, VARIABLE: "json", "PYTHONUNBUFFERED": "1", SITE_CACHE: self._site_cache}
         child = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
@@ -111,6 +119,17 @@ class Pipeline:
         self._open()  # the child wrote dvc.lock: what was read of it is old
         return outcome
 
+    def _make_room(self, address: str) -> bool:
+        """Take away altered outputs that DVC's cache does not have: DVC fails to pull in their place. False if they must stay."""
+        cached = [out for out in self._stage(address).outs if out.use_cache and out.hash_info]
+        unsaved = [out for out in cached if out.exists and out.changed_cache()]
+        altered = [out for out in unsaved if md5_of(self._root / out.def_path) != out.hash_info.value]
+        if any(out.persist for out in altered):
+            return False
+        for out in altered:
+            out.remove()
+        return True
+
     def _make_whole(self, address: str, on_event: OnEvent) -> bool:
         """Check the bytes of a stage's outputs here and in the cache, and mend them; False if the stage must make them again."""
         def tell(line: str) -> None:
@@ -118,7 +137,8 @@ class Pipeline:
 
         objects = Objects(self._repo, self._root)
         cached = [out for out in self._stage(address).outs if out.use_cache and out.hash_info]
-        return all([objects.make_whole(Output(out.def_path, out.hash_info.value), tell) for out in cached])
+        whole = [objects.make_whole(Output(out.def_path, out.hash_info.value), tell) for out in cached]
+        return all(whole)
 
 
 def _follow(child: subprocess.Popen[str], address: str, on_event: OnEvent) -> str:
