@@ -67,7 +67,7 @@ class Project:
             }
 
     def _on_event(self, event: Mapping[str, Any]) -> None:
-        assert event["severity"] == "warning"
+        assert (event["severity"], event["notice"]) == ("warning", True)
         self.warnings.append(event["message"])
 
     def git(self, *command: str) -> None:

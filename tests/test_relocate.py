@@ -36,8 +36,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copyfile(ROOT / name, root / name)
     venv.create(root / ".venv", symlinks=True)
     packages = root / ".venv" / Path(sysconfig.get_path("purelib")).relative_to(sys.prefix)
-    borrowed = [line for line in sysconfig.get_path("purelib").splitlines()]
-    (packages / "borrowed.pth").write_text("\n".join(borrowed) + "\n")
+    (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     old = "/".join(("", "no", "where", ".venv", "bin", "python3.11"))
     for name, header in HEADERS.items():
         command = root / ".venv/bin" / name

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import os
 import resource
 import shutil
 import signal
@@ -133,6 +135,40 @@ def test_another_clone_restores_from_the_remote(built: Checkout, fresh: Checkout
     made = {name for name in counted(states, "Completed") if not name.startswith(("fingerprint", "register"))}
     assert made == set()
     assert digests(fresh) == digests(built)
+
+
+def flip(path: Path) -> None:
+    """Change one byte and nothing else: neither times nor rights."""
+    info, content = path.stat(), bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.chmod(0o600)
+    path.write_bytes(content)
+    path.chmod(info.st_mode)
+    os.utime(path, ns=(info.st_atime_ns, info.st_mtime_ns))
+
+
+def test_a_lock_file_and_bytes_that_are_damaged_are_repaired(built: Checkout) -> None:
+    """What a kill, a disk and a hand did, all at once."""
+    before = digests(built)
+    name = f"{MODEL}/rtx-ada/fp16/model.plan"
+    plan, own = built.root / "artifacts/engines" / name, built.root / "artifacts/build" / name
+    digest = hashlib.md5(plan.read_bytes(), usedforsecurity=False).hexdigest()
+    for path in (plan, own, built.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]):
+        flip(path)
+    (built.root / "dvc.lock").write_bytes(b"")
+    status = built.run("enginery", "status")
+    assert (status.returncode, status.stdout) == (0, "all 24 steps are up to date\n"), status.stderr  # DVC knows times and sizes only
+    assert status.stderr.startswith("dvc.lock was damaged (it is empty) and is as the last step that ended well left it")
+    verified = built.run("enginery", "verify")
+    assert (verified.returncode, f"{name}: sha256" in verified.stdout) == (1, True)
+    restored = built.run("enginery", "verify", "--restore")
+    assert (restored.returncode, "`enginery build` makes them again" in restored.stderr) == (1, True)
+    (built.root / "dvc.lock").write_bytes((built.root / "dvc.lock").read_bytes()[:-400])
+    result = built.run("enginery", "build")
+    assert result.returncode == 0, result.stderr
+    assert "dvc.lock was damaged" in result.stderr
+    assert digests(built) == before
+    assert built.run("enginery", "verify").stdout == "6 engines, every digest as recorded\n"
 
 
 def test_looking_at_a_run_at_work_changes_nothing_of_it(built: Checkout) -> None:

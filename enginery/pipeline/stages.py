@@ -133,7 +133,7 @@ class Pipeline:
     def _make_whole(self, address: str, on_event: OnEvent) -> bool:
         """Check the bytes of a stage's outputs here and in the cache, and mend them; False if the stage must make them again."""
         def tell(line: str) -> None:
-            on_event({"event": "log", "severity": "warning", "message": line})
+            on_event({"event": "log", "severity": "warning", "message": line, "notice": True})
 
         objects = Objects(self._repo, self._root)
         cached = [out for out in self._stage(address).outs if out.use_cache and out.hash_info]

@@ -53,7 +53,7 @@ class Display:
         if self._task is not None and event["event"] == "progress":
             phase = f"{title}: {event['phase']}"
             self._progress.update(self._task, description=phase, completed=event["step"], total=event["steps"])
-        elif event["event"] == "log" and event.get("severity") == "warning" and not self.quiet:
+        elif event.get("notice") and not self.quiet:  # of many messages, one that must not be missed
             self.console.print(f"Warning   {title}: {event['message']}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
     def table(self, title: str, rows: Iterable[Mapping[str, Any]]) -> None:
