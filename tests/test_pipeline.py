@@ -491,7 +491,7 @@ def test_a_damaged_manifest_is_found_and_restored(project: Project, enginery: Ru
 
 
 @pytest.mark.parametrize("harmed", [
-    ["registry"], ["registry", "cache"], ["registry", "cache", "build"], ["registry", "cache", "build", "remote"],
+    ["registry"], ["registry", "cache", "build"], ["registry", "cache", "build", "remote"],
     ["registry", "cache", "other machine"], ["registry", "cache", "other machine", "remote"],
 ])
 def test_the_cure_that_verify_names_cures(project: Project, remote: Path, enginery: Run, harmed: list[str]) -> None:

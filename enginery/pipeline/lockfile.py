@@ -83,13 +83,13 @@ def load_yaml(content: bytes) -> Any:
 
 
 def outputs(stage: Any) -> tuple[Output, ...]:
-    """The outputs in a stage's entry of dvc.lock or of DVC's run-cache.
+    """The outputs in a stage's entry of dvc.lock or of DVC's run-cache; not those of DVC 2, whose digests are none of the bytes.
 
     Raises:
         ValueError: it has another shape.
     """
     try:
-        entries = [entry for entry in stage.get("outs", ()) if "md5" in entry]
+        entries = [entry for entry in stage.get("outs", ()) if entry.get("hash") == "md5"]
         return tuple(Output(str(entry["path"]), str(entry["md5"])) for entry in entries)
     except (AttributeError, KeyError, TypeError):
         raise ValueError("an entry of it has another shape") from None

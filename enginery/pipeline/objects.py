@@ -99,9 +99,12 @@ class Objects:
         """Take an object from the remote in the place of the cache's, if it is whole there; the cache's is dropped in any case."""
         path = self.path(digest)
         path.unlink(missing_ok=True)
-        if not self._repo.config["core"].get("remote"):
+        from dvc.exceptions import DvcException
+
+        try:
+            remote = self._repo.cloud.get_remote_odb()
+        except DvcException:  # there is none, or it does not keep objects by their digests
             return None
-        remote = self._repo.cloud.get_remote_odb()
         try:
             with replacing(path) as partial:
                 remote.fs.get_file(remote.oid_to_path(digest), str(partial))

@@ -43,8 +43,7 @@ class Pipeline:
         from dvc.repo import Repo
 
         try:
-            Repo.find_root(str(self._root))
-            self._site_cache = private_site_cache(self._root)
+            self._site_cache = private_site_cache(Path(Repo.find_root(str(self._root))))
             self._repo = Repo(str(self._root), config={"core": {"site_cache_dir": self._site_cache}})
         except DvcException as error:
             raise EngineryError(f"{self._root.resolve()} is no DVC project: {error}", "Run this in the checkout's folder") from None
@@ -121,8 +120,7 @@ class Pipeline:
 
     def _make_room(self, address: str) -> bool:
         """Take away altered outputs that DVC's cache does not have: DVC fails to pull in their place. False if they must stay."""
-        cached = [out for out in self._stage(address).outs if out.use_cache and out.hash_info]
-        unsaved = [out for out in cached if out.exists and out.changed_cache()]
+        unsaved = [out for out in self._cached_outs(address) if out.exists and out.changed_cache()]
         altered = [out for out in unsaved if md5_of(self._root / out.def_path) != out.hash_info.value]
         if any(out.persist for out in altered):
             return False
@@ -136,9 +134,14 @@ class Pipeline:
             on_event({"event": "log", "severity": "warning", "message": line, "notice": True})
 
         objects = Objects(self._repo, self._root)
-        cached = [out for out in self._stage(address).outs if out.use_cache and out.hash_info]
-        whole = [objects.make_whole(Output(out.def_path, out.hash_info.value), tell) for out in cached]
+        outputs = [Output(out.def_path, out.hash_info.value) for out in self._cached_outs(address)]
+        whole = [objects.make_whole(output, tell) for output in outputs]
         return all(whole)
+
+    def _cached_outs(self, address: str) -> list[Any]:
+        """DVC's outputs of a stage that it keeps in its cache, as dvc.lock records them."""
+        outs = self._stage(address).outs
+        return [out for out in outs if out.use_cache and out.hash_info and out.hash_info.name == "md5"]
 
 
 def _follow(child: subprocess.Popen[str], address: str, on_event: OnEvent) -> str:

@@ -26,7 +26,7 @@ def _run(args: argparse.Namespace) -> int:
     from enginery.layout import ENGINES
     from enginery.pipeline.lockfile import recorded
 
-    folders = sorted(path for path in ENGINES.glob("*/*/*") if path.is_dir())
+    folders = sorted(path for path in ENGINES.glob("*/*/[!.]*") if path.is_dir())
     last = _last()
     if args.restore and not _restore(folders, last):
         return 1
