@@ -108,6 +108,13 @@ def test_an_array_longer_than_a_chunk_is_counted_whole(monkeypatch: pytest.Monke
     assert filled(found) == {512: 3, 1536: 2, 2560: 2, 3584: 2}
 
 
+@pytest.mark.parametrize("kind", [np.float16, np.float64, np.int32])
+def test_any_type_is_counted(kind: type) -> None:
+    found = Histogram()
+    found.add(np.array([1, 3, -2], kind))
+    assert filled(found) == {1024: 1, 3072: 1, 2047: 1}
+
+
 def test_any_shape_and_order_in_memory_is_counted() -> None:
     values = np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(2, 0, 1)
     found = Histogram()
@@ -140,6 +147,7 @@ def test_percentile_is_interpolated_within_its_bin() -> None:
         thresholds.percentile(made({0: 90, 1024: 10}, 2, 1.0001), 100) == 1.0001
     )  # never beyond the largest
     assert thresholds.percentile(made({5: 1}, 0, 1.0), 0) == 0.0
+    assert thresholds.percentile(made({1024: 1}, 2, 3.9), 50) == 1024.5 / 1024
 
 
 def test_mse_against_every_candidate_one_by_one() -> None:
@@ -156,6 +164,38 @@ def test_mse_against_every_candidate_one_by_one() -> None:
         if error < least:
             best, least = threshold, error
     assert thresholds.mse(found) == best
+
+
+def test_mse_of_a_few_values_in_their_bins() -> None:
+    """Half bins decide here: values count as the middles of their bins, and levels go up to 127."""
+    random = np.random.default_rng(11)
+    for _ in range(60):
+        bins = {int(index): int(count) for index, count in random.integers(1, 40, (4, 2))}
+        found = made(bins, 0, (max(bins) + 0.75) / 4096)
+        assert thresholds.mse(found) == mse_by_hand(found)
+
+
+def mse_by_hand(found: Histogram) -> float:
+    best, least = 0.0, math.inf
+    for step in range(1, 129):
+        threshold, error = found.amax * step / 128, 0.0
+        for index, count in filled(found).items():
+            value = (index + 0.5) * found.width
+            level = min(round(value / (threshold / 127)), 127)
+            error += count * (level * (threshold / 127) - value) ** 2
+        if error < least * (1 - 1e-12):
+            best, least = threshold, error
+    return best
+
+
+def test_levels_end_at_127() -> None:
+    assert thresholds._rounded(np.array([0.004, 0.006, 1.264, 1.266, 9.0]), 1.27).tolist() == [
+        0.0,
+        0.01,
+        1.26,
+        1.27,
+        1.27,
+    ]
 
 
 def test_mse_of_one_value_is_that_value() -> None:
@@ -232,6 +272,13 @@ def test_entropy_clips_a_tenth_at_most() -> None:
     assert thresholds.entropy(exactly) == entropy_by_hand(exactly) == 128 / 4096
     more = made({**counts, 500: 137}, 0, 501 / 4096)
     assert thresholds.entropy(more) == entropy_by_hand(more) == 501 / 4096
+
+
+def test_the_last_bin_counts_as_well() -> None:
+    counts = np.zeros(4096, np.int64)
+    counts[:128], counts[4095] = 7, 40
+    [found] = thresholds._divergence(counts.astype(np.float64), np.array([128]))
+    assert found == pytest.approx(divergence(counts, 128), abs=1e-12)
 
 
 def test_entropy_of_few_bins_keeps_the_range() -> None:
@@ -412,7 +459,8 @@ def test_a_cache_without_a_tensor_or_with_a_dead_one() -> None:
     with pytest.raises(DataError) as error:
         cache.check_tensors(found, ["a", "b", "zero", "c"], "it")
     assert str(error.value) == (
-        "it has no range for 2 of the graph's 4 tensors, b first. It was made for another model, or another export of it: calibrate this one"
+        "it has no range for 2 of the graph's 4 tensors, b first. "
+        "It was made for another model, or another export of it: calibrate this one"
     )
     for name, value in (("zero", "0"), ("endless", "inf"), ("none", "nan"), ("less", "-1")):
         with pytest.raises(DataError) as error:
@@ -488,6 +536,18 @@ def test_a_state_without_an_array_is_none(tmp_path: Path) -> None:
             amax=pickled,
         )
     assert state.load(tmp_path / "state", "key") is None  # a pickle is code: it is not read
+
+
+def test_a_state_whose_arrays_do_not_belong_together_is_none(tmp_path: Path) -> None:
+    arrays = {
+        "names": np.array(["a", "b"]),
+        "counts": np.zeros((2, 4096), np.int64),
+        "exponents": [1, 2],
+    }
+    for amax, good in (([0.5, 1.0], True), ([0.5], False)):
+        with (tmp_path / "state").open("wb") as file:
+            np.savez(file, key=np.array("key"), done=1, amax=amax, **arrays)
+        assert (state.load(tmp_path / "state", "key") is not None) is good
 
 
 # Ranges that are derived
@@ -658,6 +718,37 @@ def test_the_graph_that_is_run_has_these_outputs_alone() -> None:
     }
     assert [output.name for output in given.graph.output] == ["y"]
     assert changed.graph.node == given.graph.node
+
+
+def test_images_are_fitted_as_the_task_wants_them(tmp_path: Path) -> None:
+    """Twice as wide as high: to classify, the white middle is cut out; otherwise grey comes above and below."""
+    import cv2
+
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[:, 2:6] = 255
+    cv2.imwrite(str(tmp_path / "wide.png"), pixels)
+    for task, amin in (("classify", 48), ("detect", 0)):
+        work = collect.Work(model(1), ["x"], [tmp_path / "wide.png"], (4, 4), task, "k")
+        found = collect.collect(work, tmp_path / "kept", lambda *_: None)["x"]
+        assert int(found.counts[2048:].sum() == 48) * 48 == amin
+
+
+def test_a_session_is_named_and_shares_the_cores(
+    pictures: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked, workers = collect.open_model, list[tuple[object, ...]](), list[int]()
+    pool = collect.ThreadPoolExecutor
+    monkeypatch.setattr(collect, "_WORKERS", 3)
+    monkeypatch.setattr(collect, "threads_beside", lambda workers: 100 + workers)
+    monkeypatch.setattr(
+        collect, "open_model", lambda *given: asked.append(given[1:]) or real(given[0], "", 1)
+    )
+    monkeypatch.setattr(
+        collect, "ThreadPoolExecutor", lambda count: workers.append(count) or pool(count)
+    )
+    work = collect.Work(model(1), ["x"], pictures, (4, 4), "detect", "k")
+    collect.collect(work, tmp_path / "kept", lambda *_: None)
+    assert (asked, workers) == ([("the graph to calibrate", 103)], [3])
 
 
 def test_which_image_of_a_batch_is_nan_is_said(pictures: list[Path], tmp_path: Path) -> None:

@@ -147,6 +147,11 @@ def _difference(before: list[str], after: list[str]) -> tuple[tuple[str, ...], t
     return tuple(before[start : len(before) - end]), tuple(after[start : len(after) - end])
 
 
+def _is_left(mutant: Mutant, patterns: list[str]) -> bool:
+    asked = not patterns or any(fnmatch(mutant.key, pattern) for pattern in patterns)
+    return asked and not mutant.killed
+
+
 def main() -> None:
     """Copy, run, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -158,25 +163,25 @@ def main() -> None:
     parser.add_argument(
         "--survivors", action="store_true", help="only print what survived the last run"
     )
+    parser.add_argument("--again", action="store_true", help="test again what survived")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     folder = given.folder.resolve()
     if not given.survivors:
         copy(folder)
         configure(folder)
+        survived = [mutant.key for mutant in results(folder) if _is_left(mutant, given.only)]
         command = [
             str(Path(sys.executable).with_name("mutmut")),
             "run",
             "--max-children",
             str(given.children),
-            *given.only,
+            *(survived if given.again else given.only),
         ]
         with (folder / "mutmut.log").open("w") as log:
             subprocess.run(command, cwd=folder, check=False, stdout=log, stderr=log)
     for mutant in results(folder):
-        if not mutant.killed and (
-            not given.only or any(fnmatch(mutant.key, pattern) for pattern in given.only)
-        ):
+        if _is_left(mutant, given.only):
             print(
                 f"{mutant.path} {mutant.function} [{mutant.exit_code}] {mutant.key.rpartition('_')[2]}"
             )
