@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +33,12 @@ from enginery.evaluation import (
 )
 from enginery.evaluation.compare import Accumulator, Closeness
 from enginery.evaluation.head import Head
+from enginery.vision import import_torchvision
+
+import_torchvision()  # once, and not by whichever test comes first
+importlib.import_module("ultralytics.models.yolo")
+importlib.import_module("ultralytics.data.augment")
+importlib.import_module("ultralytics.nn.autobackend")
 
 THREE = {0: "ant", 1: "bee", 2: "cat"}
 
