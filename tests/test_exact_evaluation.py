@@ -741,6 +741,9 @@ class Images:
     def __len__(self) -> int:
         return 4
 
+    def name(self, index: int) -> Path:
+        return Path(f"{index}.png")
+
     def __iter__(self) -> Iterator[tuple[NDArray[np.float32], dict[str, Any]]]:
         for number in range(4):
             yield np.full((3, 2, 2), number, np.float32), {"number": number}

@@ -76,7 +76,7 @@ def a_plan(
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-AGAIN = "Run `enginery build`: it restores or rebuilds the plan"
+AGAIN = plan._CURE
 
 
 @pytest.mark.parametrize(
@@ -248,11 +248,6 @@ GRAPH = "The graph must be changed"
         ),
         ("refit", "RefitError", "build with tensorrt: MESSAGE. Build it"),
         (
-            "integrity",
-            "IntegrityError",
-            "a.plan: MESSAGE; it was not loaded. Run `enginery build`: it restores the plan",
-        ),
-        (
             "engine",
             "EngineError",
             "a.plan does not run here: MESSAGE. An engine runs on the GPU and with the TensorRT it was built for",
@@ -276,6 +271,13 @@ def test_each_refusal_is_an_error_of_its_kind(kind: str, error: str, words: str)
     found = endings.refusal(PYTHON, REQUEST, {"kind": kind, "message": "it says why"})
     assert type(found) is getattr(errors, error)
     assert str(found) == words.replace("MESSAGE", "it says why")
+
+
+def test_a_damaged_plan_is_named_with_what_restores_it() -> None:
+    found = endings.refusal(PYTHON, REQUEST, {"kind": "integrity", "message": "it says why"})
+    assert type(found) is IntegrityError
+    assert found.what == "a.plan: it says why; it was not loaded"
+    assert "restore" in found.cure
 
 
 def test_a_refusal_of_a_probe_has_no_plan() -> None:

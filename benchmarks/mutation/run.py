@@ -12,6 +12,7 @@ import argparse
 import ast
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -153,9 +154,22 @@ def _difference(before: list[str], after: list[str]) -> tuple[tuple[str, ...], t
     return tuple(before[start : len(before) - end]), tuple(after[start : len(after) - end])
 
 
-def _is_left(mutant: Mutant, patterns: list[str]) -> bool:
-    asked = not patterns or any(fnmatch(mutant.key, pattern) for pattern in patterns)
-    return asked and not mutant.killed
+def _is_asked(mutant: Mutant, patterns: list[str]) -> bool:
+    return not patterns or any(fnmatch(mutant.key, pattern) for pattern in patterns)
+
+
+def _chosen(mutants: list[Mutant], again: bool, sample: int | None) -> list[str]:
+    """The names to test: of each module a sample, or what tests did not kill."""
+    by_path: dict[str, list[Mutant]] = {}
+    for mutant in mutants:
+        by_path.setdefault(mutant.path, []).append(mutant)
+    if again:
+        return [mutant.key for mutant in mutants if mutant.exit_code not in (None, 1, 3)]
+    found = []
+    for path, every in by_path.items():
+        drawn = random.Random(path).sample(every, min(sample or len(every), len(every)))
+        found += [mutant.key for mutant in drawn if mutant.exit_code not in (1, 3)]
+    return found
 
 
 def main() -> None:
@@ -169,25 +183,30 @@ def main() -> None:
     parser.add_argument(
         "--survivors", action="store_true", help="only print what survived the last run"
     )
-    parser.add_argument("--again", action="store_true", help="test again what survived")
+    parser.add_argument("--again", action="store_true", help="test again what was not killed")
+    parser.add_argument("--sample", type=int, help="so many mutants a module, the same each time")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     folder = given.folder.resolve()
     if not given.survivors:
         copy(folder)
         configure(folder)
-        survived = [mutant.key for mutant in results(folder) if _is_left(mutant, given.only)]
+        names = given.only
+        if given.again or given.sample:
+            asked = [mutant for mutant in results(folder) if _is_asked(mutant, given.only)]
+            names = _chosen(asked, given.again, given.sample)
         command = [
             str(Path(sys.executable).with_name("mutmut")),
             "run",
             "--max-children",
             str(given.children),
-            *(survived if given.again else given.only),
+            *names,
         ]
         with (folder / "mutmut.log").open("w") as log:
             subprocess.run(command, cwd=folder, env=ENVIRONMENT, check=False, stdout=log, stderr=log)
     for mutant in results(folder):
-        if _is_left(mutant, given.only):
+        left = mutant.exit_code is not None and not mutant.killed
+        if left and _is_asked(mutant, given.only):
             print(
                 f"{mutant.path} {mutant.function} [{mutant.exit_code}] {mutant.key.rpartition('_')[2]}"
             )
