@@ -234,21 +234,27 @@ def test_a_plan_is_read_only_with_its_digest(tmp_path: Path) -> None:
 def test_files_are_on_the_disk_before_they_take_their_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, calls = os, list[Any]()
-    fake = SimpleNamespace(
-        fsync=lambda number: calls.append(
-            ("sync", Path(real.readlink(f"/proc/self/fd/{number}")).read_bytes())
-        ),
-        replace=lambda *names: calls.append(names) or real.replace(*names),
-        getpid=lambda: 42,
-    )
-    monkeypatch.setattr(base, "os", fake)
+    replace, calls = os.replace, list[Any]()
+
+    def fsync(number: int) -> None:
+        path = Path(f"/proc/self/fd/{number}").readlink()
+        calls.append(("sync", path.read_bytes() if path.is_file() else "folder"))
+
+    def move(source: str, target: str) -> None:
+        assert Path(source).parent == tmp_path
+        assert str(os.getpid()) in Path(source).name
+        calls.append(("move", Path(source).read_bytes(), target))
+        replace(source, target)
+
+    monkeypatch.setattr(base.os, "fsync", fsync)
+    monkeypatch.setattr(base.os, "replace", move)
     base.write(str(tmp_path / "a"), b"\xffdata")
     assert (tmp_path / "a").read_bytes() == b"\xffdata"
     assert calls == [("sync", b"\xffdata")]
     base.write_whole(str(tmp_path / "b"), b"more")
-    assert calls[1:] == [("sync", b"more"), (f"{tmp_path}/b.42.part", f"{tmp_path}/b")]
+    assert calls[1:3] == [("sync", b"more"), ("move", b"more", f"{tmp_path}/b")]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b"]
+    assert (tmp_path / "b").read_bytes() == b"more"
 
 
 # main
