@@ -13,6 +13,8 @@ from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
 from enginery.files import replacing
 
+_SPOILED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # as NumPy says it; EOFError is of an empty file
+
 
 def save(path: Path, key: str, done: int, histograms: Mapping[str, Histogram]) -> None:
     """Write histograms and how many images they have seen; the same ones are the same bytes."""
@@ -31,7 +33,7 @@ def load(path: Path, key: str) -> tuple[int, dict[str, Histogram]] | None:
     """What a run with this key has counted; None where there is nothing of it."""
     try:
         found_key, done, histograms = _read(path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except _SPOILED:
         return None  # none, or one that a crash spoiled: counting again is right
     return (done, histograms) if found_key == key else None
 
@@ -50,7 +52,7 @@ def finished(path: Path) -> dict[str, Histogram]:
     """
     try:
         return _read(path)[2]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    except _SPOILED:
         raise DataError(f"{path} holds no histograms", "An imported cache has none; otherwise run `enginery build`") from None
 
 

@@ -1,0 +1,1 @@
+"""Mutation tests: does a test fail where the code is wrong?"""

@@ -1,0 +1,179 @@
+"""Files and locks: whole or absent, one at a time, and nothing of a killed writer left."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from enginery import files, lock
+from enginery.errors import BusyError, DiskFullError
+
+GONE = 999_999_999  # a process number that Linux does not give
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_constants() -> None:
+    assert set(files._FULL) >= {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+    assert Path(".dvc/tmp/enginery.lock") == lock.LOCK
+
+
+def test_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_CHUNK", 3)
+    (tmp_path / "b").write_bytes(b"0123456789")
+    (tmp_path / "empty").write_bytes(b"")
+    assert files.sha256(tmp_path / "b") == hashlib.sha256(b"0123456789").hexdigest()
+    assert files.sha256(tmp_path / "empty") == hashlib.sha256(b"").hexdigest()
+    (tmp_path / "a ü").mkdir()
+    (tmp_path / "a ü" / "c").write_bytes(b"c")
+    parts = [("a ü/c", b"c"), ("b", b"0123456789"), ("empty", b"")]
+    text = "".join(f"{name}\0{hashlib.sha256(data).hexdigest()}\n" for name, data in parts)
+    assert files.sha256_tree(tmp_path) == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_a_file_takes_its_place_in_one_move(tmp_path: Path) -> None:
+    """The very file that was written, not a copy: readers see the old one or the new one, never a part."""
+    path = tmp_path / "deep" / "a.txt"
+    with files.replacing(path) as partial:
+        assert partial.parent == path.parent
+        partial.write_text("one")
+        written = partial.stat().st_ino
+        assert not path.exists()
+    assert (path.stat().st_ino, path.read_text(), names(path.parent)) == (written, "one", ["a.txt"])
+    with path.open() as reader:
+        with files.replacing(path) as partial:
+            partial.write_text("two")
+            assert path.read_text() == "one"
+        assert reader.read() == "one"
+    assert (path.read_text(), names(path.parent)) == ("two", ["a.txt"])
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    for error in (ValueError, KeyboardInterrupt):
+        with pytest.raises(error), files.replacing(path) as partial:
+            partial.write_text("half")
+            raise error
+    assert (path.read_text(), names(tmp_path)) == ("old", ["a"])
+
+
+def test_a_folder_takes_its_place_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    for text in ("one", "two"):
+        with files.replacing_folder(folder) as partial:
+            assert (partial.parent, partial != folder, names(partial)) == (tmp_path, True, [])
+            (partial / text).write_text(text)
+            written = partial.stat().st_ino
+            assert not (folder / text).exists()
+        assert (folder.stat().st_ino, names(folder), names(tmp_path)) == (written, [text], ["made"])
+
+
+def test_only_what_dead_writers_of_this_file_left_is_swept(tmp_path: Path) -> None:
+    kept = [
+        "a",
+        f".a.{os.getpid()}.part",
+        f".ab.{GONE}.part",
+        f".a.{GONE}",
+        f"a.{GONE}.part",
+        ".a.name.part",
+        f".[b].{GONE}.part",
+    ]
+    for name in (*kept, f".a.{GONE}.part", f".a.old.{GONE}.part"):
+        (tmp_path / name).write_text("")
+    (tmp_path / f".a.folder.{GONE}.part").mkdir()
+    (tmp_path / f".a.folder.{GONE}.part" / "inner").write_text("")
+    files._sweep(tmp_path / "a")
+    assert names(tmp_path) == sorted(kept)
+    files._sweep(tmp_path / "[b]")
+    assert f".[b].{GONE}.part" not in names(tmp_path)
+    for name in kept[:6]:
+        assert name in names(tmp_path)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_a_full_disk_is_said_with_the_outermost_name(tmp_path: Path, number: int) -> None:
+    with (
+        pytest.raises(DiskFullError) as error,
+        files.replacing_folder(tmp_path / "folder") as folder,
+        files.replacing(folder / "file"),
+    ):
+        raise OSError(number, "no room")
+    assert error.value.what == f"no room to write {tmp_path}/folder"
+    assert str(error.value).startswith(f"no room to write {tmp_path}/folder. Free some space")
+    assert names(tmp_path) == []
+    with (
+        pytest.raises(DiskFullError, match=f"no room to write {tmp_path}/file"),
+        files.replacing(tmp_path / "file"),
+    ):
+        raise OSError(number, "no room")
+
+
+def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
+    for use in (files.replacing, files.replacing_folder):
+        with pytest.raises(PermissionError), use(tmp_path / "a"):
+            raise PermissionError(errno.EACCES, "no")
+    assert names(tmp_path) == []
+
+
+def test_a_scratch_folder_goes(tmp_path: Path) -> None:
+    (tmp_path / f".scratch.x.{GONE}.part").mkdir()
+    with files.scratch(tmp_path) as folder:
+        assert (folder.parent, folder.is_dir()) == (tmp_path, True)
+        assert folder.name.startswith(".scratch.")
+        assert folder.name.endswith(f".{os.getpid()}.part")
+        assert names(tmp_path) == [folder.name]
+        (folder / "big").write_text("")
+    assert names(tmp_path) == []
+
+
+def test_json_is_sorted_indented_and_refuses_nan(tmp_path: Path) -> None:
+    assert (
+        files.dumps({"b": [1, "ü"], "a": None})
+        == '{\n  "a": null,\n  "b": [\n    1,\n    "ü"\n  ]\n}\n'
+    )
+    with pytest.raises(ValueError, match="JSON"):
+        files.dumps({"a": float("nan")})
+    path = tmp_path / "deep" / "a.json"
+    files.write_json(path, {"b": "ü"})
+    assert path.read_bytes() == '{\n  "b": "ü"\n}\n'.encode()
+    assert files.read_json(path) == json.loads(path.read_text()) == {"b": "ü"}
+    before = path.stat()
+    files.write_json(path, {"b": "ü"})
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    files.write_json(path, {"b": 2})
+    assert files.read_json(path) == {"b": 2}
+    assert names(path.parent) == ["a.json"]
+
+
+def test_one_run_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lock is nobody else's while it is held, not even shared; then it is anybody's."""
+    monkeypatch.chdir(tmp_path)
+    with lock.only_run():
+        assert lock.LOCK.read_text() == str(os.getpid())
+        for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):
+            with lock.LOCK.open() as file, pytest.raises(BlockingIOError):
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
+        with pytest.raises(BusyError) as error, lock.only_run():
+            pass
+        assert (
+            str(error.value)
+            == f"another run (process {os.getpid()}) is at work in this checkout. Wait for it to end"
+        )
+        assert lock.LOCK.read_text() == str(os.getpid())
+    lock.LOCK.write_text("1" * 30)
+    with pytest.raises(KeyError), lock.only_run():
+        assert lock.LOCK.read_text() == str(os.getpid())
+        raise KeyError
+    with lock.only_run(), lock.LOCK.open() as file, pytest.raises(BlockingIOError):
+        fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    with lock.LOCK.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,289 @@
+"""Graphs in another precision, and without some weights: node by node and value by value."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from enginery.errors import ModelError
+from enginery.graphs import precision
+from enginery.graphs.structure import save_weights, structure_digest
+
+
+def node(
+    kind: str, inputs: str, outputs: str, name: str = "", **attributes: object
+) -> onnx.NodeProto:
+    return helper.make_node(kind, inputs.split(","), outputs.split(), name or outputs, **attributes)
+
+
+def model(*nodes: onnx.NodeProto, opset: int = 17, **weights: np.ndarray) -> onnx.ModelProto:
+    """x (1, 2, 4, 4) to y, both float32."""
+    ends = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 4, 4])]
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, list("abcd"))]
+    tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
+    graph = helper.make_graph(list(nodes), "g", ends, out, tensors)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    for key, value in {
+        "names": "{0: 'a'}",
+        "stride": "32",
+        "task": "detect",
+        "kpt_shape": "[1, 2]",
+        "date": "now",
+    }.items():
+        made.metadata_props.add(key=key, value=value)
+    return made
+
+
+def convolution(opset: int = 17) -> onnx.ModelProto:
+    weights = np.arange(16, dtype=np.float32).reshape(2, 2, 2, 2) / 7
+    return model(node("Conv", "x,w", "c"), node("Relu", "c", "y"), opset=opset, w=weights)
+
+
+def types(found: onnx.ModelProto) -> dict[str, str]:
+    kinds = TensorProto.DataType.Name
+    return {tensor.name: kinds(tensor.data_type) for tensor in found.graph.initializer}
+
+
+def ends(found: onnx.ModelProto) -> list[str]:
+    values = [*found.graph.input, *found.graph.output]
+    return [TensorProto.DataType.Name(value.type.tensor_type.elem_type) for value in values]
+
+
+def metadata(found: onnx.ModelProto) -> dict[str, str]:
+    return {entry.key: entry.value for entry in found.metadata_props}
+
+
+KEPT = {"names": "{0: 'a'}", "stride": "32", "task": "detect", "kpt_shape": "[1, 2]"}
+
+
+def test_constants() -> None:
+    assert (precision.HALF_SCALES_OPSET, precision._HALF_SCALES_IR) == (19, 10)
+
+
+def test_fp32_is_the_graph_as_it_is(tmp_path: Path) -> None:
+    given = convolution()
+    onnx.save(given, tmp_path / "a.onnx")
+    assert precision.to_fp32(tmp_path / "a.onnx", tmp_path / "out" / "b.onnx") == {"casts": 0}
+    found = onnx.load(tmp_path / "out/b.onnx")
+    assert [(each.op_type, each.input, each.output) for each in found.graph.node] == [
+        (each.op_type, each.input, each.output) for each in given.graph.node
+    ]
+    assert found.graph.initializer == given.graph.initializer
+    assert (metadata(found), found.producer_name) == (KEPT, "enginery")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.onnx"]
+
+
+def test_fp16_is_half_inside_and_float32_at_its_ends(tmp_path: Path) -> None:
+    onnx.save(convolution(), tmp_path / "a.onnx")
+    assert precision.to_fp16(tmp_path / "a.onnx", tmp_path / "b.onnx") == {"casts": 2}
+    found = onnx.load(tmp_path / "b.onnx")
+    assert (types(found), ends(found), metadata(found)) == (
+        {"w": "FLOAT16"},
+        ["FLOAT", "FLOAT"],
+        KEPT,
+    )
+    weights = numpy_helper.to_array(found.graph.initializer[0])
+    expected = (np.arange(16, dtype=np.float32).reshape(2, 2, 2, 2) / 7).astype(np.float16)
+    assert np.array_equal(weights, expected)
+    assert [each.op_type for each in found.graph.node] == ["Cast", "Conv", "Relu", "Cast"]
+    assert len(found.graph.value_info) == 0
+    onnx.checker.check_model(found, full_check=True)
+
+
+def test_what_cannot_be_cast_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("it\n is   " + "x" * 400)
+
+    monkeypatch.setattr("onnxconverter_common.float16.convert_float_to_float16", fail)
+    onnx.save(convolution(), tmp_path / "a.onnx")
+    with pytest.raises(ModelError) as error:
+        precision.to_fp16(tmp_path / "a.onnx", tmp_path / "b.onnx")
+    reason = f"it is {'x' * 294}"
+    assert len(reason) == 300
+    assert (
+        str(error.value) == f"{tmp_path}/a.onnx cannot be cast to fp16: {reason}. Build it in fp32"
+    )
+    assert not (tmp_path / "b.onnx").exists()
+
+
+def test_a_weight_too_small_for_fp16_is_no_warning(recwarn: pytest.WarningsRecorder) -> None:
+    weights = np.full((2, 2, 1, 1), 1e-10, np.float32)
+    found = precision.half(model(node("Conv", "x,w", "y"), w=weights), "it")
+    assert types(found)["w"] == "FLOAT16"
+    assert [str(each.message) for each in recwarn.list if "truncate" in str(each.message)] == []
+
+
+def test_a_cast_of_its_own_becomes_one_to_half_but_not_at_the_end() -> None:
+    shape = np.array([1, 2, 4, 4], np.int64)
+    inner = model(
+        node("Cast", "x", "i", "own", to=TensorProto.INT32),
+        node("Cast", "i", "f", "back", to=TensorProto.FLOAT),
+        node("Add", "f,c", "a"),
+        node("Reshape", "a,s", "y"),
+        c=np.ones(1, np.float32),
+        s=shape,
+    )
+    found = precision.half(inner, "it")
+    casts = {each.name: each.attribute[0].i for each in found.graph.node if each.op_type == "Cast"}
+    assert casts["own"] == TensorProto.INT32
+    assert casts["back"] == TensorProto.FLOAT16
+    last = model(
+        node("Cast", "x", "i", "own", to=TensorProto.INT32),
+        node("Cast", "i", "y", "back", to=TensorProto.FLOAT),
+    )
+    found = precision.half(last, "it")
+    assert [each.attribute[0].i for each in found.graph.node if "y" in each.output] == [
+        TensorProto.FLOAT
+    ]
+    assert ends(found) == ["FLOAT", "FLOAT"]
+
+
+def test_a_cast_is_told_from_the_converters() -> None:
+    made = model(node("Cast", "x", "a", "own", to=TensorProto.FLOAT), node("Relu", "a", "y"))
+    made.graph.node.append(node("Cast", "y", "z", "other", to=TensorProto.FLOAT))
+    precision._cast_to_half(made, {"own"})
+    assert [each.attribute[0].i for each in made.graph.node if each.op_type == "Cast"] == [
+        TensorProto.FLOAT16,
+        TensorProto.FLOAT,
+    ]
+    made = model(node("Cast", "x", "y", "own", to=TensorProto.FLOAT))
+    precision._cast_to_half(made, {"own"})
+    assert made.graph.node[0].attribute[0].i == TensorProto.FLOAT  # it is the graph's output
+    made = model(node("Cast", "x", "a", "own", to=TensorProto.INT64), node("Relu", "a", "y"))
+    precision._cast_to_half(made, {"own"})
+    assert made.graph.node[0].attribute[0].i == TensorProto.INT64
+
+
+def test_a_resize_runs_in_half_with_factors_of_float32() -> None:
+    factors, region = (
+        np.array([1, 1, 2, 2], np.float32),
+        np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32),
+    )
+    made = model(
+        node("Resize", "x,region,factors", "r", mode="nearest"),
+        node("Conv", "r,w", "y"),
+        region=region,
+        factors=factors,
+        w=np.ones((2, 2, 1, 1), np.float32),
+    )
+    found = precision.half(made, "it")
+    assert types(found) == {"region": "FLOAT", "factors": "FLOAT", "w": "FLOAT16"}
+    values = {
+        tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in found.graph.initializer
+    }
+    assert (values["region"], values["factors"]) == (region.tolist(), factors.tolist())
+    assert [each.op_type for each in found.graph.node] == ["Cast", "Resize", "Conv", "Cast"]
+    onnx.checker.check_model(found, full_check=True)
+
+
+def test_factors_may_be_a_constant_and_sizes_are_left_alone() -> None:
+    factors = numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "value")
+    made = model(
+        node("Constant", "", "factors", value=factors),
+        node("Resize", "x,,factors", "r", mode="nearest"),
+        node("Resize", "r,,,sizes", "y", mode="nearest"),
+        sizes=np.array([1, 2, 4, 4], np.int64),
+    )
+    del made.graph.node[0].input[:]
+    found = precision.half(made, "it")
+    [constant] = [each for each in found.graph.node if each.op_type == "Constant"]
+    assert constant.attribute[0].t.data_type == TensorProto.FLOAT
+    assert numpy_helper.to_array(constant.attribute[0].t).tolist() == [1, 1, 2, 2]
+    assert types(found) == {"sizes": "INT64"}
+
+
+def test_data_of_a_resize_that_is_a_weight_becomes_half() -> None:
+    factors = np.array([1, 1, 2, 2], np.float32)
+    made = model(
+        node("Resize", "d,,factors", "r", mode="nearest"),
+        node("Add", "x,r", "y"),
+        d=np.ones((1, 2, 2, 2), np.float32),
+        factors=factors,
+    )
+    assert types(precision.half(made, "it")) == {"d": "FLOAT16", "factors": "FLOAT"}
+
+
+def quantized(opset: int) -> onnx.ModelProto:
+    return model(
+        node("QuantizeLinear", "x,s,z", "q"),
+        node("DequantizeLinear", "q,s,z", "d"),
+        node("Relu", "d", "y"),
+        opset=opset,
+        s=np.array(0.5, np.float32),
+        z=np.array(0, np.int8),
+    )
+
+
+@pytest.mark.parametrize(
+    ("opset", "expected", "ir"), [(13, 19, 10), (18, 19, 10), (19, 19, 8), (20, 20, 8)]
+)
+def test_a_graph_of_qdq_pairs_gets_an_opset_with_half_scales(
+    opset: int, expected: int, ir: int
+) -> None:
+    found = precision.half(quantized(opset), "it")
+    assert (found.opset_import[0].version, found.ir_version) == (expected, ir)
+    assert types(found) == {"s": "FLOAT16", "z": "INT8"}
+    assert metadata(found) == {**KEPT, "date": "now"}
+
+
+def test_a_newer_ir_stays_and_a_graph_without_pairs_keeps_its_opset() -> None:
+    made = quantized(17)
+    made.ir_version = 11
+    assert precision.half(made, "it").ir_version == 11
+    plain = precision.half(convolution(13), "it")
+    assert (plain.opset_import[0].version, plain.ir_version) == (13, 8)
+    other = quantized(17)
+    other.opset_import.append(helper.make_opsetid("own", 40))
+    assert precision._with_half_scales(other).opset_import[0].version == 19
+
+
+# Structure
+
+
+def test_the_digest_of_a_structure_is_without_the_values_of_its_weights() -> None:
+    first, other = convolution(), convolution()
+    other.graph.initializer[0].CopyFrom(
+        numpy_helper.from_array(np.ones((2, 2, 2, 2), np.float32), "w")
+    )
+    before = first.SerializeToString()
+    digest = structure_digest(first, ["w"], "more")
+    assert first.SerializeToString() == before
+    assert structure_digest(other, ["w"], "more") == digest
+    assert structure_digest(other, [], "more") != structure_digest(first, [], "more")
+    assert structure_digest(first, ["w"], "other") != digest
+    bare = convolution()
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[2, 2, 2, 2])
+    bare.graph.initializer[0].CopyFrom(tensor)
+    expected = bare.SerializeToString(deterministic=True) + b"more"
+    assert digest == hashlib.sha256(expected).hexdigest()
+
+
+@pytest.mark.parametrize(
+    "weights", [np.ones((2, 2, 2, 1), np.float32), np.ones((2, 2, 2, 2), np.float16)]
+)
+def test_the_type_and_shape_of_a_weight_count(weights: np.ndarray) -> None:
+    changed = convolution()
+    changed.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
+    assert structure_digest(changed, ["w"], "") != structure_digest(convolution(), ["w"], "")
+
+
+def test_weights_are_saved_by_name(tmp_path: Path) -> None:
+    made = model(
+        node("Conv", "x,w", "y"),
+        w=np.ones((2, 2, 1, 1), np.float32),
+        file=np.zeros(3, np.float16),
+        c=np.ones(2, np.int64),
+    )
+    save_weights(made, ["w", "file", "none"], tmp_path / "w.npz", "pre/")
+    with np.load(tmp_path / "w.npz") as found:
+        assert found.files == ["pre/w", "pre/file"]
+        assert (found["pre/w"].tolist(), found["pre/w"].dtype) == (
+            np.ones((2, 2, 1, 1)).tolist(),
+            np.float32,
+        )
+        assert (found["pre/file"].tolist(), found["pre/file"].dtype) == ([0, 0, 0], np.float16)
