@@ -1,4 +1,4 @@
-"""Small checkouts to do harm to: made once, copied for each case; and what is looked at afterwards."""
+"""Small checkouts to do harm to, made once and copied for each case, and how they are compared."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +26,16 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ".venv/bin/python"
 PRODUCT = (
-    "enginery", "tasks", "flows", "dvc.yaml", "params.yaml", "prefect.yaml", ".dvc", ".dvcignore",
-    ".gitignore", "data/demo/yolov8n-shapes.pt",
+    "enginery",
+    "tasks",
+    "flows",
+    "dvc.yaml",
+    "params.yaml",
+    "prefect.yaml",
+    ".dvc",
+    ".dvcignore",
+    ".gitignore",
+    "data/demo/yolov8n-shapes.pt",
 )
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "HOME", "USER", "SHELL", "LD_LIBRARY_PATH")
 PARTIAL = ("*.part", "*.tmp", ".scratch.*", "*.unpacking")
@@ -54,18 +62,27 @@ class Ended:
         return "\n".join(line for _, line in self.lines)
 
     def last(self, characters: int = 400) -> str:
-        """Its last words, as one line."""
-        said = " | ".join(line.strip() for _, line in self.lines if line.strip())
-        return said[-characters:]
+        """What it said of its failures, or else its last words, as one line."""
+        lines = [line for _, line in self.lines if line.strip()]
+        failed = [number for number, line in enumerate(lines) if line.startswith("Failed")]
+        chosen = [line for number in failed for line in lines[number : number + 2]]
+        text = " | ".join(line.strip() for line in chosen or lines)
+        return text[:characters] if chosen else text[-characters:]
 
 
 @dataclass(frozen=True)
 class Place:
-    """A checkout, and the folders beside it that belong to its runs."""
+    """A checkout, and the folders beside it that belong to its runs.
+
+    `variables` are added to its commands' environment, empty ones taken out of it; `process` are
+    options of their processes: user, group, umask. `wrapper` starts them, as in nice -n 5.
+    """
 
     folder: Path
     server: str = ""
     variables: Mapping[str, str] = field(default_factory=dict)
+    process: Mapping[str, Any] = field(default_factory=dict)
+    wrapper: tuple[str, ...] = ()
 
     @property
     def root(self) -> Path:
@@ -83,7 +100,8 @@ class Place:
         kept |= {"PREFECT_HOME": str(self.folder / "prefect"), "TMPDIR": str(self.temporary)}
         if self.server:
             kept["PREFECT_API_URL"] = self.server
-        return {**kept, "COLUMNS": "200", **self.variables}
+        kept |= {"COLUMNS": "200", **self.variables}
+        return {name: value for name, value in kept.items() if value}
 
     def run(self, *words: str, limit: float = 300) -> Ended:
         """Run `enginery WORDS` to its end; at the limit it is killed with all that it started."""
@@ -92,9 +110,14 @@ class Place:
     def start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start `enginery WORDS`; both streams are one pipe."""
         return subprocess.Popen(
-            [PYTHON, "-m", "enginery", *words], cwd=self.root, env=self.environment(),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [*self.wrapper, PYTHON, "-m", "enginery", *words],
+            cwd=self.root,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
+            **self.process,
         )
 
     def change(self, edit: Callable[[Params], Any]) -> None:
@@ -250,7 +273,10 @@ def new_checkout(folder: Path, server: str) -> Place:
     (place.folder / "prefect").mkdir()
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", *PRODUCT],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     for name in filter(None, listed.split("\0")):
         if (ROOT / name).is_file():
@@ -264,7 +290,7 @@ def new_checkout(folder: Path, server: str) -> Place:
 
 def copied(source: Place, folder: Path) -> Place:
     """A copy of a checkout; DVC's objects, which nobody writes into, are linked."""
-    place = Place(folder, source.server, source.variables)
+    place = replace(source, folder=folder)
     place.temporary.mkdir(parents=True)
     (place.folder / "prefect").mkdir()
     objects = Path(".dvc/cache/files")
@@ -289,7 +315,10 @@ def product_digest() -> str:
     """Of all files that a checkout has: another product needs other templates."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", *PRODUCT],
-        cwd=ROOT, capture_output=True, text=True, check=True,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     digest = hashlib.sha256()
     for name in sorted(listed.splitlines()):
@@ -334,12 +363,18 @@ def prefect_server() -> Iterator[str]:
     url = f"http://127.0.0.1:{port}/api"
     with tempfile.TemporaryDirectory(prefix="enginery-trouble-prefect-") as home:
         variables = {
-            "PREFECT_HOME": home, "PREFECT_API_URL": url, "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+            "PREFECT_HOME": home,
+            "PREFECT_API_URL": url,
+            "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         }
         command = [str(ROOT / PYTHON), "-m", "prefect", "server", "start", "--port", str(port)]
         with (Path(home) / "server.log").open("w") as log:
             server = subprocess.Popen(
-                command, env={**os.environ, **variables}, stdout=log, stderr=log, cwd=home,
+                command,
+                env={**os.environ, **variables},
+                stdout=log,
+                stderr=log,
+                cwd=home,
                 start_new_session=True,
             )
         try:
@@ -370,7 +405,11 @@ def machine() -> str:
     tools = ("dvc", "prefect", "ultralytics", "onnx", "onnxruntime", "tensorrt-rtx-cu13")
     versions = ", ".join(f"{tool} {version(tool)}" for tool in tools)
     commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     ).stdout.strip()
     return (
         f"{os.cpu_count()} cores {platform.machine()}, {memory:.0f} GiB memory, Linux "

@@ -39,11 +39,13 @@ def newer_opset(model: onnx.ModelProto) -> None:
 def float64_input(model: onnx.ModelProto) -> None:
     """An input of doubles, cast for the rest of the graph."""
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.DOUBLE
-    _behind_input(model, helper.make_node("Cast", [], ["as_float"], "as_float", to=TensorProto.FLOAT))
+    _behind_input(
+        model, helper.make_node("Cast", [], ["as_float"], "as_float", to=TensorProto.FLOAT)
+    )
 
 
 def _behind_input(model: onnx.ModelProto, *nodes: onnx.NodeProto) -> None:
-    """Put nodes between the input and what reads it; the first reads it, the last feeds the rest."""
+    """Put nodes behind the input: the first reads it, the last feeds what read it before."""
     name = model.graph.input[0].name
     for node in model.graph.node:
         for index, used in enumerate(node.input):
@@ -105,9 +107,16 @@ def loop(turns: int) -> Edit:
     def edit(model: onnx.ModelProto) -> None:
         value = helper.make_tensor_value_info
         body = helper.make_graph(
-            [helper.make_node("Identity", ["go"], ["again"]), helper.make_node("Add", ["x", "zero"], ["y"])],
+            [
+                helper.make_node("Identity", ["go"], ["again"]),
+                helper.make_node("Add", ["x", "zero"], ["y"]),
+            ],
             "body",
-            [value("turn", TensorProto.INT64, []), value("go", TensorProto.BOOL, []), value("x", TensorProto.FLOAT, None)],
+            [
+                value("turn", TensorProto.INT64, []),
+                value("go", TensorProto.BOOL, []),
+                value("x", TensorProto.FLOAT, None),
+            ],
             [value("again", TensorProto.BOOL, []), value("y", TensorProto.FLOAT, None)],
             [numpy_helper.from_array(np.zeros(1, np.float32), "zero")],
         )
