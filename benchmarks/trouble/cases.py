@@ -1,8 +1,8 @@
 """The bad inputs: what each does to a checkout, what must be said, and what must go on.
 
 The checkout has two models, `good` and `own`, built for two targets as fp16 and int8. Harm comes to
-`own`, to the target rtx-ada, or to the whole. A plan of good for rtx-ampere is always missing: a run
-has something to restore.
+`own`, to the target rtx-ada, or to the whole. A plan of good for rtx-ampere is always missing: a
+run has something to restore.
 """
 
 from __future__ import annotations

@@ -52,9 +52,9 @@ from benchmarks.trouble.checkouts import (
 MODEL = "yolov8n-shapes"
 NOBODY = 54321
 RUN_LIMIT_S = 600
-ROOMY, BARELY = "2g", 8192
-NO_ROOM = "(?i)(no room|no space|disk is full|disk full)"
-NO_RIGHT = "(?i)(read-only|permission denied|cannot be written|not writable)"
+ROOMY, PAGE = "2g", 4096
+NO_ROOM = "(no room|no space|disk is full|disk full)"
+NO_RIGHT = "(read-only|permission denied|cannot be written|not writable)"
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ FULL = {
     "DVC's cache": r"\.dvc/cache|cache",
     "DVC's tmp": r"\.dvc/tmp",
     "TMPDIR": "/tmp|TMPDIR|temporary",
-    "Prefect's home": "(?i)prefect",
+    "Prefect's home": "prefect",
     "HOME": "/home|HOME|settings",
     "data": "data",
     "the folder of dvc.lock": r"dvc\.lock|checkout",
@@ -287,7 +287,7 @@ def _without_room(
     parts = ("artifacts", ".dvc", "data") if which == "the folder of dvc.lock" else ()
     apart = [place.root / part for part in parts]
     with mounted(target, apart) as resize:
-        resize(about.written[which] // 2 if half else BARELY)
+        resize(about.written[which] // 2 if half else 0)
         first = place.run("build", limit=RUN_LIMIT_S)
         problems = [
             *_unclear(first, rf"{NO_ROOM}.*({FULL[which]})|({FULL[which]}).*{NO_ROOM}"),
@@ -332,7 +332,8 @@ def mounted(folder: Path, apart: list[Path]) -> Iterator[Callable[[int | None], 
     def resize(free: int | None) -> None:
         state = os.statvfs(folder)
         used = (state.f_blocks - state.f_bfree) * state.f_frsize
-        _mount("-o", f"remount,size={ROOMY if free is None else used + free}", str(folder))
+        size = ROOMY if free is None else max(used + free, PAGE)
+        _mount("-o", f"remount,size={size}", str(folder))
 
     yield resize
 
@@ -348,7 +349,7 @@ def _unclear(ended: Ended, says: str) -> Iterator[str]:
         return
     if ended.code not in (0, 1):
         yield f"exit code {ended.code}; it said: {ended.last()}"
-    if ended.code == 1 and not any(re.search(says, line) for _, line in ended.lines):
+    if ended.code == 1 and not any(re.search(says, line, re.IGNORECASE) for _, line in ended.lines):
         yield f"no line names the cause and the place; it said: {ended.last()}"
     if "Traceback (most recent call last)" in ended.text:
         yield f"a traceback: {ended.last(200)}"
@@ -357,7 +358,8 @@ def _unclear(ended: Ended, says: str) -> Iterator[str]:
 def _outcome(ended: Ended, says: str) -> str:
     if ended.code == 0:
         return "works"
-    return next((line.strip() for _, line in ended.lines if re.search(says, line)), ended.last(160))
+    said = [line.strip() for _, line in ended.lines if re.search(says, line, re.IGNORECASE)]
+    return said[0] if said else ended.last(160)
 
 
 def _lost(place: Place, about: Undisturbed) -> Iterator[str]:
