@@ -248,10 +248,10 @@ def _work(name: str, server: str, seed: int, source: Path, keep: Path | None) ->
     place = copied(Place(source, "" if own_server else server), folder)
     result = Round(name, kind, own_server)
     try:
-        _kill(place, about, chance, result)
+        held = _kill(place, about, chance, result)
         if kind == "orphan":
             _wait_for_orphans(result)
-        _recover(place, about, result)
+        _recover(place, about, held, result)
     finally:
         kill_all(below_me())
         if result.problems and keep:
@@ -273,8 +273,11 @@ def draw(kind: str, about: Undisturbed, chance: random.Random) -> Moment:
     return Moment(kind, after_steps=len(before), delay_s=at_s - (before[-1] if before else 0))
 
 
-def _kill(place: Place, about: Undisturbed, chance: random.Random, result: Round) -> None:
-    """Start a run and kill it; where it ended before the moment, another moment is drawn."""
+def _kill(place: Place, about: Undisturbed, chance: random.Random, result: Round) -> set[str]:
+    """Start a run and kill it; where it ended before the moment, another moment is drawn.
+
+    Returns the titles of the steps whose outputs must not be made again.
+    """
     while True:
         moment = draw(result.kind, about, chance)
         result.moment = str(moment)
@@ -294,17 +297,11 @@ def _kill(place: Place, about: Undisturbed, chance: random.Random, result: Round
     }
     result.killed, result.during, result.made = killer.killed, killer.during, len(made)
     result.lock = lock_state(place.root / "dvc.lock")
-    _held.update(
-        made
-        if result.lock == "whole"
-        else {title for title in made if not title.startswith("register")}
-    )
-    _held.update(_in_cache(place.root))
-
-
-_held: set[str] = (
-    set()
-)  # the titles of the steps whose outputs DVC's cache holds: of the one round of this process
+    if (
+        result.lock != "whole"
+    ):  # DVC's cache does not hold what is registered: only dvc.lock names it
+        made = {title for title in made if not title.startswith("register")}
+    return made | _in_cache(place.root)
 
 
 class _Killer:
@@ -466,7 +463,7 @@ def _wait_for_orphans(result: Round) -> None:
         kill_all(left)
 
 
-def _recover(place: Place, about: Undisturbed, result: Round) -> None:
+def _recover(place: Place, about: Undisturbed, held: set[str], result: Round) -> None:
     """The next run, and all that must hold after it."""
     ended = place.run("build", limit=RUN_LIMIT_S)
     result.code, result.recovery_s = ended.code, ended.seconds
@@ -475,25 +472,23 @@ def _recover(place: Place, about: Undisturbed, result: Round) -> None:
         state: [one[1] for one in states].count(state)
         for state in sorted({one[1] for one in states})
     }
-    result.problems += _wrong_with(ended, states, place, about, result)
+    again = {one[2] for one in states if one[1] == "Completed"} & held - {"fingerprint"}
+    if again:
+        result.problems.append(f"made again: {', '.join(sorted(again))}")
+    result.problems += _wrong_with(ended, place, about)
+    extra = list(_other_lines(ended))
+    result.repair = extra[0] if extra else ""
+    if len(extra) > 1:
+        result.problems.append(f"{len(extra)} further lines: {' | '.join(extra[:3])[:300]}")
     result.left_in_tmpdir = len(list(place.temporary.iterdir()))
 
 
-def _wrong_with(
-    ended: Ended, states: list[re.Match[str]], place: Place, about: Undisturbed, result: Round
-) -> Iterator[str]:
+def _wrong_with(ended: Ended, place: Place, about: Undisturbed) -> Iterator[str]:
     if ended.code != 0:
         yield f"the next run ends with {ended.code}: {ended.last()}"
     wrong = differences(about.digests, digests(place.root))
     if wrong:
         yield f"{len(wrong)} files differ from an undisturbed run's: {'; '.join(wrong[:3])}"
-    again = sorted({one[2] for one in states if one[1] == "Completed"} & _held - {"fingerprint"})
-    if again:
-        yield f"made again: {', '.join(again)}"
-    extra = list(_other_lines(ended))
-    result.repair = extra[0] if extra else ""
-    if len(extra) > 1:
-        yield f"{len(extra)} further lines: {' | '.join(extra[:3])[:300]}"
     end = time.monotonic() + GRACE_S
     while (left := [*below_me(), *working_in(place.folder)]) and time.monotonic() < end:
         time.sleep(0.2)
@@ -502,11 +497,12 @@ def _wrong_with(
     partial = partial_files(place.root)
     if partial:
         yield f"partial files are left: {', '.join(partial[:4])}"
-    if lock_state(place.root / "dvc.lock") != "whole":
-        yield f"dvc.lock is {lock_state(place.root / 'dvc.lock')}"
-    elif missing := set(about.stages) - set(
-        yaml.safe_load((place.root / "dvc.lock").read_text())["stages"]
-    ):
+    lock = place.root / "dvc.lock"
+    if lock_state(lock) != "whole":
+        yield f"dvc.lock is {lock_state(lock)}"
+        return
+    missing = set(about.stages) - set(yaml.safe_load(lock.read_text())["stages"])
+    if missing:
         yield f"dvc.lock has lost {', '.join(sorted(missing)[:3])}"
 
 
