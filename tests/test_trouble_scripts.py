@@ -1,0 +1,120 @@
+"""The scripts below benchmarks/trouble: what they compare, when they kill, how they name a step."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from benchmarks.trouble import cases, kills, places
+from benchmarks.trouble.checkouts import ROOT, Ended, differences, follow, partial_files
+from enginery.layout import steps
+from enginery.spec import load_spec
+
+LOCK = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: b\n      md5: c\n"
+
+
+def test_a_step_is_called_as_a_run_calls_it() -> None:
+    """kills.py finds a step by its command in DVC's run-cache, and by its title in what a run says."""
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+    titles = set()
+    for step in steps(load_spec(ROOT / "params.yaml")):
+        stage = stages.get(step.address.partition("@")[0])
+        command = stage.get("cmd") or stage["do"]["cmd"]
+        for word, value in {
+            "${key}": step.model, "${item.model}": step.model, "${item.target}": step.target,
+            "${item.precision}": step.precision,
+        }.items():
+            command = command.replace(word, value)
+        assert kills.title_of(command) == step.title
+        titles.add(step.title)
+    assert len(titles) > 20
+
+
+@pytest.mark.parametrize(("text", "state"), [
+    ("", "empty"), ("\n", "empty"), (LOCK, "whole"), (LOCK[:-40], "half"), (LOCK[:16], "half"),
+    ("a: [", "half"), ("text", "half"),
+])
+def test_states_of_a_lock(tmp_path: Path, text: str, state: str) -> None:
+    assert kills.lock_state(tmp_path / "dvc.lock") == "missing"
+    (tmp_path / "dvc.lock").write_text(text)
+    assert kills.lock_state(tmp_path / "dvc.lock") == state
+
+
+def test_a_seed_and_a_name_are_a_moment() -> None:
+    about = kills.Undisturbed(((2.0, "a"), (5.0, "b"), (6.0, "c")), 7.0, {}, ("x", "y"))
+    moments = [kills.draw("random", about, random.Random(f"1/{number}")) for number in range(300)]
+    again = [kills.draw("random", about, random.Random(f"1/{number}")) for number in range(300)]
+    assert moments == again
+    assert {moment.after_steps for moment in moments} == {0, 1, 2, 3}
+    assert all(0 <= moment.delay_s <= 3 for moment in moments)
+    aimed = [kills.draw("aimed", about, random.Random(number)) for number in range(50)]
+    assert {moment.writing for moment in aimed} == {1, 2}
+
+
+def test_a_command_that_does_not_end_is_stopped_with_its_children() -> None:
+    command = "echo one; sleep 100 & echo two; sleep 100"
+    process = subprocess.Popen(
+        ["sh", "-c", command], stdout=subprocess.PIPE, start_new_session=True
+    )
+    heard: list[str] = []
+    ended = follow(process, 0.5, heard.append)
+    assert (ended.code, heard) == (None, ["one", "two"])
+    assert ended.seconds < 10
+
+
+def test_a_command_has_ended_though_its_child_holds_the_pipe() -> None:
+    process = subprocess.Popen(
+        ["sh", "-c", "sleep 3 & echo done; exit 7"], stdout=subprocess.PIPE, start_new_session=True
+    )
+    ended = follow(process, 60)
+    assert (ended.code, ended.text) == (7, "done")
+    assert ended.seconds < 2.5
+
+
+def test_failures_are_the_last_words() -> None:
+    lines = ("Completed a", "Failed    b  1 s", "          because", "Skipped c", "1 Failed")
+    assert Ended(1, 1, tuple((0.0, line) for line in lines)).last() == "Failed    b  1 s | because"
+    assert Ended(1, 1, ((0.0, "error: no"),)).last() == "error: no"
+
+
+def test_differences_and_partial_files(tmp_path: Path) -> None:
+    found = differences({"a": "1", "b": "2"}, {"b": "3", "c": "4"})
+    assert found == ["a is missing", "c is new", "b differs"]
+    for name in ("a/.model.onnx.12.part", "b.tmp", "c.plan"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("")
+    assert partial_files(tmp_path) == ["a/.model.onnx.12.part", "b.tmp"]
+
+
+@pytest.mark.parametrize("names", [
+    lambda: [case.name for case in cases.cases()], lambda: list(places.names()),
+])
+def test_names_are_unique(names: Callable[[], list[str]]) -> None:
+    assert len(set(names())) == len(names())
+
+
+def test_there_are_sixty_bad_inputs_and_eight_full_places() -> None:
+    assert len(list(cases.cases())) >= 60
+    assert len(places.FULL) == 8
+
+
+def test_a_picture_is_a_png() -> None:
+    data = np.frombuffer(cases.picture(130, 250), np.uint8)
+    image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert image is not None
+    assert image.shape == (250, 130, 3)
+
+
+@pytest.mark.parametrize("script", ["kills", "inputs", "places"])
+def test_each_says_how_it_is_used(script: str) -> None:
+    command = [sys.executable, "-m", f"benchmarks.trouble.{script}", "--help"]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert f"-m benchmarks.trouble.{script}" in said.stdout
