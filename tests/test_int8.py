@@ -178,7 +178,8 @@ def test_a_failing_gate_names_classes_and_layers_and_a_proposal_passes(built: Ch
     result = built.run("enginery", "build", "--precision", "int8")
     assert result.returncode == 1
     assert "int8 for rtx-ada is not registered: raw outputs differ" in result.stderr
-    assert "INT8 costs most in /model." in result.stderr
+    assert f"`enginery sensitivity {MODEL} --propose` finds the fewest layers to keep in float" in result.stderr
+    assert not (built.root / FOLDER / "int8/sensitivity.json").exists()  # ranking is for whoever asks
     assert "mAP50-95 of yolov8n-shapes int8 by class" in result.stderr
     assert "triangle" in result.stderr
     proposed = built.run("enginery", "sensitivity", MODEL, "--propose")
