@@ -17,13 +17,13 @@ from enginery.vision import silence
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """`imgsz` is (height, width); `dynamic` leaves batch, height and width open."""
+    """What weights become: `imgsz` is (height, width), `dynamic` leaves batch, height and width open. An ONNX has all but its task."""
 
     task: str
-    imgsz: tuple[int, int]
-    batch: int
-    dynamic: bool
-    opset: int
+    imgsz: tuple[int, int] = (640, 640)
+    batch: int = 1
+    dynamic: bool = False
+    opset: int = 17
 
 
 def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
