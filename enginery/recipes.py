@@ -16,7 +16,7 @@ from enginery.calibration.cache import SUFFIX
 from enginery.errors import EngineryError
 from enginery.files import write_json
 from enginery.graphs.session import CPU, fastest_provider
-from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, steps
+from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, idle_steps, steps
 from enginery.spec import BUILD_OPTIONS, Spec, extent
 
 VERSIONS = {
@@ -51,6 +51,8 @@ def recipes(spec: Spec, probe: Probe, targets: Collection[str]) -> dict[Path, di
                 "tools": {tool: _version(tool) for tool in _tools(spec, step)},
                 "parameters": _parameters(spec, step, probe),
             }
+    for step in idle_steps(spec):
+        result[step.recipe] = {"step": step.name, "version": VERSIONS[step.name], "tools": {}, "parameters": {"needed": False}}
     return result
 
 
@@ -58,7 +60,7 @@ def write_recipes(found: Mapping[Path, Mapping[str, Any]], spec: Spec) -> None:
     """Write the recipes, leaving unchanged files alone and removing those no step has."""
     for path, recipe in found.items():
         write_json(path, recipe)
-    known = {step.recipe for step in steps(spec)}
+    known = {step.recipe for step in (*steps(spec), *idle_steps(spec))}
     for path in sorted(RECIPES.rglob("*.json")):
         if path not in known:
             path.unlink()
