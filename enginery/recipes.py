@@ -15,6 +15,7 @@ from typing import Any
 from enginery.calibration.cache import SUFFIX
 from enginery.errors import EngineryError
 from enginery.files import write_json
+from enginery.graphs.external import data_digests
 from enginery.graphs.session import CPU, fastest_provider
 from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, idle_steps, steps
 from enginery.spec import BUILD_OPTIONS, Spec, extent
@@ -95,7 +96,8 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
         return spec.validation.of(spec.models[step.model].task, step.precision)
     model = spec.models[step.model]
     if step.name == "export" and model.is_onnx:
-        return {"source": model.source, "task": model.task}
+        data = data_digests(Path(model.source))  # DVC knows the graph's own file alone
+        return {"source": model.source, "task": model.task, **({"data": data} if data else {})}
     if step.name == "export":
         return {
             "source": model.source, "task": model.task, "opset": model.opset, "dynamic": model.dynamic,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from enginery.errors import ModelError
 from enginery.files import replacing_folder, write_json
 from enginery.graphs.export import ExportSettings, export
 from enginery.layout import Step, model_folder
@@ -18,6 +19,8 @@ def export_model(step: Step) -> None:
     wanted = recipe(step)
     with replacing_folder(model_folder(step.model, "export")) as folder:
         facts = export(Path(wanted["source"]), _settings(wanted), folder / "model.onnx")
+        if facts.get("source_data", {}) != wanted.get("data", {}):  # DVC would hold it for what the recipe names
+            raise ModelError(f"the data files of {wanted['source']} changed since this run began", "Run again")
         write_json(folder / "record.json", record(step, **facts))
     log(f"exported {wanted['source']}: {facts['nodes']} nodes, opset {facts['opset']}")
 

@@ -10,6 +10,7 @@ import onnxruntime
 
 from enginery.errors import ModelError
 from enginery.gpu import gpus
+from enginery.graphs.external import relative
 
 _CORES = len(os.sched_getaffinity(0))
 WORKERS = min(_CORES, 4)  # runs of a session side by side; each holds its own activations
@@ -42,15 +43,21 @@ def open_model(model: onnx.ModelProto, what: str, threads: int = _NO_LIMIT) -> o
     Raises:
         ModelError: ONNX Runtime does not take the graph, or its provider does not start.
     """
-    return _open(model.SerializeToString(), what, threads, fastest_provider())
+    model, folder = relative(model)
+    return _open(model.SerializeToString(), what, threads, fastest_provider(), folder)
 
 
-def _open(source: str | bytes, what: str, threads: int, provider: str) -> onnxruntime.InferenceSession:
+def _open(
+    source: str | bytes, what: str, threads: int, provider: str, data: Path | None = None,
+) -> onnxruntime.InferenceSession:
+    """`data` is the folder of the data files of a graph in memory."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
     # Its own INT8 kernels saturate on CPUs without VNNI, which no TensorRT engine does: Q/DQ pairs are computed as they stand.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
+    if data:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(data))
     try:
         session = onnxruntime.InferenceSession(source, options, providers=list(dict.fromkeys([provider, CPU])))
     except Exception as error:  # its own exceptions share no base
