@@ -24,6 +24,7 @@ EngineryError
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class EngineryError(Exception):
@@ -105,7 +106,11 @@ class IntegrityError(EngineryError):
 
 
 class DiskFullError(EngineryError):
-    """No room for a file."""
+    """No room for a file: `path` lies on the file system that is full."""
+
+    def __init__(self, path: Path, cure: str = "Free some space, then run again") -> None:
+        super().__init__(f"no room to write {path}", cure)
+        self.path = path
 
 
 class GateError(EngineryError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import glob
 import hashlib
@@ -18,6 +19,7 @@ from enginery.errors import DiskFullError
 
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_HERE, _RENAME_EXCHANGE = -100, 2  # of Linux: AT_FDCWD, and renameat2's flag
 
 
 def sha256(path: Path) -> str:
@@ -41,6 +43,8 @@ def sha256_tree(folder: Path) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place on success and vanishes on failure.
 
+    Once it has taken the place, not even a power cut takes it back or leaves it half-written.
+
     Raises:
         DiskFullError: there is no room for it.
     """
@@ -48,9 +52,11 @@ def replacing(path: Path) -> Iterator[Path]:
     _sweep(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with _room(path):
+        with _room(path, partial):
             yield partial
+            _sync(partial)
             os.replace(partial, path)
+            _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -58,6 +64,8 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` once all is written and vanishes on failure.
+
+    Both change places at once where the file system can do that: then there is no moment without one of them.
 
     Raises:
         DiskFullError: there is no room for it.
@@ -67,12 +75,15 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     for left in (partial, old):
         shutil.rmtree(left, ignore_errors=True)
     try:
-        with _room(folder):
+        with _room(folder, partial):
             partial.mkdir(parents=True)
             yield partial
-            with suppress(FileNotFoundError):
-                folder.replace(old)  # a folder takes the place of an empty one only
-            partial.replace(folder)
+            _sync_tree(partial)
+            if not _exchange(partial, folder):
+                with suppress(FileNotFoundError):
+                    folder.replace(old)  # a folder takes the place of an empty one only
+                partial.replace(folder)
+            _sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
@@ -81,30 +92,98 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
     """A folder below `folder` for what is as large as a data set, and no longer needed afterwards."""
+    folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder / "scratch")
     with tempfile.TemporaryDirectory(dir=folder, prefix=".scratch.", suffix=f".{os.getpid()}.part") as name:
         yield Path(name)
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder where TMPDIR says, for what is small and no longer needed afterwards.
+
+    Raises:
+        DiskFullError: there is no room in it, whatever else is being written meanwhile.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
+    except OSError as error:
+        if not is_full(error):
+            raise
+        cure = "Free some space there, or set TMPDIR to a folder that has some, then run again"
+        raise DiskFullError(Path(tempfile.gettempdir()), cure) from None
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether an error says that there is no room to write."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file's bytes, or a folder's names, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder, topdown=False):
+        for name in names:
+            _sync(Path(root, name))
+        _sync(Path(root))
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two paths change places at once; False where one is missing, or the system or its file system cannot do that."""
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    return bool(rename(_HERE, os.fsencode(first), _HERE, os.fsencode(second), _RENAME_EXCHANGE) == 0)
+
+
+def sweep_below(folder: Path) -> None:
+    """Remove what writers of files anywhere below a folder left behind that were killed outright."""
+    for partial in filter(_is_left_behind, folder.rglob("*.part")):
+        partial.unlink(missing_ok=True)
+
+
 def _sweep(path: Path) -> None:
-    """Remove what writers of `path` left behind that were killed outright."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
-        pid = partial.name.split(".")[-2]
-        if pid.isdecimal() and not Path(f"/proc/{pid}").exists():
-            if partial.is_dir():
-                shutil.rmtree(partial, ignore_errors=True)
-            else:
-                partial.unlink(missing_ok=True)
+    """The same for writers of `path`; a folder that one of them had put aside is put back where there is none."""
+    every = path.parent.glob(f".{glob.escape(path.name)}.*.part")
+    for partial in sorted(filter(_is_left_behind, every)):
+        if partial.name.startswith(f".{path.name}.old.") and not path.exists():
+            partial.replace(path)
+        elif partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+
+
+def _is_left_behind(partial: Path) -> bool:
+    """Whether the process whose number a partial name ends with is no more."""
+    pid = partial.name.split(".")[-2]
+    return pid.isdecimal() and not Path(f"/proc/{pid}").exists()
 
 
 @contextmanager
-def _room(path: Path) -> Iterator[None]:
+def _room(path: Path, partial: Path) -> Iterator[None]:
+    """Errors of a full disk name `path`, whose name until then is of no use to anybody, or what else was being written."""
     try:
         yield
-    except (OSError, DiskFullError) as error:  # the outermost name counts: the others are temporary
-        if isinstance(error, OSError) and error.errno not in _FULL:
+    except DiskFullError as error:
+        if not error.path.is_relative_to(partial):
             raise
-        raise DiskFullError(f"no room to write {path}", "Free some space, then run again") from None
+        raise DiskFullError(path) from None
+    except OSError as error:
+        if not is_full(error):
+            raise
+        named = error.filename if isinstance(error.filename, str | bytes) else os.fspath(partial)
+        culprit = Path(os.fsdecode(named))
+        own = culprit.absolute().is_relative_to(partial.absolute())
+        raise DiskFullError(path if own else culprit) from None
 
 
 def dumps(value: Any) -> str:

@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import yaml
+
 from enginery.spec import Spec
 
 ARTIFACTS = Path("artifacts")
 RECIPES = ARTIFACTS / "recipes"
 ENGINES = ARTIFACTS / "engines"
 MACHINE = ARTIFACTS / "machine.json"
+DVC_FILE = Path("dvc.yaml")
 INT8 = "int8"
 CACHE, HISTOGRAMS = "calibration.cache", "histograms.npz"  # in a model's calibration folder
+_FLOATS, _DEMO = ("fp32", "fp16"), "demo-data"
 CALIBRATION_STEPS = ("calibration-images", "calibrate")
 
 
@@ -40,6 +44,11 @@ class Step:
         if self.name in CALIBRATION_STEPS:
             return f"{self.name}@{self.model}"
         return f"{self.name}@{self.key}" if self.key else self.name
+
+    @property
+    def stage(self) -> str:
+        """What dvc.yaml calls its stage, whatever the model, target and precision."""
+        return self.address.partition("@")[0]
 
     @property
     def title(self) -> str:
@@ -94,6 +103,11 @@ def timing_folder(toolchain: str, version: str, gpu: str) -> Path:
     return ARTIFACTS / "timing" / toolchain / f"{version}-{gpu.replace(' ', '-')}"
 
 
+def _is_needed(spec: Spec, precision: str) -> bool:
+    """Whether a graph in float is: a weakly typed TensorRT builds every precision from the one in fp32."""
+    return precision == "fp32" or precision in spec.matrix.precisions
+
+
 # What a step reads is written by these.
 NEEDS = {
     "demo-data": ("fingerprint",),
@@ -117,14 +131,34 @@ def needs(step: Step, other: Step) -> bool:
     return other.precision in precisions and all(getattr(other, kind) in ("", getattr(step, kind)) for kind in ("model", "target"))
 
 
+def idle_steps(spec: Spec) -> Iterator[Step]:
+    """Stages that `dvc repro` runs though params.yaml has no use for them: DVC's matrix knows no conditions. They make no graph."""
+    for model in spec.matrix.models:
+        yield from (Step("quantize", model, precision=precision) for precision in _FLOATS if not _is_needed(spec, precision))
+
+
+def stage_mistakes(spec: Spec, path: Path = DVC_FILE) -> Iterator[str]:
+    """Where dvc.yaml has not the stages that params.yaml asks for, or one that it gives no settings."""
+    if not path.is_file():
+        return  # DVC itself says so
+    stages = yaml.safe_load(path.read_text(encoding="utf-8")).get("stages", {})
+    for name in dict.fromkeys(step.stage for step in steps(spec)):
+        if name == _DEMO and name not in stages:
+            yield f"demo: {path} has no stage {name} for it: take this key out, too, or put the stage back"
+        elif name not in stages:
+            yield f"{path} has no stage {name}: put it back"
+    if _DEMO in stages and not spec.demo:
+        yield f"demo: missing: {path} has the stage {_DEMO}: take that out, too, or put this key back"
+
+
 def steps(spec: Spec) -> Iterator[Step]:
     """Every step of a specification, each after those it needs."""
     yield Step("fingerprint")
     if spec.demo:
-        yield Step("demo-data")
+        yield Step(_DEMO)
     for model in spec.matrix.models:
         yield from (Step(name, model) for name in ("export", "images", "simplify"))
-        yield from (Step("quantize", model, precision=precision) for precision in ("fp32", "fp16"))
+        yield from (Step("quantize", model, precision=precision) for precision in _FLOATS if _is_needed(spec, precision))
         if model in spec.int8:
             yield from (Step(name, model, precision=INT8) for name in (*CALIBRATION_STEPS, "quantize"))
         yield from (Step("validate", model, precision=precision) for precision in spec.matrix.precisions)

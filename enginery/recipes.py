@@ -8,13 +8,16 @@ Raise a step's number in VERSIONS when its output changes for the same inputs.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from enginery.calibration.cache import SUFFIX
+from enginery.errors import EngineryError
 from enginery.files import write_json
-from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, steps
+from enginery.graphs.external import data_digests
+from enginery.graphs.session import CPU, fastest_provider
+from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, idle_steps, steps
 from enginery.spec import BUILD_OPTIONS, Spec, extent
 
 VERSIONS = {
@@ -29,6 +32,12 @@ TOOLS: Mapping[str, tuple[str, ...]] = {
     "quantize": ("onnx", "onnxconverter-common"),
     "validate": ("ultralytics", "torch", "onnxruntime", "opencv-python"),
 }
+# Packages that bring the same module.
+_OTHER_NAMES = {
+    "onnxruntime": ("onnxruntime-gpu",),
+    "opencv-python": ("opencv-python-headless", "opencv-contrib-python"),
+}
+_ONNX_TOOLS = ("onnx",)  # an export of the user's own ONNX; torch and Ultralytics have no part in it
 Probe = Callable[[str], Mapping[str, Any]]
 
 
@@ -40,9 +49,11 @@ def recipes(spec: Spec, probe: Probe, targets: Collection[str]) -> dict[Path, di
             result[step.recipe] = {
                 "step": step.name,
                 "version": VERSIONS[step.name],
-                "tools": {tool: version(tool) for tool in _tools(spec, step)},
+                "tools": {tool: _version(tool) for tool in _tools(spec, step)},
                 "parameters": _parameters(spec, step, probe),
             }
+    for step in idle_steps(spec):
+        result[step.recipe] = {"step": step.name, "version": VERSIONS[step.name], "tools": {}, "parameters": {"needed": False}}
     return result
 
 
@@ -50,14 +61,25 @@ def write_recipes(found: Mapping[Path, Mapping[str, Any]], spec: Spec) -> None:
     """Write the recipes, leaving unchanged files alone and removing those no step has."""
     for path, recipe in found.items():
         write_json(path, recipe)
-    known = {step.recipe for step in steps(spec)}
+    known = {step.recipe for step in (*steps(spec), *idle_steps(spec))}
     for path in sorted(RECIPES.rglob("*.json")):
         if path not in known:
             path.unlink()
 
 
+def _version(tool: str) -> str:
+    for package in (tool, *_OTHER_NAMES.get(tool, ())):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    raise EngineryError(f"the package {tool} is not installed here", "Run `make engines`: it installs what is missing")
+
+
 def _tools(spec: Spec, step: Step) -> tuple[str, ...]:
     """The packages that shape a step's output; what classifies is fed by others than the rest."""
+    if step.name == "export" and spec.models[step.model].is_onnx:
+        return _ONNX_TOOLS
     cropped = step.name in ("calibrate", "validate") and spec.models[step.model].task == "classify"
     found = (*TOOLS.get(step.name, ()), *(("pillow", "torchvision", "ultralytics") if cropped else ()))
     return tuple(dict.fromkeys(found))
@@ -73,6 +95,9 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
     if step.name == "register":
         return spec.validation.of(spec.models[step.model].task, step.precision)
     model = spec.models[step.model]
+    if step.name == "export" and model.is_onnx:
+        data = data_digests(Path(model.source))  # DVC knows the graph's own file alone
+        return {"source": model.source, "task": model.task, **({"data": data} if data else {})}
     if step.name == "export":
         return {
             "source": model.source, "task": model.task, "opset": model.opset, "dynamic": model.dynamic,
@@ -97,7 +122,11 @@ def _int8_parameters(spec: Spec, step: Step) -> dict[str, Any]:
         return {"calibration": settings.calibration, "rule": settings.rule, "exclude": settings.exclude}
     percent = settings.percentile if settings.algorithm == "percentile" else None
     fitted = {"height": extent(model.height)[1], "width": extent(model.width)[1], "task": model.task}
-    return {"calibration": settings.calibration, "algorithm": settings.algorithm, "percentile": percent, **fitted}
+    provider = fastest_provider()
+    return {
+        "calibration": settings.calibration, "algorithm": settings.algorithm, "percentile": percent, **fitted,
+        **({"provider": provider} if provider != CPU else {}),
+    }
 
 
 def _build_parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:

@@ -65,6 +65,11 @@ class Model(_Frozen):
     validation: str
 
     @property
+    def is_onnx(self) -> bool:
+        """Whether the source is a graph already: no export chooses its opset and its shapes."""
+        return Path(self.source).suffix == ".onnx"
+
+    @property
     def dynamic(self) -> bool:
         """Whether any size has a range, or differs from profile to profile."""
         return len({tuple(shape) for profile in self.all_profiles() for shape in profile.values()}) > 1
@@ -283,8 +288,25 @@ def _references(spec: Spec) -> Iterator[str]:
             yield from _stride_mistakes(f"models.{name}", model)
             for index, sizes in enumerate(model.profiles):
                 yield from _stride_mistakes(f"models.{name}.profiles.{index}", sizes)
+    yield from _idle_keys(spec)
     if THIS in spec.toolchains:
         yield f"toolchains.{THIS}: this is the name of Enginery's own interpreter; choose another"
+
+
+def _idle_keys(spec: Spec) -> Iterator[str]:
+    """Keys that params.yaml gives and that do nothing beside the others."""
+    for name, model in spec.models.items():
+        if model.is_onnx and "opset" in model.model_fields_set:
+            yield f"models.{name}.opset: {model.opset}: {model.source} has an opset of its own; leave this out"
+    for name, settings in spec.int8.items():
+        cache = Path(settings.calibration).suffix == ".cache"
+        idle: tuple[str, ...] = ("algorithm", "percentile", "minimum_images") if cache else ()
+        why = f"{settings.calibration} has its ranges already"
+        if not cache and settings.algorithm != "percentile":
+            idle, why = ("percentile",), f"algorithm {settings.algorithm} has none"
+        for key in idle:
+            if key in settings.model_fields_set:
+                yield f"int8.{name}.{key}: {getattr(settings, key)!r}: {why}; leave this out"
 
 
 def _matrix_mistakes(spec: Spec) -> Iterator[str]:

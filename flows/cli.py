@@ -10,6 +10,7 @@ import sys
 
 from enginery import __version__
 from enginery.errors import EngineryError
+from enginery.home import ensure_home
 from enginery.processes import interrupt_on_sigterm
 from flows.commands import (
     add_command,
@@ -35,6 +36,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     interrupt_on_sigterm()
     try:
+        if note := ensure_home():
+            print(note, file=sys.stderr)
         result: int = args.run(args)
     except EngineryError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -11,6 +11,7 @@ from typing import Any
 from enginery.errors import EngineryError
 from enginery.evaluation.head import Head
 from enginery.files import read_json
+from enginery.home import ensure_home
 from enginery.layout import Step, model_folder
 from enginery.processes import interrupt_on_sigterm
 from enginery.report.events import emit
@@ -23,6 +24,7 @@ def run_step(name: str, work: Callable[[Step], None], *parts: str) -> None:
         parser.add_argument(part)
     step = Step(name, **vars(parser.parse_args()))
     interrupt_on_sigterm()
+    ensure_home()  # the flow's has told of it
     emit({"event": "started"})
     began_with = _read(step.recipe)
     try:

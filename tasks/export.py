@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from enginery.errors import ModelError
 from enginery.files import replacing_folder, write_json
 from enginery.graphs.export import ExportSettings, export
 from enginery.layout import Step, model_folder
@@ -14,14 +17,21 @@ from tasks.command import recipe, record, run_step
 def export_model(step: Step) -> None:
     """Write the model's FP32 graph, the reference of everything that follows."""
     wanted = recipe(step)
-    settings = ExportSettings(
+    with replacing_folder(model_folder(step.model, "export")) as folder:
+        facts = export(Path(wanted["source"]), _settings(wanted), folder / "model.onnx")
+        if facts.get("source_data", {}) != wanted.get("data", {}):  # DVC would hold it for what the recipe names
+            raise ModelError(f"the data files of {wanted['source']} changed since this run began", "Run again")
+        write_json(folder / "record.json", record(step, **facts))
+    log(f"exported {wanted['source']}: {facts['nodes']} nodes, opset {facts['opset']}")
+
+
+def _settings(wanted: Mapping[str, Any]) -> ExportSettings:
+    if "opset" not in wanted:  # an ONNX
+        return ExportSettings(wanted["task"])
+    return ExportSettings(
         task=wanted["task"], imgsz=(wanted["height"], wanted["width"]), batch=wanted["batch"],
         dynamic=wanted["dynamic"], opset=wanted["opset"],
     )
-    with replacing_folder(model_folder(step.model, "export")) as folder:
-        facts = export(Path(wanted["source"]), settings, folder / "model.onnx")
-        write_json(folder / "record.json", record(step, **facts))
-    log(f"exported {wanted['source']}: {facts['nodes']} nodes, opset {facts['opset']}")
 
 
 if __name__ == "__main__":

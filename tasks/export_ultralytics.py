@@ -75,7 +75,7 @@ def embedded_nms(engine: Engine) -> bool | None:
     _check_names(engine, runner)
     if not _is_final(engine, runner):
         return None
-    return any(node.op_type in NMS_OPERATORS for node in onnx.load(graph).graph.node)
+    return any(node.op_type in NMS_OPERATORS for node in onnx.load(graph, load_external_data=False).graph.node)
 
 
 def _check_names(engine: Engine, runner: GraphRunner) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable
 from typing import Any, TypeVar
 
 from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
-from enginery.layout import MACHINE, Step
+from enginery.layout import MACHINE, Step, stage_mistakes
 from enginery.machine import had, remember
 from enginery.recipes import recipes, write_recipes
 from enginery.spec import PARAMS_FILE, Target, load_spec
@@ -26,6 +26,8 @@ def fingerprint(targets: Collection[str] | None = None) -> dict[str, Elsewhere]:
         EngineryError: a target of this machine cannot be built as it is asked for.
     """
     spec = load_spec()
+    if wrong := list(stage_mistakes(spec)):
+        raise ConfigError(str(PARAMS_FILE), wrong)
     elsewhere: dict[str, Elsewhere] = {}
     wanted = [name for name in spec.matrix.targets if targets is None or name in targets]
     choices = _here(wanted, Toolchains(spec).choose, elsewhere)

@@ -23,6 +23,9 @@ from tasks.command import recipe, record, run_step
 
 def quantize(step: Step) -> None:
     """Write the typed graph that strongly typed targets build from; for INT8, the range of every activation beside it."""
+    if recipe(step).get("needed") is False:
+        _write_none(step)
+        return
     source = model_folder(step.model, "simplify") / "model.onnx"
     with replacing_folder(model_folder(step.model, step.precision) / "graph") as folder:
         out = folder / "model.onnx"
@@ -30,6 +33,14 @@ def quantize(step: Step) -> None:
         digest = sha256(out)
         write_json(folder / "record.json", record(step, sha256=digest, **facts))
     log(f"{step.precision} graph {digest[:12]}")
+
+
+def _write_none(step: Step) -> None:
+    """DVC's stage is there and needs an output: a record that says why there is no graph."""
+    why = f"no {step.precision} graph is made: matrix.precisions has no {step.precision}"
+    with replacing_folder(model_folder(step.model, step.precision) / "graph") as folder:
+        write_json(folder / "record.json", record(step, why=why))
+    log(why)
 
 
 def _to_int8(step: Step, source: Path, out: Path) -> dict[str, Any]:

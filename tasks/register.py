@@ -9,12 +9,8 @@ from enginery.layout import Step, build_folder, engine_folder, model_folder
 from enginery.manifest import compose
 from enginery.registry import publish
 from enginery.report.events import log
-from enginery.spec import load_spec
 from enginery.toolchain.plan import check_built
 from tasks.command import recipe, run_step
-from tasks.sensitivity import ranking
-
-NAMED_LAYERS = 5
 
 
 def register(step: Step) -> None:
@@ -40,13 +36,19 @@ def register(step: Step) -> None:
         log("its metrics are those of Enginery's ranges; what TensorRT's own cost, only `enginery validate` tells", "warning")
 
 
-def _refusal(step: Step, failed: list[str], ranked: bool) -> GateError:
+def _refusal(step: Step, failed: list[str], quantized: bool) -> GateError:
     what = f"{step.model} {step.precision} for {step.target} is not registered: {'; '.join(failed)}"
-    if not ranked:
-        return GateError(what, "Look at the graph's validation, or loosen `validation` in params.yaml if this loss is acceptable")
-    costly = [layer["layer"] for layer in ranking(load_spec(), step.model) if not layer["in_float"]][:NAMED_LAYERS]
-    cure = f"`enginery sensitivity {step.model} --propose` finds the fewest to keep in float"
-    return GateError(f"{what}; INT8 costs most in {', '.join(costly)}", cure)
+    if quantized:
+        cure = (
+            f"`enginery sensitivity {step.model} --propose` finds the fewest layers to keep in float "
+            "with which it passes"
+        )
+        return GateError(what, cure)
+    cure = (
+        "Look at the graph's validation, or loosen `validation` in params.yaml "
+        "if this loss is acceptable"
+    )
+    return GateError(what, cure)
 
 
 if __name__ == "__main__":

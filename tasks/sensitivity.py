@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,7 +20,7 @@ from enginery.evaluation.feeds import feeds
 from enginery.evaluation.gate import failures
 from enginery.evaluation.images import list_images
 from enginery.evaluation.validation import validate_graph
-from enginery.files import dumps, read_json, sha256, write_json
+from enginery.files import dumps, read_json, sha256, temporary_folder, write_json
 from enginery.graphs.inspect import read_graph
 from enginery.graphs.precision import half, write_typed
 from enginery.layout import CACHE, INT8, model_folder
@@ -78,10 +77,10 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
         model = onnx.ModelProto()
         model.CopyFrom(original)
         insert(model, place(model.graph, patterns(settings.rule, [*settings.exclude, *map(_exactly, excluded)])), thresholds)
-        with tempfile.TemporaryDirectory() as folder:
-            write_typed(half(model, name), Path(folder) / "model.onnx")
+        with temporary_folder() as folder:
+            write_typed(half(model, name), folder / "model.onnx")
             report = validate_graph(
-                export / "model.onnx", Path(folder) / "model.onnx", Path(wanted.validation), head,
+                export / "model.onnx", folder / "model.onnx", Path(wanted.validation), head,
                 lambda done, total: progress(f"{len(excluded)} layers in float", done, total),
                 wanted.size,
             ).to_dict()

@@ -5,6 +5,7 @@ In a new checkout DVC restores it before this is run; what is run then finds not
 
 from __future__ import annotations
 
+from enginery.files import sweep_below
 from enginery.layout import ARTIFACTS, Step
 from enginery.report.events import log
 from tasks.command import run_step
@@ -14,6 +15,7 @@ def keep_timings(step: Step) -> None:
     """Make sure that there is a folder to keep, and say what is in it."""
     folder = ARTIFACTS / "timing" / step.toolchain
     folder.mkdir(parents=True, exist_ok=True)
+    sweep_below(folder)  # DVC would keep what a killed build left there
     log(f"{len(list(folder.rglob('*.timing')))} timing caches of {step.toolchain}")
 
 

@@ -104,6 +104,18 @@ def small(params: dict[str, Any]) -> None:
     params["validation"]["map50_95_drop"] = 0.1
 
 
+def use_onnx(params: dict[str, Any], source: str) -> None:
+    """Take an ONNX for the demo's model, whose opset it brings itself."""
+    params["models"]["yolov8n-shapes"]["source"] = source
+    params["models"]["yolov8n-shapes"].pop("opset", None)
+
+
+def use_cache(params: dict[str, Any], path: str) -> None:
+    """Take a calibration cache for the demo's calibration images, and nothing of what is for images."""
+    rest = params["int8"]["yolov8n-shapes"]
+    params["int8"]["yolov8n-shapes"] = {"calibration": path, "rule": rest["rule"]}
+
+
 @pytest.fixture
 def fresh(tmp_path: Path, server: str) -> Checkout:
     """A checkout in which nothing was built."""

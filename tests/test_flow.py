@@ -149,3 +149,26 @@ def test_a_second_run_is_told_to_wait(built: Checkout) -> None:
         result = built.run("enginery", "build")
     assert result.returncode == 1
     assert "is at work in this checkout" in result.stderr
+
+
+def test_fp32_alone_makes_nothing_in_fp16(fresh: Checkout) -> None:
+    def only(params: dict[str, Any]) -> None:
+        params["matrix"].update(targets=["rtx-ada"], precisions=["fp32"])
+        params["int8"] = {}
+
+    fresh.change(only)
+    stages = (fresh.root / "dvc.yaml").read_text()
+    begin, end = stages.index("  demo-data:"), stages.index("  export:")
+    (fresh.root / "dvc.yaml").write_text(stages[:begin] + stages[end:])
+    refused(fresh, "demo: dvc.yaml has no stage demo-data for it: take this key out, too, or put the stage back")
+    (fresh.root / "dvc.yaml").write_text(stages)
+    assert not [name for name in build(fresh) if "fp16" in name]
+    repro = fresh.run("dvc", "repro")
+    assert repro.returncode == 0, repro.stderr
+    assert repro.stdout.count("Running stage") == 2
+    assert "no fp16 graph is made: matrix.precisions has no fp16" in repro.stdout
+    made = fresh.root / "artifacts/models/yolov8n-shapes"
+    assert [path.parents[1].name for path in made.glob("*/graph/model.onnx")] == ["fp32"]
+    assert "up to date" in fresh.run("enginery", "status").stdout
+    fresh.change(lambda params: params.pop("demo"))
+    refused(fresh, "demo: missing: dvc.yaml has the stage demo-data: take that out, too, or put this key back")

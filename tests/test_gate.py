@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from enginery.errors import GateError
 from enginery.evaluation.gate import failures
+from enginery.files import write_json
+from enginery.layout import Step, build_folder, model_folder
+from tasks.register import register
 
 TOLERANCE = {"map50_95_drop": 0.01, "rms_relative": 0.02}
 
@@ -41,3 +46,26 @@ def test_a_model_that_classifies_is_judged_by_its_first_guess() -> None:
     assert failures(found, {"top1_drop": 0.05, "rms_relative": 0.02}) == [
         "top-1 0.7000 against 0.8000 of the FP32 original, a drop of 0.05 is allowed"
     ]
+
+
+@pytest.mark.parametrize(("quantized", "cure"), [
+    (["conv"], "`enginery sensitivity m --propose` finds the fewest layers to keep in float with which it passes"),
+    ([], "loosen `validation` in params.yaml"),
+])
+def test_the_gate_speaks_first_and_needs_no_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantized: list[str], cure: str,
+) -> None:
+    """Neither images nor params.yaml are there: nothing but the records is read."""
+    monkeypatch.chdir(tmp_path)
+    step = Step("register", "m", "t", "int8")
+    precision = model_folder("m", "int8")
+    write_json(step.recipe, {"parameters": TOLERANCE})
+    for part in ("export", "simplify"):
+        write_json(model_folder("m", part) / "record.json", {})
+    write_json(precision / "graph/record.json", {"quantized": quantized})
+    write_json(precision / "validation.json", {"report": report(rms=0.03)})
+    write_json(build_folder("m", "t", "int8") / "record.json", {})
+    with pytest.raises(GateError) as error:
+        register(step)
+    assert str(error.value).startswith("m int8 for t is not registered: raw outputs differ by 0.03")
+    assert cure in str(error.value)

@@ -28,7 +28,7 @@ from enginery.gpu import Gpu, check_room, choose, gpus, state, turn
 from enginery.graphs.structure import save_weights
 from enginery.toolchain.client import build, measure, probe, refit
 from enginery.toolchain.requests import PREFIX, BuildRequest, MeasureRequest, Point, RefitRequest
-from tests.conftest import Checkout, copy_checkout, small
+from tests.conftest import Checkout, copy_checkout, small, use_onnx
 from tests.test_flow import build as run_build
 from tests.test_flow import counted, refused
 from tests.test_toolchain import graph, kill_child, silent
@@ -268,7 +268,7 @@ def _served(tmp_path_factory: pytest.TempPathFactory, server: str) -> Checkout:
     made = checkout.run("dvc", "repro", f"export@{MODEL}")
     assert made.returncode == 0, made.stdout + made.stderr
     shutil.copyfile(checkout.root / f"artifacts/models/{MODEL}/export/model.onnx", checkout.root / "own.onnx")
-    checkout.change(lambda params: params["models"][MODEL].update(source="own.onnx"))
+    checkout.change(lambda params: use_onnx(params, "own.onnx"))
     assert counted(run_build(checkout), "Completed") >= BUILDS | {"timing trt"}
     return checkout
 

@@ -20,7 +20,7 @@ from enginery.graphs.export import ExportSettings, export
 from enginery.graphs.inspect import Profile, check_profile, graph_info, read_graph
 from enginery.graphs.precision import to_fp16, to_fp32
 from enginery.graphs.session import open_session
-from enginery.graphs.simplify import simplify
+from enginery.graphs.simplify import _compare, simplify
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "data/demo/yolov8n-shapes.pt"
 SMALL = ExportSettings("detect", (64, 96), 1, False, 17)
@@ -164,3 +164,49 @@ def test_profiles_that_do_not_fit(tmp_path: Path, name: str, shapes: list[tuple[
     mistakes = check_profile(graph_info(tmp_path / "g.onnx"), {name: Profile(*shapes)})
     assert any(words in mistake for mistake in mistakes)
     assert check_profile(graph_info(tmp_path / "g.onnx"), {"images": Profile(*[(1, 3, 64, 64)] * 3)}) == []
+
+
+def one_operator(path: Path, operator: str, kind: int = TensorProto.FLOAT, shape: tuple[int, ...] = (1, 4)) -> Path:
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
+    y = helper.make_tensor_value_info("y", kind, shape)
+    body = helper.make_graph([helper.make_node(operator, ["x"], ["y"])], "g", [x], [y])
+    onnx.save(helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize(("before", "after", "values", "reason"), [
+    ("Relu", "Relu", [1, 2, 3, 4], ""),
+    ("Identity", "Sqrt", [1, -1, 1, 1], "an output has NaN or infinite values"),
+    ("Sqrt", "Identity", [1, -1, 1, 1], "an output has NaN or infinite values"),
+    ("Sqrt", "Sqrt", [1, -1, 1, 1], "an output has NaN or infinite values"),
+    ("Identity", "Sinh", [0, 0, 0, 1000], "an output has NaN or infinite values"),
+    ("Identity", "Neg", [0, 0, 0, 4], "its outputs differ by 2 of the largest value"),
+    ("Identity", "Neg", [0, 0, 0, 0], ""),
+    ("IsNaN", "IsNaN", [0, 0, 0, 0], ""),
+    ("IsNaN", "IsInf", [0, 0, np.inf, 0], "its outputs differ by 1e+12 of the largest value"),
+    ("Identity", "Flatten", [1, 2, 3, 4], ""),
+    ("Identity", "Shape", [1, 2, 3, 4], "its outputs have other shapes"),
+])
+def test_a_simplified_graph_must_give_the_same_outputs(
+    tmp_path: Path, before: str, after: str, values: list[float], reason: str,
+) -> None:
+    """NaN is a difference, wherever it comes from: a comparison with it is false, and so is a maximum."""
+    kinds = {"IsNaN": (TensorProto.BOOL, (1, 4)), "IsInf": (TensorProto.BOOL, (1, 4)), "Shape": (TensorProto.INT64, (2,))}
+    graphs = []
+    for number, operator in enumerate((before, after)):
+        kind, shape = kinds.get(operator, (TensorProto.FLOAT, (1, 4)))
+        graphs.append(one_operator(tmp_path / f"{number}.onnx", operator, kind, shape))
+    # The first image is good: what it gave must not hide the second.
+    pair = [{"x": np.array([image], np.float32)} for image in ([0, 0, 0, 0], values)]
+    facts = _compare(*graphs, pair)
+    assert facts.get("simplified", True) == (not reason)
+    assert facts.get("reason", "") == reason
+    if not reason:
+        assert facts["max_difference"] == 0
+
+
+def test_a_graph_that_gives_nan_goes_on_as_it_was(tmp_path: Path) -> None:
+    source = one_operator(tmp_path / "nan.onnx", "Sqrt")
+    facts = simplify(source, tmp_path / "out.onnx", [{"x": np.full((1, 4), -1, np.float32)}], 120)
+    assert (facts["simplified"], facts["reason"]) == (False, "an output has NaN or infinite values")
+    assert len(read_graph(tmp_path / "out.onnx").graph.node) == 1

@@ -18,7 +18,7 @@ from enginery.calibration import cache
 from enginery.files import read_json, sha256
 from enginery.quantization.placement import place
 from enginery.quantization.qdq import insert
-from tests.conftest import Checkout
+from tests.conftest import Checkout, use_cache, use_onnx
 from tests.test_flow import build, counted, refused
 
 MODEL = "yolov8n-shapes"
@@ -57,13 +57,13 @@ def broken(checkout: Checkout) -> str:
 
 def another_cache(checkout: Checkout) -> str:
     cache.write(cache.Cache(8600, {"other": 1.0}), checkout.root / "data/other.cache")
-    checkout.change(lambda params: params["int8"][MODEL].update(calibration="data/other.cache"))
+    checkout.change(lambda params: use_cache(params, "data/other.cache"))
     return "data/other.cache has no range for 5"
 
 
 def cut_cache(checkout: Checkout) -> str:
     (checkout.root / "data/cut.cache").write_text("TRT-8600-EntropyCalibration2\nimages: 3c")
-    checkout.change(lambda params: params["int8"][MODEL].update(calibration="data/cut.cache"))
+    checkout.change(lambda params: use_cache(params, "data/cut.cache"))
     return "data/cut.cache is cut off in line 2"
 
 
@@ -136,7 +136,7 @@ def test_an_imported_cache_takes_the_place_of_images(built: Checkout) -> None:
     imported = built.run("enginery", "calibration", "import", MODEL, "elsewhere.cache")
     assert imported.returncode == 0, imported.stderr
     assert "set int8.yolov8n-shapes.calibration to data/calibration/yolov8n-shapes.cache" in imported.stdout
-    built.change(lambda params: params["int8"][MODEL].update(calibration="data/calibration/yolov8n-shapes.cache"))
+    built.change(lambda params: use_cache(params, "data/calibration/yolov8n-shapes.cache"))
     graph = sha256(built.root / FOLDER / "int8/graph/model.onnx")
     states = build(built)
     assert f"calibrate {MODEL}" in counted(states, "Completed")
@@ -178,7 +178,8 @@ def test_a_failing_gate_names_classes_and_layers_and_a_proposal_passes(built: Ch
     result = built.run("enginery", "build", "--precision", "int8")
     assert result.returncode == 1
     assert "int8 for rtx-ada is not registered: raw outputs differ" in result.stderr
-    assert "INT8 costs most in /model." in result.stderr
+    assert f"`enginery sensitivity {MODEL} --propose` finds the fewest layers to keep in float" in result.stderr
+    assert not (built.root / FOLDER / "int8/sensitivity.json").exists()  # ranking is for whoever asks
     assert "mAP50-95 of yolov8n-shapes int8 by class" in result.stderr
     assert "triangle" in result.stderr
     proposed = built.run("enginery", "sensitivity", MODEL, "--propose")
@@ -203,7 +204,7 @@ def test_a_model_that_brings_its_own_quantization_passes_untouched(built: Checko
     ranges = cache.read(built.root / FOLDER / "calibration/calibration.cache").thresholds()
     insert(model, place(model.graph, [r"\.2/Conv$", "/dfl/"]), ranges)
     onnx.save(model, built.root / "data/qat.onnx")
-    built.change(lambda params: params["models"][MODEL].update(source="data/qat.onnx"))
+    built.change(lambda params: use_onnx(params, "data/qat.onnx"))
     built.change(lambda params: params["validation"]["rms_relative"].update(fp16=0.2))
     build(built)
     manifest = json.loads(built.run("enginery", "show", "rtx-ada/int8").stdout)

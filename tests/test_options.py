@@ -53,7 +53,7 @@ def test_mistakes_of_options_that_exclude_each_other_all_at_once(tmp_path: Path)
             "targets__rtx-ada": {"runtime": "tensorrt_rtx", "refittable": True, "gpu": 0, "calibration": "native", "dla_core": 0},
             "targets__typed": {**OWN, "strongly_typed": True, "calibration": "native"},
             "targets__native": {**OWN, "calibration": "native"}, "matrix__targets": ["native"],
-            f"int8__{NAME}__calibration": "made/elsewhere.cache",
+            f"int8__{NAME}": {"calibration": "made/elsewhere.cache"},
         },
     )
     only = "only runtime tensorrt has this; leave it out"

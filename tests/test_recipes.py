@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
+from enginery.errors import EngineryError, ModelError
+from enginery.graphs import session
+from enginery.layout import RECIPES
 from enginery.recipes import recipes, write_recipes
 from enginery.spec import Spec, load_spec
 from enginery.status import differences
 
 ROOT = Path(__file__).resolve().parents[1]
+EXPORT, CALIBRATE = RECIPES / "export/yolov8n-shapes.json", RECIPES / "calibrate/yolov8n-shapes-int8.json"
 
 
 def probe(target: str) -> dict[str, Any]:
@@ -58,6 +65,58 @@ def test_a_models_task_chooses_its_tolerance(spec: Spec) -> None:
 
 def test_a_time_limit_or_toolchain_name_shapes_nothing(spec: Spec) -> None:
     assert changed(spec, edit(spec, "targets/rtx-ada/time_limit_s", 5)) == set()
+
+
+def test_what_an_export_does_not_use_touches_no_onnx(spec: Spec) -> None:
+    """Neither opset nor shapes: those of an ONNX are its own, and its export needs no torch."""
+    name = "models/yolov8n-shapes"
+    graph = edit(spec, f"{name}/source", "own.onnx")
+    for key, value in (("opset", 18), ("height", 320), ("batch", 2)):
+        assert "export/yolov8n-shapes.json" in changed(spec, edit(spec, f"{name}/{key}", value))
+        assert "export/yolov8n-shapes.json" not in changed(graph, edit(graph, f"{name}/{key}", value))
+    recipe = recipes(graph, probe, [])[EXPORT]
+    assert recipe["parameters"] == {"source": "own.onnx", "task": "detect"}
+    assert list(recipe["tools"]) == ["onnx"]
+    assert list(recipes(spec, probe, [])[EXPORT]["tools"]) == ["ultralytics", "torch", "onnx"]
+
+
+def test_a_gpu_that_calibrates_is_part_of_the_recipe(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_cpu = recipes(spec, probe, [])
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert recipes(spec, probe, []) == on_cpu  # ONNX Runtime knows GPUs, and this machine has none
+    monkeypatch.setattr(session, "gpus", lambda: ["a GPU"])
+    on_gpu = recipes(spec, probe, [])
+    assert [path.parent.name for path in on_gpu if on_gpu[path] != on_cpu[path]] == ["calibrate"]
+    differing = differences(on_cpu[CALIBRATE], on_gpu[CALIBRATE])
+    assert list(differing) == ["provider none -> CUDAExecutionProvider"]
+
+
+def test_a_provider_that_does_not_start_is_no_cpu_in_disguise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This ONNX Runtime has no CUDA: asked for it, it goes on with the CPU and a warning."""
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert session.open_model(model, "it").get_providers() == ["CPUExecutionProvider"]
+    monkeypatch.setattr(session, "fastest_provider", lambda: "CUDAExecutionProvider")
+    with pytest.raises(ModelError, match="CUDAExecutionProvider does not start on this machine"):
+        session.open_model(model, "it")
+
+
+def test_a_package_under_another_name(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"onnxruntime": "", "onnxruntime-gpu": "1.31.1", "opencv-python": "", "opencv-python-headless": "5.0"}
+
+    def version(package: str) -> str:
+        if not versions.get(package, "1"):
+            raise PackageNotFoundError(package)
+        return versions.get(package, "1")
+
+    monkeypatch.setattr("enginery.recipes.version", version)
+    assert recipes(spec, probe, [])[CALIBRATE]["tools"] == {
+        "numpy": "1", "onnx": "1", "onnxruntime": "1.31.1", "opencv-python": "5.0",
+    }
+    versions["onnxruntime-gpu"] = ""
+    with pytest.raises(EngineryError, match="the package onnxruntime is not installed here"):
+        recipes(spec, probe, [])
 
 
 def test_writing_keeps_unchanged_files_and_removes_strangers(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,6 +86,10 @@ def test_two_engines_that_dvc_would_call_the_same(tmp_path: Path) -> None:
     ({"models__Bad Name": {}}, "Bad Name"),
     ({"models__other": {"source": "a.pt", "validation": "images"}}, "models.other: nothing builds it: add it to matrix.models"),
     ({"targets__a": {"runtime": "tensorrt", "compute_capability": "7.5", "hardware_compatible": True}}, "targets.a.hardware_compatible"),
+    ({"models__yolov8n-shapes__source": "own.onnx"}, "models.yolov8n-shapes.opset: 17: own.onnx has an opset of its own; leave"),
+    ({"int8__yolov8n-shapes__percentile": 99.9}, "int8.yolov8n-shapes.percentile: 99.9: algorithm mse has none; leave this out"),
+    ({"int8__yolov8n-shapes__calibration": "a.cache"}, "int8.yolov8n-shapes.algorithm: 'mse': a.cache has its ranges already"),
+    ({"int8__yolov8n-shapes__calibration": "a.cache"}, "int8.yolov8n-shapes.minimum_images: 64: a.cache has its ranges"),
     ({"matrix__targets": ["rtx-ada", "rtx-ada"]}, "matrix.targets: 'rtx-ada': is there more than once"),
 ])
 def test_each_mistake_names_its_key(tmp_path: Path, change: dict[str, object], words: str) -> None:

@@ -58,6 +58,8 @@ def test_another_checkout_restores_it_before_it_builds(first: Path, tmp_path: Pa
 
 def test_what_a_build_adds_is_kept_beside_what_was_there(first: Path) -> None:
     (first / MINE).with_name("builds-2.timing").write_bytes(b"more")
+    for name in (".builds-3.timing.999999999.part", "builds-3.timing.999999999.part"):  # of builds that were killed
+        (first / MINE).with_name(name).write_bytes(b"half")
     dvc(first, "repro", "--single-item", STAGE)
     shutil.rmtree(first / "artifacts/timing")
     dvc(first, "checkout", STAGE)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from enginery.files import read_json, sha256, write_json
-from tests.conftest import Checkout
+from tests.conftest import Checkout, use_onnx
 from tests.test_flow import build, counted, refused
 
 MODEL = "yolov8n-shapes"
@@ -112,13 +112,10 @@ def test_an_own_graph_with_open_sizes(built: Checkout) -> None:
         params["matrix"].update(targets=["rtx-ada"], precisions=["fp16"])
         params["int8"] = {}
 
-    def own(params: dict[str, Any]) -> None:
-        params["models"][MODEL].update(source="data/own.onnx")
-
     built.change(open_sizes)
     build(built)
     shutil.copyfile(built.root / f"artifacts/models/{MODEL}/export/model.onnx", built.root / "data/own.onnx")
-    built.change(own)
+    built.change(lambda params: use_onnx(params, "data/own.onnx"))
     assert f"build {MODEL} fp16 for rtx-ada" in counted(build(built), "Cached")  # the same graph, so the same plan
     built.change(lambda params: params["models"][MODEL].update(height=[96, 160, 200]))
     result = built.run("enginery", "build")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from enginery.errors import DataError
 from enginery.evaluation.head import Head
 from enginery.evaluation.images import list_images, read_image
 from enginery.evaluation.labels import check_labels, label_file
+from enginery.files import temporary_folder
 from enginery.vision import import_torchvision, silence
 
 _IMAGES = "images"  # Ultralytics finds labels/ by this name
@@ -86,9 +86,9 @@ def open_validation_set(folder: Path, head: Head, size: tuple[int, int], few: in
         images = tuple(images[number * len(images) // few] for number in range(few))
     for image in images:
         _check_image(image)
-    with tempfile.TemporaryDirectory() as root:
-        _link(images, head.task, Path(root))
-        yield ValidationSet(Path(root), images, head, size)
+    with temporary_folder() as root:
+        _link(images, head.task, root)
+        yield ValidationSet(root, images, head, size)
 
 
 def _check_image(path: Path) -> None:

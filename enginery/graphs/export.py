@@ -3,46 +3,59 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from enginery.errors import ModelError
-from enginery.files import replacing, sha256
-from enginery.graphs.inspect import KEPT, clean, info_of, read_graph, save
+from enginery.files import is_full, scratch, sha256, temporary_folder
+from enginery.graphs.external import check_data_file, data_files, source_digest, write_graph
+from enginery.graphs.inspect import KEPT, clean, info_of, read_graph
 from enginery.vision import silence
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """`imgsz` is (height, width); `dynamic` leaves batch, height and width open."""
+    """What weights become: `imgsz` is (height, width), `dynamic` leaves batch, height and width open. An ONNX has all but its task."""
 
     task: str
-    imgsz: tuple[int, int]
-    batch: int
-    dynamic: bool
-    opset: int
+    imgsz: tuple[int, int] = (640, 640)
+    batch: int = 1
+    dynamic: bool = False
+    opset: int = 17
 
 
 def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
-    """Write `source` as an ONNX graph to `out`; returns source_sha256, task, stride, names, opset, nodes and, of a pose,
-    kpt_shape.
+    """Write `source` as an ONNX graph to `out`; returns source_sha256, task, stride, names, opset, nodes; of a pose, kpt_shape;
+    of an ONNX with external data, source_data, the digest of each data file.
 
     Weights are pickles, and loading one runs its code: export only weights you trust. Their digest goes into the result.
 
     Raises:
-        ModelError: the source is missing, cut off, no model, or of another task.
+        ModelError: the source or a data file of it is missing, cut off, no model, or of another task.
     """
     if not source.is_file():
         raise ModelError(f"{source}: no such file", "Correct the model's source in params.yaml")
-    with tempfile.TemporaryDirectory() as folder:
-        # What is read is what the digest names, whatever becomes of the source; and Ultralytics writes beside the weights.
-        copied = Path(shutil.copyfile(source, Path(folder) / f"model{source.suffix}"))
-        digest = sha256(copied)
-        facts = (_of_onnx if source.suffix == ".onnx" else _of_weights)(source, copied, settings, out)
-    return {"source_sha256": digest, **facts}
+    # What is read is what the digest names, whatever becomes of the source; and Ultralytics writes beside the weights.
+    if source.suffix == ".onnx":
+        with scratch(out.parent) as folder:  # it may be larger than TMPDIR
+            copied, data = _copy_onnx(source, folder)
+            facts = _of_onnx(source, copied, settings, out)
+            return {"source_sha256": source_digest(copied, data), **({"source_data": data} if data else {}), **facts}
+    with temporary_folder() as folder:
+        copied = Path(shutil.copyfile(source, folder / f"model{source.suffix}"))
+        return {"source_sha256": sha256(copied), **_of_weights(source, copied, settings, out)}
+
+
+def _copy_onnx(source: Path, folder: Path) -> tuple[Path, dict[str, str]]:
+    """A copy of a graph with its data files; the digest of each of these, by its name."""
+    copied, digests = Path(shutil.copyfile(source, folder / "model.onnx")), {}
+    for name in data_files(copied, source):
+        check_data_file(source.parent / name, source.parent / name, source)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        digests[name] = sha256(Path(shutil.copyfile(source.parent / name, folder / name)))
+    return copied, digests
 
 
 def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
@@ -100,6 +113,8 @@ def _load(source: Path, copied: Path) -> Any:
             model = YOLO(str(copied))
             model.model.stride  # noqa: B018  a checkpoint without a network fails here
     except Exception as error:  # unpickling raises anything
+        if is_full(error):
+            raise
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise ModelError(f"{source} is no usable Ultralytics model: {reason}", "Copy the weights again, or name another file") from None
     return model
@@ -113,14 +128,15 @@ def _run_export(model: Any, source: Path, settings: ExportSettings) -> Path:
                 simplify=False, half=False, nms=None, device="cpu", verbose=False,
             ))
     except Exception as error:
+        if is_full(error):
+            raise
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{source} cannot be exported: {reason}", "Try another opset in params.yaml") from None
 
 
 def _written(model: Any, out: Path, facts: Mapping[str, Any], metadata: Mapping[str, str]) -> dict[str, Any]:
     """Write the graph; returns the facts with its opset and nodes."""
-    with replacing(out) as partial:
-        save(clean(model, metadata), partial)
+    write_graph(clean(model, metadata), out)
     info = info_of(model)
     return {**facts, "opset": info.opset, "nodes": info.nodes}
 

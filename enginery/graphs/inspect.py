@@ -11,6 +11,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto
 
 from enginery.errors import ModelError
+from enginery.graphs import external
 
 KEPT = ("names", "stride", "task", "kpt_shape")  # a graph's metadata that later steps and Ultralytics read
 
@@ -47,6 +48,8 @@ class Profile:
 def read_graph(path: Path, called: Path | None = None) -> onnx.ModelProto:
     """Read an ONNX file that ONNX's own checker accepts; of a copy, errors name what it is `called`.
 
+    The weights of a graph above `external.LARGEST` stay on the disk: `external.values` reads them.
+
     Raises:
         ModelError: the file is missing, empty, truncated or altered, or too new; an operator is unknown; an input is float64.
     """
@@ -61,6 +64,8 @@ def read_graph(path: Path, called: Path | None = None) -> onnx.ModelProto:
         model = onnx.load_from_string(data)
     except DecodeError:
         raise ModelError(f"{name} is no ONNX file, or was cut off or altered", "Copy or export it again") from None
+    del data  # up to 2 GB
+    external.load(model, path.parent, name)
     _check(model, name)
     return model
 
@@ -74,7 +79,7 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
     if unknown:
         raise ModelError(f"{path} has operators that are not part of ONNX: {', '.join(unknown)}", "Replace them in the model")
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(external.without_weights(model), full_check=True)
     except Exception as error:  # the checker and shape inference raise several kinds
         raise ModelError(f"{path} is not valid ONNX: {_one_line(error)}", "Export it again") from None
     for tensor in info_of(model).inputs:
@@ -157,8 +162,3 @@ def clean(model: onnx.ModelProto, keep: Mapping[str, str] | None = None) -> onnx
         node.doc_string = ""
         del node.metadata_props[:]
     return model
-
-
-def save(model: onnx.ModelProto, path: Path) -> None:
-    """Write a graph, byte for byte the same for the same graph."""
-    path.write_bytes(model.SerializeToString(deterministic=True))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import onnx.version_converter
+from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from enginery.errors import ModelError
-from enginery.files import replacing
-from enginery.graphs.inspect import KEPT, clean, has_own_quantization, read_graph, save
+from enginery.graphs.external import hold, place_of, values, write_graph
+from enginery.graphs.inspect import KEPT, clean, has_own_quantization, read_graph
 
 HALF_SCALES_OPSET, _HALF_SCALES_IR = 19, 10
+_CHUNK = 1 << 22  # weights that are cast at a time
 
 
 def to_fp32(source: Path, out: Path) -> dict[str, Any]:
@@ -45,12 +47,14 @@ def half(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
     from onnxconverter_common.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
     float_only = [kind for kind in DEFAULT_OP_BLOCK_LIST if kind != "Resize"]  # a Resize in float32 would cost two casts each
+    on_disk = {tensor.name: values(tensor) for tensor in model.graph.initializer if place_of(tensor)}
     try:
         model = onnx.shape_inference.infer_shapes(_with_half_scales(model))
         own_casts = {node.name for node in model.graph.node if node.op_type == "Cast"}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of each weight below fp16's smallest number
             model = convert_float_to_float16(model, keep_io_types=True, op_block_list=float_only)
+            _cast_weights(model, on_disk)
     except Exception as error:
         raise ModelError(f"{what} cannot be cast to fp16: {' '.join(str(error).split())[:300]}", "Build it in fp32") from None
     _cast_to_half(model, own_casts)
@@ -69,6 +73,19 @@ def _with_half_scales(model: onnx.ModelProto) -> onnx.ModelProto:
     del model.metadata_props[:]
     model.metadata_props.extend(kept)
     return model
+
+
+def _cast_weights(model: onnx.ModelProto, on_disk: Mapping[str, NDArray[Any]]) -> None:
+    """Of weights that lie on the disk the converter changed the type alone; their values are cast as it casts others."""
+    from onnxconverter_common.float16 import convert_np_to_float16
+
+    for tensor in model.graph.initializer:
+        if tensor.data_type == TensorProto.FLOAT16 and tensor.name in on_disk and on_disk[tensor.name].dtype == np.float32:
+            single = on_disk[tensor.name].reshape(-1)
+            cast = np.empty(single.size, np.float16)
+            for start in range(0, single.size, _CHUNK):
+                cast[start : start + _CHUNK] = convert_np_to_float16(single[start : start + _CHUNK])
+            hold(tensor, cast.tobytes())
 
 
 def _cast_to_half(model: onnx.ModelProto, own_casts: Container[str]) -> None:
@@ -97,6 +114,4 @@ def write_typed(model: onnx.ModelProto, out: Path) -> None:
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key in KEPT}
     # Intermediate shapes were inferred for the types before.
     del model.graph.value_info[:]
-    with replacing(out) as partial:
-        save(clean(model, kept), partial)
-        read_graph(partial)
+    write_graph(clean(model, kept), out, lambda partial: read_graph(partial, out))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+
+from enginery.graphs.external import hold, place_of, values
 
 
 def structure_digest(model: onnx.ModelProto, weights: Collection[str], more: str) -> str:
@@ -18,6 +20,8 @@ def structure_digest(model: onnx.ModelProto, weights: Collection[str], more: str
     for tensor in bare.graph.initializer:
         if tensor.name in weights:
             tensor.CopyFrom(onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims))
+        elif place := place_of(tensor):
+            hold(tensor, place.digest())  # where it lies does not count
     digest = hashlib.sha256(bare.SerializeToString(deterministic=True))
     digest.update(more.encode())
     return digest.hexdigest()
@@ -25,5 +29,5 @@ def structure_digest(model: onnx.ModelProto, weights: Collection[str], more: str
 
 def save_weights(model: onnx.ModelProto, names: Collection[str], out: Path, prefix: str) -> None:
     """The named initializers as an .npz, each under its name after `prefix`."""
-    found = {prefix + tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer if tensor.name in names}
+    found: dict[str, Any] = {prefix + tensor.name: values(tensor) for tensor in model.graph.initializer if tensor.name in names}
     np.savez(out, **found)

@@ -12,6 +12,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from enginery.graphs.external import values as values_of
 from enginery.quantization.placement import Placement, Weights, name_of
 
 LARGEST = 127
@@ -70,7 +71,7 @@ def _activation_pair(graph: onnx.GraphProto, name: str, scale: NDArray[np.float3
 
 def _quantized_weights(graph: onnx.GraphProto, weights: Weights) -> onnx.NodeProto:
     tensor = next(tensor for tensor in graph.initializer if tensor.name == weights.name)
-    values = numpy_helper.to_array(tensor).astype(np.float64)
+    values = values_of(tensor).astype(np.float64)
     others = tuple(axis for axis in range(values.ndim) if axis != weights.axis)
     scale = float16_scale(np.abs(values).max(axis=others) / LARGEST)
     shape = [-1 if axis == weights.axis else 1 for axis in range(values.ndim)]

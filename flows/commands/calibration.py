@@ -74,7 +74,10 @@ def _import(args: Arguments) -> int:
     cache.check_tensors(found, place(model.graph, excluded).activations(model.graph), args.file.as_posix())
     out = Path("data/calibration") / f"{args.model}{cache.SUFFIX}"
     cache.write(found, out)
-    print(f"{out}: ranges of {len(found.scales)} tensors. Now set int8.{args.model}.calibration to {out} in params.yaml")
+    print(
+        f"{out}: ranges of {len(found.scales)} tensors. Now set int8.{args.model}.calibration to {out} in params.yaml, "
+        "without algorithm, percentile and minimum_images"
+    )
     return 0
 
 

@@ -1,5 +1,7 @@
 """What every part of the child program needs: the event stream, refusals, TensorRT's log, and files."""
 
+import contextlib
+import glob
 import hashlib
 import importlib
 import json
@@ -90,6 +92,33 @@ def write(path, data):
 
 
 def write_whole(path, data):
-    partial = "{}.{}.part".format(path, os.getpid())
-    write(partial, data)
-    os.replace(partial, path)
+    """As `enginery.files.replacing`, and with its names: either finds what a killed one left behind."""
+    folder, name = os.path.split(os.path.abspath(path))
+    sweep(folder, name)
+    partial = os.path.join(folder, ".{}.{}.part".format(name, os.getpid()))
+    try:
+        write(partial, data)
+        os.replace(partial, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(partial)
+        raise
+    sync_folder(folder)
+
+
+def sweep(folder, name):
+    pattern = os.path.join(glob.escape(folder), ".{}.*.part".format(glob.escape(name)))
+    for partial in glob.glob(pattern):
+        pid = partial.split(".")[-2]
+        if pid.isdecimal() and not os.path.exists("/proc/" + pid):
+            with contextlib.suppress(OSError):
+                os.unlink(partial)
+
+
+def sync_folder(folder):
+    """Wait until a folder's names are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

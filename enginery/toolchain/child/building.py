@@ -87,8 +87,7 @@ def parse(trt, builder, logger, request):
     network = builder.create_network(flags)
     network.name = request["name"]  # part of the plan: without a name of its own the plan differs from build to build
     parser = trt.OnnxParser(network, logger)
-    with open(request["onnx"], "rb") as file:
-        parsed = parser.parse(file.read())
+    parsed = parser.parse_from_file(request["onnx"])  # by its path, beside which a large graph has its weights
     if not parsed or parser.num_errors or not network.num_outputs:
         found = [parser.get_error(index) for index in range(parser.num_errors)]
         raise Refused("parse", "; ".join(map(parser_error, found)) or "the graph has no outputs")
