@@ -11,6 +11,7 @@ from enginery.spec import Spec
 ARTIFACTS = Path("artifacts")
 RECIPES = ARTIFACTS / "recipes"
 ENGINES = ARTIFACTS / "engines"
+LOGS = ARTIFACTS / "logs"
 MACHINE = ARTIFACTS / "machine.json"
 INT8 = "int8"
 CACHE, HISTOGRAMS = "calibration.cache", "histograms.npz"  # in a model's calibration folder
@@ -52,6 +53,11 @@ class Step:
     def recipe(self) -> Path:
         """Its parameters and tool versions, written by the fingerprint step."""
         return RECIPES / self.name / f"{self.key or 'recipe'}.json"
+
+
+def crash_log(address: str) -> Path:
+    """Where the traceback of a stage goes that failed as nobody foresaw."""
+    return LOGS / f"{address.replace('@', '-')}.txt"
 
 
 def model_folder(model: str, part: str) -> Path:

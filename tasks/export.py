@@ -8,15 +8,16 @@ from enginery.files import replacing_folder, write_json
 from enginery.graphs.export import ExportSettings, export
 from enginery.layout import Step, model_folder
 from enginery.report.events import log
+from enginery.spec import load_spec
 from tasks.command import recipe, record, run_step
 
 
 def export_model(step: Step) -> None:
     """Write the model's FP32 graph, the reference of everything that follows."""
-    wanted = recipe(step)
+    wanted, model = recipe(step), load_spec().models[step.model]
     settings = ExportSettings(
         task=wanted["task"], imgsz=(wanted["height"], wanted["width"]), batch=wanted["batch"],
-        dynamic=wanted["dynamic"], opset=wanted["opset"],
+        dynamic=wanted["dynamic"], opset=wanted["opset"], trusted=model.trusted, sha256=model.sha256,
     )
     with replacing_folder(model_folder(step.model, "export")) as folder:
         facts = export(Path(wanted["source"]), settings, folder / "model.onnx")

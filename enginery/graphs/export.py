@@ -2,38 +2,52 @@
 
 from __future__ import annotations
 
+import pickle
+import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
+
 from enginery.errors import ModelError
 from enginery.files import replacing, sha256
 from enginery.graphs.inspect import KEPT, clean, info_of, read_graph, save
-from enginery.vision import silence
+from enginery.vision import import_torchvision, loading, silence
+
+_SHOWN_NAMES = 5
 
 
 @dataclass(frozen=True)
 class ExportSettings:
-    """`imgsz` is (height, width); `dynamic` leaves batch, height and width open."""
+    """`imgsz` is (height, width); `dynamic` leaves batch, height and width open.
+
+    `trusted` weights may run code when they are loaded; `sha256` is the digest that the source must have.
+    """
 
     task: str
     imgsz: tuple[int, int]
     batch: int
     dynamic: bool
     opset: int
+    trusted: bool = False
+    sha256: str | None = None
 
 
 def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     """Write `source` as an ONNX graph to `out`; returns source_sha256, task, stride, names, opset, nodes and, of a pose,
     kpt_shape.
 
-    Weights are pickles, and loading one runs its code: export only weights you trust. Their digest goes into the result.
+    Weights are pickles, which can run code. Those that are not trusted load only if they hold nothing but Ultralytics' and
+    torch's own classes.
 
     Raises:
-        ModelError: the source is missing, cut off, no model, or of another task.
+        ModelError: the source is missing, cut off, no model, of another task, not the one whose digest is given, or wants to run code.
     """
     if not source.is_file():
         raise ModelError(f"{source}: no such file", "Correct the model's source in params.yaml")
@@ -41,6 +55,9 @@ def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         # What is read is what the digest names, whatever becomes of the source; and Ultralytics writes beside the weights.
         copied = Path(shutil.copyfile(source, Path(folder) / f"model{source.suffix}"))
         digest = sha256(copied)
+        if settings.sha256 not in (None, digest):
+            what = f"{source} has the SHA-256 {digest}, and params.yaml says {settings.sha256}"
+            raise ModelError(what, "Get the file again; if the new one is meant, correct `sha256`")
         facts = (_of_onnx if source.suffix == ".onnx" else _of_weights)(source, copied, settings, out)
     return {"source_sha256": digest, **facts}
 
@@ -57,15 +74,18 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
         raise ModelError(what, "Write names as {0: 'first', 1: 'second'}, kpt_shape as [17, 3]") from None
     if settings.task == "pose" and "kpt_shape" not in facts:
         raise ModelError(f"{source} has no `kpt_shape` in its metadata", "Add it as Ultralytics writes it, for example [17, 3]")
+    _check_inputs(source, model)
+    _check_weights(source, model)
     return _written(model, out, facts, {key: metadata[key] for key in KEPT if key in metadata})
 
 
 def _of_weights(source: Path, copied: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
-    model = _load(source, copied)
+    model = _load(source, copied, settings)
     _check_task(source, model.task, settings.task)
     keypoints = model.model.model[-1].kpt_shape if settings.task == "pose" else None
     facts = _facts(settings, model.names, int(max(model.model.stride)), keypoints)
     graph = read_graph(_run_export(model, source, settings))
+    _check_weights(source, graph)
     return _written(graph, out, facts, {key: str(facts[key]) for key in KEPT if key in facts})
 
 
@@ -92,17 +112,41 @@ def _facts(settings: ExportSettings, names: Mapping[Any, str], stride: int, kpt_
     return facts
 
 
-def _load(source: Path, copied: Path) -> Any:
+def _load(source: Path, copied: Path, settings: ExportSettings) -> Any:
     from ultralytics import YOLO
 
     try:
-        with silence():
+        with silence(), loading(settings.trusted):
+            if settings.task == "classify":
+                import_torchvision()  # its transforms are part of such checkpoints
             model = YOLO(str(copied))
             model.model.stride  # noqa: B018  a checkpoint without a network fails here
     except Exception as error:  # unpickling raises anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise ModelError(f"{source} is no usable Ultralytics model: {reason}", "Copy the weights again, or name another file") from None
+        raise _unusable(source, copied, error) from None
     return model
+
+
+def _unusable(source: Path, copied: Path, error: Exception) -> ModelError:
+    unsafe = isinstance(error.__cause__, pickle.UnpicklingError)
+    names = _unsafe_names(copied, str(error.__cause__)) if unsafe else ""
+    if names:
+        what = f"{source} is not loaded: it holds {names}, which cannot be loaded without running what it says"
+        cure = "Save only the network, with today's Ultralytics; or, if you trust whoever made the file, add"
+        return ModelError(what, f"{cure} `trusted: true` to the model in params.yaml")
+    text = "it is damaged, or no checkpoint that loads safely" if unsafe else str(error)
+    reason = " ".join(text.replace(str(copied), source.name).split()).removeprefix("ERROR ❌️ ")[:200].rstrip(".")
+    reason = reason or type(error).__name__
+    return ModelError(f"{source} is no usable Ultralytics model: {reason}", "Copy the weights again, or name another file")
+
+
+def _unsafe_names(copied: Path, refusal: str) -> str:
+    """The functions and classes that a checkpoint may not name: all of them where its format tells, else the first."""
+    import torch
+
+    names = re.findall(r"(?<=GLOBAL )\S+(?= was not an allowed global)|unsafe getattr\(.*?\)", refusal)
+    with suppress(ValueError):  # a format older than torch 1.6 cannot be listed
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(copied) or names
+    return ", ".join(sorted(names)[:_SHOWN_NAMES])
 
 
 def _run_export(model: Any, source: Path, settings: ExportSettings) -> Path:
@@ -125,7 +169,31 @@ def _written(model: Any, out: Path, facts: Mapping[str, Any], metadata: Mapping[
     return {**facts, "opset": info.opset, "nodes": info.nodes}
 
 
+def _check_inputs(source: Path, model: onnx.ModelProto) -> None:
+    inputs = info_of(model).inputs
+    if len(inputs) != 1:
+        names = ", ".join(tensor.name for tensor in inputs) or "none"
+        what = f"{source} has {len(inputs)} inputs ({names}), and images are fed to a graph with one"
+        raise ModelError(what, "Export it with the image as its only input")
+
+
+def _check_weights(source: Path, model: onnx.ModelProto) -> None:
+    """Refuse weights that are not numbers: every output would be none, too, and no comparison could tell."""
+    broken = [tensor.name for tensor in model.graph.initializer if _has_nan(tensor)]
+    if broken:
+        what = f"{source} has weights that are NaN, in {len(broken)} tensors: {', '.join(broken[:_SHOWN_NAMES])}"
+        raise ModelError(what, "Its training failed: name a checkpoint from before")
+
+
+def _has_nan(tensor: onnx.TensorProto) -> bool:
+    values = onnx.numpy_helper.to_array(tensor)
+    return values.dtype.kind == "f" and bool(np.isnan(values).any())
+
+
 def _literal(text: str) -> Any:
     import ast
 
-    return ast.literal_eval(text)
+    try:
+        return ast.literal_eval(text)
+    except (MemoryError, RecursionError):  # how Python's parser says that brackets in it go too deep
+        raise ValueError("nested too deeply") from None

@@ -70,7 +70,7 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version > newest:
             raise ModelError(f"{path} has opset {entry.version}, {newest} is the newest that onnx knows", "Export it with an older opset")
-    unknown = sorted({f"{node.op_type} (node {node.name or node.output[0]})" for node in model.graph.node if not _is_known(node)})
+    unknown = sorted({f"{node.op_type or 'a node without operator'} ({_called(node)})" for node in model.graph.node if not _is_known(node)})
     if unknown:
         raise ModelError(f"{path} has operators that are not part of ONNX: {', '.join(unknown)}", "Replace them in the model")
     try:
@@ -84,6 +84,11 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
 
 def _is_known(node: onnx.NodeProto) -> bool:
     return node.domain not in ("", "ai.onnx") or onnx.defs.has(node.op_type)
+
+
+def _called(node: onnx.NodeProto) -> str:
+    names = [node.name, *node.output, *node.input]
+    return f"node {next(filter(None, names), 'without a name')}"
 
 
 def _one_line(error: Exception) -> str:
