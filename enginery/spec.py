@@ -236,7 +236,7 @@ def load_spec(path: Path = PARAMS_FILE) -> Spec:
 
 def _read(path: Path) -> Mapping[str, Any]:
     if path.exists() and not path.is_file():
-        raise ConfigError(str(path), ["no file: a pipe, a device or a folder is not read"])
+        raise ConfigError(str(path), [f"{path.name} is no plain file: a pipe, a device or a folder is not read"])
     try:
         raw = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -335,6 +335,8 @@ def _references(spec: Spec) -> Iterator[str]:
     for name, model in spec.models.items():
         if Path(model.source).suffix not in (".pt", ".onnx"):
             yield f"models.{name}.source: {model.source!r}: a .pt or an .onnx file is expected"
+        if Path(model.source).suffix == ".onnx" and model.trusted:
+            yield f"models.{name}.trusted: true: an .onnx runs no code when it is read; leave this out"
         if Path(model.source).suffix == ".pt" and model.task != "classify":
             yield from _stride_mistakes(f"models.{name}", model)
             for index, sizes in enumerate(model.profiles):

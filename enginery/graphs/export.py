@@ -74,7 +74,7 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
         raise ModelError(what, "Write names as {0: 'first', 1: 'second'}, kpt_shape as [17, 3]") from None
     if settings.task == "pose" and "kpt_shape" not in facts:
         raise ModelError(f"{source} has no `kpt_shape` in its metadata", "Add it as Ultralytics writes it, for example [17, 3]")
-    _check_inputs(source, model)
+    _check_ends(source, model)
     _check_weights(source, model)
     return _written(model, out, facts, {key: metadata[key] for key in KEPT if key in metadata})
 
@@ -98,10 +98,10 @@ def _facts(settings: ExportSettings, names: Mapping[Any, str], stride: int, kpt_
     """What later steps need to know of a model, and its graph's metadata holds.
 
     Raises:
-        ValueError: names are not numbered from 0, or a keypoint has not 2 or 3 values.
+        ValueError: names are not numbered from 0, a stride is below 1, or a keypoint has not 2 or 3 values.
     """
     indexed = {int(index): str(name) for index, name in names.items()}
-    if sorted(indexed) != list(range(len(indexed))):
+    if sorted(indexed) != list(range(len(indexed))) or stride < 1:
         raise ValueError
     facts: dict[str, Any] = {"task": settings.task, "stride": stride, "names": {str(index): indexed[index] for index in sorted(indexed)}}
     if kpt_shape is not None:
@@ -169,12 +169,19 @@ def _written(model: Any, out: Path, facts: Mapping[str, Any], metadata: Mapping[
     return {**facts, "opset": info.opset, "nodes": info.nodes}
 
 
-def _check_inputs(source: Path, model: onnx.ModelProto) -> None:
-    inputs = info_of(model).inputs
-    if len(inputs) != 1:
-        names = ", ".join(tensor.name for tensor in inputs) or "none"
-        what = f"{source} has {len(inputs)} inputs ({names}), and images are fed to a graph with one"
+def _check_ends(source: Path, model: onnx.ModelProto) -> None:
+    """Refuse what cannot be fed with images, or gives nothing."""
+    info = info_of(model)
+    if len(info.inputs) != 1:
+        names = ", ".join(tensor.name for tensor in info.inputs) or "none"
+        what = f"{source} has {len(info.inputs)} inputs ({names}), and images are fed to a graph with one"
         raise ModelError(what, "Export it with the image as its only input")
+    [tensor] = info.inputs
+    if len(tensor.shape) != 4:
+        what = f"{source}: its input {tensor.name} has the shape {list(tensor.shape)}, not batch, 3, height, width"
+        raise ModelError(what, "Use an image model")
+    if not info.outputs:
+        raise ModelError(f"{source} has no outputs", "Export it again")
 
 
 def _check_weights(source: Path, model: onnx.ModelProto) -> None:
