@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -20,11 +19,11 @@ from typing import Any
 from enginery.errors import BusyError, EngineryError
 from enginery.inputs import check_plain
 from enginery.layout import crash_log
-from enginery.processes import ending, stop_group
+from enginery.processes import stop_group
 from enginery.report.events import VARIABLE
+from enginery.tracebacks import unsaid
 
 OnEvent = Callable[[Mapping[str, Any]], None]
-_TRACEBACK = "Traceback (most recent call last):"
 _BUSY = ("is busy, it is being", "Unable to acquire lock")
 
 
@@ -125,22 +124,7 @@ def _raise(address: str, error: str, lines: list[str]) -> None:
         raise BusyError(f"{address}: another run works on it", "Wait for it to end, then run again")
     if error:
         raise EngineryError(error)
-    raise EngineryError(f"{address} failed: {_cause(lines, text, crash_log(address)) or text or 'it said nothing'}")
-
-
-def _cause(lines: list[str], text: str, log: Path) -> str:
-    """Why a step ended that could not say it itself: what killed it, or a traceback from before its work began."""
-    code = re.search(r"exited with (-?\d+)$", text)
-    if code and int(code[1]) not in range(128):
-        trace = f"; where it stood is in {log}" if log.is_file() and log.stat().st_size else ""
-        return f"its process {ending(int(code[1]))}{trace}"
-    if _TRACEBACK not in lines:
-        return ""
-    said = [line for line in lines[lines.index(_TRACEBACK) :] if not line.startswith("ERROR: ")]
-    with suppress(OSError):  # no room: the line has the cause
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("\n".join(said), encoding="utf-8")
-    return f"{said[-1]}. Its traceback is in {log}"
+    raise EngineryError(f"{address} failed: {unsaid(lines, text, crash_log(address)) or text or 'it said nothing'}")
 
 
 def _event(line: str) -> Mapping[str, Any] | None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import faulthandler
+import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
+from enginery.processes import ending
 from enginery.watchdog import STAND
 
 _PACKAGES = {
@@ -18,6 +20,7 @@ _PACKAGES = {
 }
 _MEMORY = ("bad allocation", "bad_alloc", "can't allocate memory", "failed to allocate", "insufficient memory")
 _LENGTH = 400
+_TRACEBACK = "Traceback (most recent call last):"
 
 
 @contextmanager
@@ -48,6 +51,24 @@ def explain(title: str, error: BaseException, path: Path) -> str:
     A full disk is said: then there is no file.
     """
     return f"{title}: {_cause(error)}{_where(error)}. {_written(error, path)}"
+
+
+def unsaid(lines: Sequence[str], text: str, log: Path) -> str:
+    """Why a step ended that could not say it itself: what killed it, or a traceback from before its work began.
+
+    `lines` is all that was printed, `text` how DVC puts the end; empty if neither tells.
+    """
+    code = re.search(r"exited with (-?\d+)$", text)
+    if code and int(code[1]) not in range(128):
+        trace = f"; where it stood is in {log}" if log.is_file() and log.stat().st_size else ""
+        return f"its process {ending(int(code[1]))}{trace}"
+    if _TRACEBACK not in lines:
+        return ""
+    said = [line for line in lines[lines.index(_TRACEBACK) :] if not line.startswith("ERROR: ")]
+    with suppress(OSError):  # no room: the line has the cause
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text("\n".join(said), encoding="utf-8")
+    return f"{said[-1]}. Its traceback is in {log}"
 
 
 def _opened(path: Path) -> IO[str] | None:
