@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +12,27 @@ from enginery.files import replacing_folder, write_json
 from enginery.graphs.export import ExportSettings, export
 from enginery.layout import Step, model_folder
 from enginery.report.events import log
+from enginery.spec import Model, load_spec
 from tasks.command import recipe, record, run_step
 
 
 def export_model(step: Step) -> None:
     """Write the model's FP32 graph, the reference of everything that follows."""
-    wanted = recipe(step)
+    wanted, model = recipe(step), load_spec().models[step.model]
     with replacing_folder(model_folder(step.model, "export")) as folder:
-        facts = export(Path(wanted["source"]), _settings(wanted), folder / "model.onnx")
+        facts = export(Path(wanted["source"]), _settings(wanted, model), folder / "model.onnx")
         if facts.get("source_data", {}) != wanted.get("data", {}):  # DVC would hold it for what the recipe names
             raise ModelError(f"the data files of {wanted['source']} changed since this run began", "Run again")
         write_json(folder / "record.json", record(step, **facts))
     log(f"exported {wanted['source']}: {facts['nodes']} nodes, opset {facts['opset']}")
 
 
-def _settings(wanted: Mapping[str, Any]) -> ExportSettings:
+def _settings(wanted: Mapping[str, Any], model: Model) -> ExportSettings:
+    settings = ExportSettings(wanted["task"], trusted=model.trusted, sha256=model.sha256)
     if "opset" not in wanted:  # an ONNX
-        return ExportSettings(wanted["task"])
-    return ExportSettings(
-        task=wanted["task"], imgsz=(wanted["height"], wanted["width"]), batch=wanted["batch"],
+        return settings
+    return replace(
+        settings, imgsz=(wanted["height"], wanted["width"]), batch=wanted["batch"],
         dynamic=wanted["dynamic"], opset=wanted["opset"],
     )
 

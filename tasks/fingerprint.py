@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
+from enginery.files import sha256
+from enginery.inputs import check_plain
 from enginery.layout import MACHINE, Step, stage_mistakes
 from enginery.machine import had, remember
 from enginery.recipes import recipes, write_recipes
-from enginery.spec import PARAMS_FILE, Target, load_spec
+from enginery.spec import PARAMS_FILE, Spec, Target, load_spec
 from enginery.toolchain.choice import Choice, Toolchains, no_gpu
 from enginery.toolchain.features import mistakes
 from tasks.command import run_step
@@ -38,7 +41,10 @@ def fingerprint(targets: Collection[str] | None = None) -> dict[str, Elsewhere]:
     for name in filter(lambda name: had(spec, name), elsewhere):
         cure = f"Look at nvidia-smi and at its toolchain's path; if it has gone for good, delete {MACHINE}"
         elsewhere[name] = Lost(name, f"this machine could build it at its last run: {elsewhere[name].why}", cure)
-    write_recipes(recipes(spec, lambda name: facts[name], facts), spec)
+    found = recipes(spec, lambda name: facts[name], facts)
+    for model, digest in _wrong_digests(spec):
+        found[Step("export", model).recipe]["parameters"]["sha256"] = digest  # so the export is stale, and refuses
+    write_recipes(found, spec)
     remember(spec, {name: choices[name].info for name in facts})
     return elsewhere
 
@@ -79,8 +85,23 @@ def _own_gpu(name: str, wanted: str | None, choice: Choice) -> dict[str, Any]:
     return {**{key: gpu[key] for key in ("compute_capability", "gpu")}, **typed}
 
 
+def _wrong_digests(spec: Spec) -> Iterator[tuple[str, str]]:
+    """Models whose source has not the digest that params.yaml gives, with that digest."""
+    for name, model in spec.models.items():
+        source = Path(model.source)
+        if model.sha256 and source.is_file() and sha256(source) != model.sha256:
+            yield name, model.sha256
+
+
+def _check_inputs(spec: Spec) -> None:
+    models = [path for model in spec.models.values() for path in (model.source, model.validation)]
+    for path in dict.fromkeys([*models, *(settings.calibration for settings in spec.int8.values())]):
+        check_plain(Path(path))
+
+
 def _stage(step: Step) -> None:
-    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine."""
+    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine, and every input plain files."""
+    _check_inputs(load_spec())
     elsewhere = fingerprint()
     if elsewhere:
         what = f"this machine cannot build every target: {'; '.join(error.what for error in elsewhere.values())}"
