@@ -106,6 +106,7 @@ NEEDS = {
     "validate": ("export", "quantize", "images"),
     "build": ("quantize",),
     "register": ("build", "validate"),
+    "timing": ("fingerprint",),
 }
 
 
