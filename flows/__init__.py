@@ -2,6 +2,6 @@
 
 import os
 
-# Before anything imports Prefect: nothing is sent anywhere that the user did not name.
-os.environ.setdefault("DO_NOT_TRACK", "1")
-os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+import enginery  # noqa: F401  # forbids the libraries to report, before Prefect is imported
+
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # of the servers that are started here

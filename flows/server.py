@@ -188,12 +188,13 @@ def _start_error(said: IO[str]) -> EngineryError:
 @contextmanager
 def _named(url: str) -> Iterator[None]:
     """Name a server to all of Prefect in this process and in those that it starts."""
+    before = os.environ.pop("PREFECT_API_URL", "")
     os.environ["PREFECT_API_URL"] = url
     refresh_global_settings_context()
     try:
         yield
     finally:
-        del os.environ["PREFECT_API_URL"]
+        os.environ["PREFECT_API_URL"] = before  # Prefect takes an empty one for none
         refresh_global_settings_context()
 
 
