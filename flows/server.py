@@ -11,8 +11,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
 import httpx
@@ -32,7 +32,8 @@ from enginery.errors import EngineryError, ServerError, ServerLostError
 _BEGIN_S = 10  # how long a server may take to answer before a run
 _LOST_S = 4  # and in the middle of one, in which it answered before: it may be starting anew
 _EXAMPLE = "http://127.0.0.1:4200/api"
-_OWN = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+_OWN = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_FINAL": "1"}
+_NO_SCHEDULES = {"PREFECT__SERVER_EPHEMERAL": "1"}
 
 
 class Connection:
@@ -77,15 +78,17 @@ class Connection:
 
 
 @contextmanager
-def prefect_server() -> Iterator[Connection]:
+def prefect_server(schedules: bool = False) -> Iterator[Connection]:
     """The server that is named, or one that ends with this block and with this process.
+
+    Ours starts runs by a schedule only if it is told to: that takes services which one run does not need.
 
     Raises:
         ServerError: no Prefect API answers where one is named, or ours does not start.
     """
     url = PREFECT_API_URL.value()
     if not url:
-        with _own_server() as connection:
+        with _own_server({} if schedules else _NO_SCHEDULES) as connection:
             yield connection
         return
     check_server()
@@ -94,9 +97,17 @@ def prefect_server() -> Iterator[Connection]:
 
 @contextmanager
 def requests_through(connection: Connection) -> Iterator[None]:
-    """The requests of a flow that runs in this block ask first whether the server still answers."""
+    """The requests of a flow that runs in this block ask first whether the server still answers.
+
+    Raises:
+        ServerError: the server is one of another major version, or does not answer.
+    """
     hooks = {"event_hooks": {"request": [connection.before_request]}}
-    with SyncClientContext(httpx_settings=hooks):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(SyncClientContext(httpx_settings=hooks))
+        except RuntimeError as error:
+            raise ServerError(f"Prefect's server at {connection.url}: {error}", "Run the Prefect of this environment") from None
         yield
 
 
@@ -139,12 +150,12 @@ def _client(limit_s: float) -> SyncPrefectClient:
 
 
 @contextmanager
-def _own_server() -> Iterator[Connection]:
+def _own_server(variables: Mapping[str, str]) -> Iterator[Connection]:
     settings = get_current_settings().to_environment_variables(exclude_unset=True)
     command = [sys.executable, "-m", "flows.own_server"]
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
-            command, env={**os.environ, **settings, **_OWN}, text=True, start_new_session=True,
+            command, env={**os.environ, **settings, **_OWN, **variables}, text=True, start_new_session=True,
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said,
         )
         try:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from flows.commands import add_command, exit_code
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
     from enginery.report.display import Display
     from flows.server import Connection
 
@@ -72,23 +74,38 @@ def _follow(args: argparse.Namespace, connection: Connection, display: Display) 
     Raises:
         EngineryError: there was no step to run, or no server to begin with.
     """
+    import httpx
+
     from enginery.errors import EngineryError, ServerLostError
     from flows.engines import build_engines
     from flows.server import requests_through
 
     try:
         with requests_through(connection):
-            state = build_engines(args.model, args.target, args.precision, return_state=True)
-    except ServerLostError as error:
-        if not display.summary:
-            raise _first(error) from None
-        display.warn(f"{error.what}: its UI will not show how this run ended. No step needs it")
-        return
+            cause = _cause(build_engines(args.model, args.target, args.precision, return_state=True), display)
+    except (ServerLostError, httpx.HTTPError) as error:
+        cause = _first(error)
+    if display.summary and isinstance(cause, (ServerLostError, httpx.HTTPError)):
+        what = cause.what if isinstance(cause, EngineryError) else f"Prefect's server failed: {_line(cause)}"
+        display.warn(f"{what}: its UI will not show how this run ended. No step needs it")
+    elif isinstance(cause, (EngineryError, KeyboardInterrupt)):
+        raise cause
+    elif cause:
+        raise EngineryError(f"the run failed: {type(cause).__name__}: {_line(cause)}")
+
+
+def _cause(state: State[Any], display: Display) -> BaseException | None:
+    """What kept the flow from its end; steps that failed did not."""
     if state.is_crashed():
-        raise KeyboardInterrupt
+        return KeyboardInterrupt()
     if state.is_failed() and not display.failures():
-        cause = state.result(raise_on_failure=False)
-        raise cause if isinstance(cause, EngineryError) else EngineryError(str(state.message))
+        error = state.result(raise_on_failure=False)
+        return error if isinstance(error, BaseException) else RuntimeError(state.message)
+    return None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
 
 
 def _first(error: BaseException) -> BaseException:

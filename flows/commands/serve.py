@@ -30,6 +30,6 @@ def _run(args: argparse.Namespace) -> int:
     except ValueError:
         cure = 'Give minute, hour, day, month and weekday, for example "0 * * * *": every hour'
         raise EngineryError(f"--cron {args.cron!r} is no schedule", cure) from None
-    with prefect_server():
+    with prefect_server(schedules=True):
         build_engines.serve(name="scheduled", cron=args.cron, limit=1)
     return 0
