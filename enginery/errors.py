@@ -18,7 +18,9 @@ EngineryError
 ├── IntegrityError    a file whose digest is not the one recorded
 ├── DiskFullError     no room for a file
 ├── GateError         an engine's graph failed its validation
-└── BusyError         another run works in the same checkout
+├── BusyError         another run works in the same checkout
+└── ServerError       no Prefect server answers
+    └── ServerLostError  it answered when the run began
 """
 
 from __future__ import annotations
@@ -119,3 +121,11 @@ class GateError(EngineryError):
 
 class BusyError(EngineryError):
     """Another run works in the same checkout."""
+
+
+class ServerError(EngineryError):
+    """Prefect's server does not answer, or is none."""
+
+
+class ServerLostError(ServerError):
+    """Prefect's server answered when the run began, and does not any more."""

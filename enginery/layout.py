@@ -126,6 +126,7 @@ NEEDS = {
     "validate": ("export", "quantize", "images"),
     "build": ("quantize",),
     "register": ("build", "validate"),
+    "timing": ("fingerprint",),
 }
 
 

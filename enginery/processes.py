@@ -1,4 +1,4 @@
-"""How processes end: this one by SIGTERM or at its time limit, and child processes that lead a session of their own."""
+"""How processes end: this one by SIGTERM, SIGHUP or at its time limit, and child processes that lead a session of their own."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from enginery import watchdog
 
 
 def interrupt_on_sigterm() -> None:
-    """Let SIGTERM end this process as Ctrl-C does: what is half done is taken away again."""
+    """Let SIGTERM end this process as Ctrl-C does: what is half done is taken away again.
+
+    So does a terminal that is closed (SIGHUP), unless `nohup` or the like says to go on.
+    """
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, _interrupt)
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import os
 import sys
 
 from enginery import __version__
-from enginery.errors import EngineryError
 from enginery.home import ensure_home
 from enginery.processes import interrupt_on_sigterm
 from flows.commands import (
     add_command,
     build,
     calibration,
+    exit_code,
     export_ultralytics,
     gpus,
     inspect,
@@ -23,6 +22,7 @@ from flows.commands import (
     push,
     sensitivity,
     serve,
+    server,
     toolchain,
     validate,
     verify,
@@ -35,25 +35,13 @@ def main(argv: list[str] | None = None) -> int:
     """Run a command; 0 if all is well, 1 with one line if not, 130 when interrupted."""
     args = parser().parse_args(argv)
     interrupt_on_sigterm()
-    try:
+
+    def run() -> int:
         if note := ensure_home():
             print(note, file=sys.stderr)
-        result: int = args.run(args)
-    except EngineryError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the next run goes on from here", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.filename is None:
-            raise
-        print(f"error: {error.filename}: {error.strerror}. Correct the path or its rights, then run again", file=sys.stderr)
-        return 1
-    return result
+        return int(args.run(args))
+
+    return exit_code(run)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -78,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     push.add(commands)
     add_command(commands, "status", _status, "what is stale and why")
     serve.add(commands)
+    server.add(commands)
     return top
 
 
@@ -106,6 +95,7 @@ def _show(args: Arguments) -> int:
 
 
 def _status(args: Arguments) -> int:
+    from enginery.errors import Elsewhere, Lost
     from enginery.layout import steps
     from enginery.lock import only_run
     from enginery.pipeline import Pipeline
@@ -117,15 +107,16 @@ def _status(args: Arguments) -> int:
     logging.getLogger("dvc").setLevel(logging.ERROR)
     spec = load_spec()
     with only_run():  # it writes recipes, which a run at work reads
-        elsewhere = fingerprint()
+        excluded = fingerprint()
         gone = absent(spec)
-        here = [step for step in steps(spec) if step.target not in elsewhere and step.toolchain not in gone]
+        here = [step for step in steps(spec) if step.target not in excluded and step.toolchain not in gone]
         every = [step for step in here if step.name != "fingerprint"]
         pipeline = Pipeline()
         stale = {step.title: explain(step, reason) for step in every if (reason := pipeline.stale(step.address))}
-    for name, error in elsewhere.items():
-        print(f"{name}: {type(error).__name__.lower()}: {error.why}")
+    for name, error in excluded.items():
+        why = f"{type(error).__name__.lower()}: {error.why}" if isinstance(error, Elsewhere) else f"broken: {error}"
+        print(f"{name}: {why}")
     for title, reason in stale.items():
         print(f"{title}: {reason}")
     print(f"{len(stale)} of {len(every)} steps are stale" if stale else f"all {len(every)} steps are up to date")
-    return 0
+    return 1 if any(not isinstance(error, Elsewhere) or isinstance(error, Lost) for error in excluded.values()) else 0

@@ -1,19 +1,22 @@
 """The flow: every step in its order, one Prefect task each; those that need a failed one are skipped, the others go on.
 
 Of a target whose toolchain or GPU is on another machine, the steps end as Elsewhere: that machine makes them.
+Of a target whose toolchain is broken, they fail, and the other targets go on.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.actions import ArtifactCreate
+from prefect.client.schemas.objects import State, StateType
+from prefect.context import FlowRunContext
 from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
@@ -24,7 +27,7 @@ from enginery.lock import only_run
 from enginery.pipeline import Pipeline
 from enginery.registry import engines
 from enginery.report import display as terminal
-from enginery.report.display import Display, Outcome
+from enginery.report.display import Display, Outcome, skipped_for
 from enginery.report.tables import class_metric, class_rows, engine_rows, validation_rows
 from enginery.spec import Spec, load_spec
 from enginery.status import explain
@@ -42,7 +45,7 @@ class Run:
     display: Display
     targets: frozenset[str]
     insisted: bool  # on the target, by its name: then it must be for this machine
-    elsewhere: dict[str, Elsewhere] = field(default_factory=dict)
+    excluded: dict[str, EngineryError] = field(default_factory=dict)  # targets of other machines, and broken ones
     outcomes: dict[Step, Outcome] = field(default_factory=dict)
     states: dict[Step, State[Any]] = field(default_factory=dict)
 
@@ -58,8 +61,10 @@ def build_engines(model: str | None = None, target: str | None = None, precision
         run = Run(Pipeline(), terminal.current, frozenset(step.target for step in wanted if step.target), insisted=bool(target))
         for step in (*wanted, *timings):  # restored before the builds, kept after them
             _run_step(run, step)
+        verdict = _verdict(run)
+        run.display.summary = verdict.message or ""  # known from here on, whatever Prefect's server does
         _publish_tables(run)
-        return _verdict(run)
+        return verdict
 
 
 def select(spec: Spec, model: str | None, target: str | None, precision: str | None) -> Iterator[Step]:
@@ -84,16 +89,12 @@ def select(spec: Spec, model: str | None, target: str | None, precision: str | N
 
 
 def _run_step(run: Run, step: Step) -> None:
-    lost = [other for other, outcome in run.outcomes.items() if outcome.state in ("Failed", "Skipped")]
-    blockers = [other for other in lost if needs(step, other)]
     began = time.monotonic()
     run.display.started(step.title)
+    decided = _decided(run, step)
     state: State[Any]
-    left = run.elsewhere.get(step.target)
-    if left and not (blockers and isinstance(left, Lost)):
-        state = _leave.with_options(task_run_name=step.title)(quote(left), return_state=True)
-    elif blockers:
-        state = Completed(name="Skipped", message=f"{blockers[0].title} failed")
+    if decided:
+        state = _end.with_options(task_run_name=step.title)(quote(decided), return_state=True)
     else:
         upstream = [state for other, state in run.states.items() if needs(step, other)]
         body = _fingerprint if step.name == "fingerprint" else _reproduce
@@ -104,26 +105,39 @@ def _run_step(run: Run, step: Step) -> None:
     run.display.ended(run.outcomes[step])
 
 
+def _decided(run: Run, step: Step) -> State[None] | None:
+    """How a step ends that is not begun: its target is excluded, or what it needs has failed."""
+    excluded = run.excluded.get(step.target)
+    if isinstance(excluded, Elsewhere) and not isinstance(excluded, Lost):
+        return Completed(name="Elsewhere", message=excluded.why)
+    for other, outcome in run.outcomes.items():
+        if outcome.state in ("Failed", "Skipped") and needs(step, other):
+            reason = skipped_for(other.title) if outcome.state == "Failed" else outcome.reason
+            return State(type=StateType.CANCELLED, name="Skipped", message=reason)
+    return Failed(message=str(excluded)) if excluded else None
+
+
 @task(name="fingerprint", cache_policy=NO_CACHE, persist_result=False)
 def _fingerprint(run: Run, step: Step) -> State[None]:
     """What the machine and its toolchains are; in this process, since every run does it and it is quick."""
     try:
-        elsewhere = fingerprint(run.targets)
-        if run.insisted and elsewhere:
-            raise next(iter(elsewhere.values()))
+        excluded = fingerprint(run.targets)
+        if run.insisted and excluded:
+            raise next(iter(excluded.values()))
     except EngineryError as error:
         return Failed(message=str(error))
-    run.elsewhere.update(elsewhere)
-    for name, left in elsewhere.items():
-        if not isinstance(left, Lost):
-            run.display.left_out(name, left.why)
+    run.excluded.update(excluded)
+    for name, reason in excluded.items():
+        if isinstance(reason, Elsewhere) and not isinstance(reason, Lost):
+            run.display.left_out(name, reason.why)
     return Completed(name="Completed", message="wrote the recipe of every step for this machine")
 
 
 @task(name="step", cache_policy=NO_CACHE, persist_result=False)
-def _leave(error: Elsewhere) -> State[None]:
-    """Leave a step to the machine that its target is for, unless that was this one."""
-    return Failed(message=str(error)) if isinstance(error, Lost) else Completed(name="Elsewhere", message=error.why)
+def _end(decided: State[None]) -> State[None]:
+    """Show in Prefect how a step ends that is not begun."""
+    # Made anew: Prefect drops an end that is older than the task's beginning, and shows it as running.
+    return State(type=decided.type, name=decided.name, message=decided.message)
 
 
 @task(name="step", cache_policy=NO_CACHE, persist_result=False)
@@ -150,23 +164,35 @@ def _reproduce(run: Run, step: Step) -> State[None]:
 
 def _publish_tables(run: Run) -> None:
     builds = {f"{s.model}/{s.target}/{s.precision}": o.state for s, o in run.outcomes.items() if s.name == "build"}
-    create_table_artifact(key="engines", table=engine_rows(engines(), builds), description="Registered engines")
-    create_table_artifact(key="validation", table=validation_rows(run.outcomes), description="Graphs against the FP32 original")
+    losses = list(_lost_by_class(run))
+    for _, title, rows in losses:
+        run.display.table(title, rows)
+    _publish("engines", engine_rows(engines(), builds), "Registered engines")
+    _publish("validation", validation_rows(run.outcomes), "Graphs against the FP32 original")
     failed = failures(run)
     if failed:
-        create_table_artifact(key="failures", table=failed, description="What failed and why")
-        _publish_classes(run)
+        _publish("failures", failed, "What failed and why")
+    for key, title, rows in losses:
+        _publish(key, rows, title)
 
 
-def _publish_classes(run: Run) -> None:
-    """For each graph that failed its gate, what every class lost."""
+def _publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
+    """Show a table in Prefect's UI, by the flow's own client."""
+    context = FlowRunContext.get()
+    assert context and context.flow_run
+    artifact = ArtifactCreate(
+        key=key, type="table", description=description, data=json.dumps(rows), flow_run_id=context.flow_run.id,
+    )
+    context.client.create_artifact(artifact)
+
+
+def _lost_by_class(run: Run) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
+    """For each graph that failed its gate, what every class lost: an artifact's key, a title, rows."""
     failed = [step for step, outcome in run.outcomes.items() if step.name == "register" and outcome.state == "Failed"]
     refused = {(step.model, step.precision): step for step in failed}
     for (model, precision), step in refused.items():
-        rows = class_rows(step)
         title = f"{class_metric(step)} of {model} {precision} by class"
-        create_table_artifact(key=f"classes-{model}-{precision}".replace("_", "-"), table=rows, description=title)
-        run.display.table(title, rows)
+        yield f"classes-{model}-{precision}".replace("_", "-"), title, class_rows(step)
 
 
 def failures(run: Run) -> list[dict[str, str]]:
@@ -184,6 +210,6 @@ def _verdict(run: Run) -> State[None]:
     summary = ", ".join(f"{count} {name}" for name, count in counts.items())
     if "Failed" in counts:
         return Failed(message=summary, data=None)
-    if run.targets <= run.elsewhere.keys():
+    if run.targets <= run.excluded.keys():
         return Completed(message=f"{summary}: every target is for another machine, and nothing is built on this one")
     return Completed(message=summary)

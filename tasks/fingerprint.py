@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
 from enginery.files import sha256
 from enginery.inputs import check_plain
-from enginery.layout import MACHINE, Step, stage_mistakes
+from enginery.layout import MACHINE, Step, stage_mistakes, steps
 from enginery.machine import had, remember
 from enginery.recipes import recipes, write_recipes
+from enginery.report.events import log
 from enginery.spec import PARAMS_FILE, Spec, Target, load_spec
 from enginery.toolchain.choice import Choice, Toolchains, no_gpu
 from enginery.toolchain.features import mistakes
@@ -20,43 +21,46 @@ from tasks.command import run_step
 Found = TypeVar("Found")
 
 
-def fingerprint(targets: Collection[str] | None = None) -> dict[str, Elsewhere]:
-    """Write the recipe of every step for this machine, and what this machine is; the targets for others, or Lost, each with the reason.
+def fingerprint(targets: Collection[str] | None = None) -> dict[str, EngineryError]:
+    """Write the recipe of every step for this machine, and what this machine is.
 
+    Returns the targets that cannot be built here, each with the reason: Elsewhere if it is for
+    another machine, Lost if this machine could build it, ToolchainError if its toolchain is broken.
     Where `targets` are given, only their toolchains are asked, and the recipes of the rest stay as they are.
 
     Raises:
-        EngineryError: a target of this machine cannot be built as it is asked for.
+        ConfigError: what params.yaml asks of a target is a mistake; all of them at once.
     """
     spec = load_spec()
     if wrong := list(stage_mistakes(spec)):
         raise ConfigError(str(PARAMS_FILE), wrong)
-    elsewhere: dict[str, Elsewhere] = {}
+    excluded: dict[str, EngineryError] = {}
     wanted = [name for name in spec.matrix.targets if targets is None or name in targets]
-    choices = _here(wanted, Toolchains(spec).choose, elsewhere)
+    choices = _here(wanted, Toolchains(spec).choose, excluded)
     asked = [mistake for name, choice in choices.items() for mistake in mistakes(name, spec.targets[name], choice.info)]
     if asked:
         raise ConfigError(str(PARAMS_FILE), asked)
-    facts = _here(choices, lambda name: _facts(name, spec.targets[name], choices[name]), elsewhere)
-    for name in filter(lambda name: had(spec, name), elsewhere):
-        cure = f"Look at nvidia-smi and at its toolchain's path; if it has gone for good, delete {MACHINE}"
-        elsewhere[name] = Lost(name, f"this machine could build it at its last run: {elsewhere[name].why}", cure)
+    facts = _here(choices, lambda name: _facts(name, spec.targets[name], choices[name]), excluded)
+    for name, error in excluded.items():
+        if isinstance(error, Elsewhere) and had(spec, name):
+            cure = f"Look at nvidia-smi and at its toolchain's path; if it has gone for good, delete {MACHINE}"
+            excluded[name] = Lost(name, f"this machine could build it at its last run: {error.why}", cure)
     found = recipes(spec, lambda name: facts[name], facts)
     for model, digest in _wrong_digests(spec):
         found[Step("export", model).recipe]["parameters"]["sha256"] = digest  # so the export is stale, and refuses
     write_recipes(found, spec)
     remember(spec, {name: choices[name].info for name in facts})
-    return elsewhere
+    return excluded
 
 
-def _here(names: Iterable[str], ask: Callable[[str], Found], elsewhere: dict[str, Elsewhere]) -> dict[str, Found]:
-    """What is found of each target; those for other machines join `elsewhere`."""
+def _here(names: Iterable[str], ask: Callable[[str], Found], excluded: dict[str, EngineryError]) -> dict[str, Found]:
+    """What is found of each target; those that cannot be built here join `excluded`."""
     found = {}
     for name in names:
         try:
             found[name] = ask(name)
-        except Elsewhere as error:
-            elsewhere[name] = error
+        except (Elsewhere, ToolchainError) as error:
+            excluded[name] = error
     return found
 
 
@@ -100,12 +104,21 @@ def _check_inputs(spec: Spec) -> None:
 
 
 def _stage(step: Step) -> None:
-    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine, and every input plain files."""
+    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine, and every input plain files.
+
+    A broken toolchain fails the builds that need it: without their recipes, DVC does not begin them.
+    """
     _check_inputs(load_spec())
-    elsewhere = fingerprint()
+    excluded = fingerprint()
+    elsewhere = [error.what for error in excluded.values() if isinstance(error, Elsewhere)]
     if elsewhere:
-        what = f"this machine cannot build every target: {'; '.join(error.what for error in elsewhere.values())}"
+        what = f"this machine cannot build every target: {'; '.join(elsewhere)}"
         raise EngineryError(what, "`enginery build` leaves these out; `dvc repro --single-item` makes the stages that you name")
+    for error in excluded.values():
+        log(str(error), "error")
+    for build in steps(load_spec()):
+        if build.name == "build" and build.target in excluded:
+            build.recipe.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

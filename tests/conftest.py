@@ -124,11 +124,24 @@ def fresh(tmp_path: Path, server: str) -> Checkout:
     return checkout
 
 
+def watched(log: Path) -> dict[str, str]:
+    """The variables with which a process and its children note in a file what they would send elsewhere."""
+    compiler = shutil.which("gcc")
+    library = log.with_name("watch.so")
+    if not compiler:
+        return {}
+    if not library.exists():
+        command = [compiler, "-shared", "-fPIC", "-o", str(library), str(ROOT / "tests/watch.c"), "-ldl"]
+        subprocess.run(command, check=True, timeout=60)
+    return {"LD_PRELOAD": str(library), "ENGINERY_TEST_CONNECTIONS": str(log)}
+
+
 @pytest.fixture(scope="session")
 def _built(tmp_path_factory: pytest.TempPathFactory, server: str) -> Checkout:
-    checkout = Checkout(copy_checkout(tmp_path_factory.mktemp("built") / "checkout ü"), server)
+    folder = tmp_path_factory.mktemp("built")
+    checkout = Checkout(copy_checkout(folder / "checkout ü"), server)
     checkout.change(small)
-    result = checkout.run("enginery", "build")
+    result = checkout.run("enginery", "build", **watched(folder / "connections.txt"))
     assert result.returncode == 0, result.stdout + result.stderr
     return checkout
 

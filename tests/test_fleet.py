@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from enginery.errors import Elsewhere, EngineryError, Lost, ToolchainError
+from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
 from enginery.files import read_json, sha256, write_json
 from enginery.gpu import Gpu
 from enginery.layout import MACHINE, RECIPES
@@ -122,11 +122,41 @@ def test_what_is_left_out_is_not_blamed_for_what_fails_here(machine: Checkout) -
     assert counted(task_states(machine), "Elsewhere") == LEFT
 
 
-def test_a_broken_toolchain_is_no_reason_to_leave_a_target_out(built: Checkout) -> None:
+def test_a_broken_toolchain_fails_its_own_targets(built: Checkout) -> None:
     built.change(lambda params: fleet(params, sys.executable))
-    refused(built, "cannot import tensorrt")
+    built.change(lambda params: params["targets"]["rtx-ada"].update(optimization_level=1))
+    said = refused(built, "cannot import tensorrt")
+    states = task_states(built)
+    assert counted(states, "Failed") == {f"build {MODEL} {precision} for server" for precision in PRECISIONS}
+    assert counted(states, "Skipped") == {f"register {MODEL} {precision} for server" for precision in PRECISIONS}
+    assert counted(states, "Completed") >= {f"build {MODEL} {precision} for rtx-ada" for precision in PRECISIONS}
+    assert ended_in(said, "cannot import tensorrt", "2 steps need it: they were skipped", "Next      `enginery build`", "2 Failed")
     status = built.run("enginery", "status")
-    assert (status.returncode, "cannot import tensorrt" in status.stderr) == (1, True)
+    assert status.returncode == 1
+    assert status.stdout.startswith("server: broken: target server: ")
+    assert "all 13 steps are up to date" in status.stdout
+
+    named = built.run("enginery", "build", "--target", "server")
+    assert named.returncode == 1
+    states = task_states(built)
+    assert counted(states, "Failed") == {"fingerprint"}
+    assert counted(states, "Skipped") == states.keys() - {"fingerprint"}
+    assert "timing trt10" in states
+    assert ended_in(named.stderr, "cannot import tensorrt", "Next      `enginery build --target server`", "1 Failed")
+
+    (built.root / ENGINE).unlink()
+    repro = built.run("dvc", "repro", "--keep-going")
+    assert repro.returncode != 0
+    assert "target server: " in repro.stdout
+    assert (built.root / ENGINE).is_file()  # the other target's was restored
+    assert f"build@{MODEL}-server-fp16" in repro.stdout + repro.stderr
+
+
+def ended_in(said: str, *words: str) -> bool:
+    """Whether the words stand in the last lines, in this order."""
+    end = said[said.rindex("\nFailed    ") :]
+    places = [end.find(word) for word in words]
+    return -1 not in places and places == sorted(places)
 
 
 def info(runtime: str = "tensorrt", *shown: dict[str, str], blind: bool = False) -> ToolchainInfo:
@@ -152,7 +182,13 @@ def test_what_a_toolchain_tells_of_this_machine(
     monkeypatch.setattr(Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), found, listed))
     if error is Elsewhere:
         left = fingerprint()
-        assert words in left["mine"].why
+        assert words in left["mine"].what
+        assert not list(RECIPES.glob("build/*"))
+        assert list(RECIPES.glob("validate/*"))
+    elif error is ToolchainError:
+        excluded = fingerprint()
+        assert [type(reason) for reason in excluded.values()] == [ToolchainError]
+        assert words in str(excluded["mine"])
         assert not list(RECIPES.glob("build/*"))
         assert list(RECIPES.glob("validate/*"))
     elif error:
@@ -161,6 +197,22 @@ def test_what_a_toolchain_tells_of_this_machine(
     else:
         assert fingerprint() == {}
         assert list(RECIPES.glob("build/*"))
+
+
+def test_mistakes_are_said_though_another_target_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine, other = ({"runtime": "tensorrt", **more} for more in ({"strongly_typed": True, "dla_core": 0}, {}))
+    write(tmp_path, targets__mine=mine, targets__other=other, matrix__targets=["other", "mine"])
+
+    def choose(self: Toolchains, name: str) -> Choice:
+        if name == "other":
+            raise ToolchainError("broken")
+        return Choice("this", Path(sys.executable), info("tensorrt", CARD), LISTED)
+
+    monkeypatch.setattr(Toolchains, "choose", choose)
+    with pytest.raises(ConfigError, match="2 mistakes"):
+        fingerprint()
+    assert not RECIPES.exists()
 
 
 def test_a_machine_that_loses_its_gpu_is_not_taken_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,7 @@
-"""What the terminal shows of a run: one line a step that did something, a live line for the one at work, a closing table."""
+"""What the terminal shows of a run: one line a step that did something, a live line for the one at work.
+
+What failed is said again at the end, where it is read: each with its reason and what to run next.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from rich.table import Table
 COLOURS = {"Cached": "dim", "Elsewhere": "dim", "Restored": "cyan", "Completed": "green", "Failed": "red", "Skipped": "yellow"}
 
 
+MOST_TITLES = 3  # of steps that failed for one reason
+
+
 @dataclass(frozen=True)
 class Outcome:
     """How a step ended: its state, the reason, seconds."""
@@ -24,12 +30,28 @@ class Outcome:
     seconds: float
 
 
+def skipped_for(title: str) -> str:
+    """Why a step is skipped that needs a failed one."""
+    return f"{title} failed"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Steps that failed for one reason, and how many were skipped because they need them."""
+
+    titles: tuple[str, ...]
+    reason: str
+    skipped: int
+
+
 @dataclass
 class Display:
-    """Follows a run on a console; `quiet` shows nothing."""
+    """Follows a run on a console; `quiet` shows nothing. `summary` is set when the run has ended."""
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
     quiet: bool = False
+    summary: str = ""
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
@@ -63,11 +85,44 @@ class Display:
 
     def left_out(self, target: str, why: str) -> None:
         """The steps of a target are for another machine: one line for all of them."""
+        self._line(f"Elsewhere {target}: {why}", COLOURS["Elsewhere"])
+
+    def warn(self, message: str) -> None:
+        """Something is amiss beside the steps."""
+        self._line(f"Warning {message}", "yellow")
+
+    def failures(self) -> list[Failure]:
+        """What failed, those of one reason together."""
+        failed = [outcome for outcome in self.outcomes.values() if outcome.state == "Failed"]
+        blocked = [outcome.reason for outcome in self.outcomes.values() if outcome.state == "Skipped"]
+        reasons: dict[str, list[str]] = {}
+        for outcome in failed:
+            reasons.setdefault(outcome.reason, []).append(outcome.title)
+        return [
+            Failure(tuple(titles), reason, sum(blocked.count(skipped_for(title)) for title in titles))
+            for reason, titles in reasons.items()
+        ]
+
+    def conclude(self, command: str) -> None:
+        """Say what failed, which command goes on from here, and the summary: the last lines."""
+        for failure in self.failures():
+            shown = ", ".join(failure.titles[:MOST_TITLES])
+            more = len(failure.titles) - MOST_TITLES
+            self._line(f"Failed    {shown}{f' and {more} more' if more > 0 else ''}", COLOURS["Failed"])
+            self._line(f"          {failure.reason}")
+            if failure.skipped:
+                self._line(f"          {failure.skipped} steps need it: they were skipped")
+        if self.failures():
+            self._line(f"Next      `{command}`, once this is mended: it goes on from here")
+        self._line(self.summary)
+
+    def _line(self, text: str, style: str = "") -> None:
         if not self.quiet:
-            self.console.print(f"Elsewhere {target}: {why}", style=COLOURS["Elsewhere"], markup=False, highlight=False, soft_wrap=True)
+            self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def ended(self, outcome: Outcome) -> None:
         """A step has ended."""
+        self.outcomes[outcome.title] = outcome
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
@@ -76,7 +131,7 @@ class Display:
         line = f"[{COLOURS[outcome.state]}]{outcome.state:<9}[/] {outcome.title}  [dim]{outcome.seconds:.1f} s[/]"
         self.console.print(line, highlight=False)
         if outcome.state == "Failed":
-            self.console.print(f"          {outcome.reason}", markup=False, highlight=False, soft_wrap=True)
+            self._line(f"          {outcome.reason}")
 
 
 def print_table(title: str, rows: Iterable[Mapping[str, Any]]) -> None:

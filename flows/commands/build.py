@@ -5,9 +5,16 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
-from flows.commands import add_command
+from flows.commands import add_command, exit_code
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
+    from enginery.report.display import Display
+    from flows.server import Connection
 
 
 def add(commands: Any) -> None:
@@ -20,45 +27,102 @@ def add(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     _quieten()
     from enginery.spec import load_spec
+    from flows.server import prefect_server
 
     load_spec()  # a mistake is told before a server is started
-    return _show(args.model, args.target, args.precision)
+    with prefect_server() as connection:
+        code = exit_code(lambda: _build(args, connection))
+        connection.send_the_rest()
+    if connection.lost:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)  # Prefect's threads would go on trying for minutes
+    return code
 
 
 def _quieten() -> None:
     """Keep third-party noise off the terminal; Prefect's UI still gets every line."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+    os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_LOGGING_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
-    os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-    os.environ.setdefault("DO_NOT_TRACK", "1")
     logging.getLogger("dvc").setLevel(logging.ERROR)
+    logging.raiseExceptions = False  # Prefect's handler prints what it could not send
 
 
-def _show(model: str | None, target: str | None, precision: str | None) -> int:
+def _build(args: argparse.Namespace, connection: Connection) -> int:
     """Run the flow here and show how it goes; 1 if any step failed."""
     from rich.console import Console
 
-    from enginery.errors import EngineryError
     from enginery.registry import engines
     from enginery.report import display as terminal
-    from enginery.report.display import Display, table
+    from enginery.report.display import Display, print_table
     from enginery.report.tables import engine_rows
-    from flows.engines import build_engines
-    from flows.server import check_server
 
-    check_server()
-    console = Console(stderr=True)
-    terminal.current = Display(console)
-    state = build_engines(model, target, precision, return_state=True)
-    if state.is_crashed():
-        raise KeyboardInterrupt
-    if state.is_failed() and state.message and "Flow run encountered an exception" in state.message:
-        error = state.result(raise_on_failure=False)
-        if isinstance(error, EngineryError):
-            raise error
+    display = terminal.current = Display(Console(stderr=True))
+    _follow(args, connection, display)
     rows = engine_rows(engines(), {})
     if rows:
-        Console().print(table("Registered engines", rows))
-    console.print(state.message, markup=False, highlight=False)
-    return 1 if state.is_failed() else 0
+        print_table("Registered engines", rows)
+    display.conclude(_again(args))
+    return 1 if display.failures() else 0
+
+
+def _follow(args: argparse.Namespace, connection: Connection, display: Display) -> None:
+    """Run the flow until its last step has ended, with or without its server.
+
+    Raises:
+        EngineryError: there was no step to run, or no server to begin with.
+    """
+    import httpx
+
+    from enginery.errors import EngineryError, ServerLostError
+    from flows.engines import build_engines
+    from flows.server import requests_through
+
+    try:
+        with requests_through(connection):
+            cause = _cause(build_engines(args.model, args.target, args.precision, return_state=True), display)
+    except (ServerLostError, httpx.HTTPError) as error:
+        cause = _first(error)
+    if display.summary and isinstance(cause, (ServerLostError, httpx.HTTPError)):
+        what = cause.what if isinstance(cause, EngineryError) else f"Prefect's server failed: {_line(cause)}"
+        display.warn(f"{what}: its UI will not show how this run ended. No step needs it")
+    elif isinstance(cause, (EngineryError, KeyboardInterrupt)):
+        raise cause
+    elif cause:
+        raise EngineryError(f"the run failed: {type(cause).__name__}: {_line(cause)}")
+
+
+def _cause(state: State[Any], display: Display) -> BaseException | None:
+    """What kept the flow from its end; steps that failed did not."""
+    if state.is_crashed():
+        return KeyboardInterrupt()
+    if state.is_failed() and not display.failures():
+        error = state.result(raise_on_failure=False)
+        return error if isinstance(error, BaseException) else RuntimeError(state.message)
+    return None
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _first(error: BaseException) -> BaseException:
+    """What ended the flow before its server was missed: an error of ours, or Ctrl-C."""
+    from enginery.errors import EngineryError, ServerLostError
+
+    cause: BaseException | None = error
+    while cause is not None:
+        ours = isinstance(cause, EngineryError) and not isinstance(cause, ServerLostError)
+        if ours or isinstance(cause, KeyboardInterrupt):
+            return cause
+        cause = cause.__context__
+    return error
+
+
+def _again(args: argparse.Namespace) -> str:
+    """The command that goes on where this one ended."""
+    kinds = ("model", "target", "precision")
+    options = [f" --{kind} {getattr(args, kind)}" for kind in kinds if getattr(args, kind)]
+    return f"enginery build{''.join(options)}"

@@ -22,7 +22,7 @@ def _run(args: argparse.Namespace) -> int:
     from enginery.errors import EngineryError
     from enginery.spec import load_spec
     from flows.engines import build_engines
-    from flows.server import check_server
+    from flows.server import prefect_server
 
     load_spec()  # a mistake is told now, not at the first run
     try:
@@ -30,6 +30,6 @@ def _run(args: argparse.Namespace) -> int:
     except ValueError:
         cure = 'Give minute, hour, day, month and weekday, for example "0 * * * *": every hour'
         raise EngineryError(f"--cron {args.cron!r} is no schedule", cure) from None
-    check_server()
-    build_engines.serve(name="scheduled", cron=args.cron, limit=1)
+    with prefect_server(schedules=True):
+        build_engines.serve(name="scheduled", cron=args.cron, limit=1)
     return 0
