@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import DiskFullError
+from enginery.inputs import plain_files
 
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -32,9 +33,13 @@ def sha256(path: Path) -> str:
 
 
 def sha256_tree(folder: Path) -> str:
-    """Hex digest over a folder's files: relative names (sorted) and contents; times and the folder's own name don't count."""
+    """Hex digest over a folder's files: relative names (sorted) and contents; times and the folder's own name don't count.
+
+    Raises:
+        DataError: there is more in it than files, or a link to a folder.
+    """
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in sorted(plain_files(folder)):
         digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256(path)}\n".encode())
     return digest.hexdigest()
 

@@ -13,6 +13,7 @@ from enginery.spec import Spec
 ARTIFACTS = Path("artifacts")
 RECIPES = ARTIFACTS / "recipes"
 ENGINES = ARTIFACTS / "engines"
+LOGS = ARTIFACTS / "logs"
 MACHINE = ARTIFACTS / "machine.json"
 DVC_FILE = Path("dvc.yaml")
 INT8 = "int8"
@@ -61,6 +62,11 @@ class Step:
     def recipe(self) -> Path:
         """Its parameters and tool versions, written by the fingerprint step."""
         return RECIPES / self.name / f"{self.key or 'recipe'}.json"
+
+
+def crash_log(address: str) -> Path:
+    """Where the traceback of a stage goes that failed as nobody foresaw."""
+    return LOGS / f"{address.replace('@', '-')}.txt"
 
 
 def model_folder(model: str, part: str) -> Path:

@@ -20,14 +20,20 @@ from enginery.quantization.rules import RULES
 BUILD_OPTIONS = ("strongly_typed", "tf32", "sparsity", "version_compatible", "hardware_compatible", "refittable", "dla_core")
 OLDEST_COMPATIBLE = 8.0  # hardware-compatible plans run from this compute capability (Ampere) on
 PARAMS_FILE = Path("params.yaml")
+_MOST_NODES = 100_000  # of params.yaml; nobody writes so many
 THIS, THIS_INTERPRETER = "this", Path(".venv/bin/python")  # the own interpreter as a toolchain: its name, its path
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Extent = Positive | Annotated[tuple[Positive, Positive, Positive], Field(description="[min, opt, max]")]
 Precision = Literal["fp32", "fp16", "int8"]
+StepName = Literal[
+    "fingerprint", "demo-data", "export", "images", "simplify", "calibration-images", "calibrate", "quantize",
+    "validate", "build", "register", "timing",
+]
 Algorithm = Literal["mse", "entropy", "percentile", "minmax"]
 Runtime = Literal["tensorrt_rtx", "tensorrt"]
 SIZES = ("batch", "height", "width")
@@ -52,9 +58,14 @@ class Sizes(_Frozen):
 
 
 class Model(_Frozen):
-    """Weights or an ONNX file, and the shapes it runs at; `profiles` are optimization profiles beside the one of its own sizes."""
+    """Weights or an ONNX file, and the shapes it runs at; `profiles` are optimization profiles beside the one of its own sizes.
+
+    `sha256` is the digest that the source must have. Only `trusted` weights may run code when they are loaded.
+    """
 
     source: str
+    sha256: Digest | None = None
+    trusted: bool = False
     task: Task = "detect"
     batch: Extent = 1
     height: Extent = 640
@@ -188,8 +199,13 @@ class Demo(_Frozen):
     calibration_images: Positive
 
 
+_HOUR = 3600
+# These two run every image through a network on a CPU; a build waits for its turn on the GPU, and its own limit is its target's.
+_TIME_LIMITS_S: Mapping[str, int] = {"calibrate": 12 * _HOUR, "validate": 12 * _HOUR, "build": 12 * _HOUR}
+
+
 class Spec(_Frozen):
-    """All of params.yaml."""
+    """All of params.yaml; `time_limit_s` is of single steps."""
 
     matrix: Matrix
     models: dict[Name, Model]
@@ -198,6 +214,12 @@ class Spec(_Frozen):
     toolchains: dict[Name, Toolchain]
     validation: Tolerance = Tolerance()
     demo: Demo | None = None
+    time_limit_s: dict[StepName, Positive] = {}
+
+    def time_limit(self, step: str) -> int:
+        """After how many seconds a step is stopped: it hangs. No recipe holds this: it shapes nothing."""
+        chosen: Mapping[Any, int] = self.time_limit_s
+        return chosen.get(step, _TIME_LIMITS_S.get(step, _HOUR))
 
 
 def load_spec(path: Path = PARAMS_FILE) -> Spec:
@@ -218,15 +240,49 @@ def load_spec(path: Path = PARAMS_FILE) -> Spec:
 
 
 def _read(path: Path) -> Mapping[str, Any]:
+    if path.exists() and not path.is_file():
+        raise ConfigError(str(path), [f"{path.name} is no plain file: a pipe, a device or a folder is not read"])
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = _parse(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(str(path), ["no such file here; run this in the folder that holds it"]) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"not readable as YAML: {' '.join(str(error).split())}"]) from None
+    except RecursionError:
+        raise ConfigError(str(path), ["not readable as YAML: it is nested too deeply"]) from None
     if not isinstance(raw, dict):
         raise ConfigError(str(path), [f"a mapping is expected, not {type(raw).__name__}"])
     return raw
+
+
+def _parse(text: str) -> Any:
+    """The value of a YAML text whose aliases do not multiply: a few lines of them can stand for more than any memory holds.
+
+    Raises:
+        YAMLError: it is no YAML, or its aliases lead to themselves or to too much.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if _expanded(root, {}) > _MOST_NODES:
+            raise yaml.YAMLError(f"its aliases (*name) stand for more than {_MOST_NODES:,} values; write them out")
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _expanded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many nodes a node stands for, with every alias in it written out; `known` are those counted already."""
+    if id(node) not in known:
+        known[id(node)] = _MOST_NODES  # what an alias of itself would find
+        if isinstance(node, yaml.MappingNode):
+            inner = [part for pair in node.value for part in pair]
+        else:
+            inner = node.value if isinstance(node, yaml.SequenceNode) else []
+        known[id(node)] = 1 + sum(_expanded(part, known) for part in inner)
+    return known[id(node)]
 
 
 def _further(raw: Mapping[str, Any], errors: Iterable[Any]) -> Iterator[str]:
@@ -284,6 +340,8 @@ def _references(spec: Spec) -> Iterator[str]:
     for name, model in spec.models.items():
         if Path(model.source).suffix not in (".pt", ".onnx"):
             yield f"models.{name}.source: {model.source!r}: a .pt or an .onnx file is expected"
+        if Path(model.source).suffix == ".onnx" and model.trusted:
+            yield f"models.{name}.trusted: true: an .onnx runs no code when it is read; leave this out"
         if Path(model.source).suffix == ".pt" and model.task != "classify":
             yield from _stride_mistakes(f"models.{name}", model)
             for index, sizes in enumerate(model.profiles):

@@ -14,6 +14,7 @@ from typing import Any
 
 os.environ.setdefault("YOLO_AUTOINSTALL", "false")
 os.environ.setdefault("YOLO_VERBOSE", "false")
+os.environ["ULTRALYTICS_SAFE_LOAD"] = "1"  # only `loading` lets a checkpoint run code
 
 # torchvision's import registers shapes for these two, whether or not anybody calls them.
 _OPERATORS = ("nms", "qnms")
@@ -26,6 +27,18 @@ def silence() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
+
+
+@contextlib.contextmanager
+def loading(trusted: bool) -> Iterator[None]:
+    """Inside, Ultralytics rebuilds only its own and torch's classes from a checkpoint; a trusted one runs any code it names."""
+    from ultralytics.nn import tasks
+
+    before, tasks.SAFE_LOAD = tasks.SAFE_LOAD, not trusted  # it read the variable once, at its import
+    try:
+        yield
+    finally:
+        tasks.SAFE_LOAD = before
 
 
 @cache

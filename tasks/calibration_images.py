@@ -9,6 +9,7 @@ from enginery.calibration.cache import SUFFIX
 from enginery.errors import DataError
 from enginery.evaluation.images import image_folder, list_images
 from enginery.files import read_json, sha256, write_json
+from enginery.inputs import check_plain
 from enginery.layout import Step, calibration_images_file, images_file
 from enginery.report.events import log
 from tasks.command import recipe, run_step
@@ -18,6 +19,7 @@ def list_calibration_images(step: Step) -> None:
     """Digest every image, refuse too few and those of the validation, write the list; a .cache in their place is digested."""
     wanted = recipe(step)
     source = Path(wanted["calibration"])
+    check_plain(source)
     if source.suffix == SUFFIX:
         write_json(calibration_images_file(step.model), {"cache_sha256": sha256(source), "images": {}})
         log(f"{source} takes the place of calibration images")

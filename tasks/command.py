@@ -8,35 +8,54 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from enginery.environment import drop_credentials
 from enginery.errors import EngineryError
 from enginery.evaluation.head import Head
 from enginery.files import read_json
 from enginery.home import ensure_home
-from enginery.layout import Step, model_folder
-from enginery.processes import interrupt_on_sigterm
-from enginery.report.events import emit
+from enginery.layout import Step, crash_log, model_folder
+from enginery.processes import interrupt_on_sigterm, time_limit
+from enginery.report.events import emit, error_line
+from enginery.spec import load_spec
+from enginery.tracebacks import crash_file, explain
 
 
 def run_step(name: str, work: Callable[[Step], None], *parts: str) -> None:
-    """Parse the step's parts (model, target, precision), do its work; exit 1 with one line on an error, 130 when interrupted."""
+    """Parse the step's parts (model, target, precision), do its work within its time limit.
+
+    Exit 1 with one line on an error of any kind, 130 when interrupted.
+    """
     parser = argparse.ArgumentParser(prog=f"tasks.{work.__module__}", description=work.__doc__)
     for part in parts:
         parser.add_argument(part)
     step = Step(name, **vars(parser.parse_args()))
+    drop_credentials()
     interrupt_on_sigterm()
     ensure_home()  # the flow's has told of it
     emit({"event": "started"})
-    began_with = _read(step.recipe)
+    log = crash_log(step.address)
     try:
-        work(step)
-        if _read(step.recipe) != began_with:  # DVC would hold what was made for made by the new one
-            raise EngineryError(f"{step.recipe} was written anew while this step ran", "Run again, and let one run end before the next")
+        seconds = load_spec().time_limit(name)
+        with crash_file(log), time_limit(seconds, *_stopped(step, seconds, log)):
+            _do(step, work)
     except EngineryError as error:
         _fail(str(error))
     except KeyboardInterrupt:
         _fail("interrupted; the next run goes on from here", 130)
-    except MemoryError:
-        _fail("out of memory. Close other programs or use smaller input sizes")
+    except Exception as error:
+        _fail(explain(step.title, error, log))
+
+
+def _do(step: Step, work: Callable[[Step], None]) -> None:
+    began_with = _read(step.recipe)
+    work(step)
+    if _read(step.recipe) != began_with:  # DVC would hold what was made for made by the new one
+        raise EngineryError(f"{step.recipe} was written anew while this step ran", "Run again, and let one run end before the next")
+
+
+def _stopped(step: Step, seconds: int, log: Path) -> tuple[int, str]:
+    what = f"{step.title} was stopped at its time limit of {seconds} s; where it stood is in {log}"
+    return error_line(f"{what}. If it only needs longer, raise time_limit_s.{step.name} in params.yaml")
 
 
 def recipe(step: Step) -> Any:

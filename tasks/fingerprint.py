@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
+from enginery.inputs import check_plain
 from enginery.layout import MACHINE, Step, stage_mistakes
 from enginery.machine import had, remember
 from enginery.recipes import recipes, write_recipes
-from enginery.spec import PARAMS_FILE, Target, load_spec
+from enginery.spec import PARAMS_FILE, Spec, Target, load_spec
 from enginery.toolchain.choice import Choice, Toolchains, no_gpu
 from enginery.toolchain.features import mistakes
 from tasks.command import run_step
@@ -79,8 +81,15 @@ def _own_gpu(name: str, wanted: str | None, choice: Choice) -> dict[str, Any]:
     return {**{key: gpu[key] for key in ("compute_capability", "gpu")}, **typed}
 
 
+def _check_inputs(spec: Spec) -> None:
+    models = [path for model in spec.models.values() for path in (model.source, model.validation)]
+    for path in dict.fromkeys([*models, *(settings.calibration for settings in spec.int8.values())]):
+        check_plain(Path(path))
+
+
 def _stage(step: Step) -> None:
-    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine."""
+    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine, and every input plain files."""
+    _check_inputs(load_spec())
     elsewhere = fingerprint()
     if elsewhere:
         what = f"this machine cannot build every target: {'; '.join(error.what for error in elsewhere.values())}"

@@ -205,7 +205,7 @@ def test_what_an_interpreter_prints_before_its_work_does_no_harm(tmp_path: Path)
 
 @pytest.mark.parametrize(("lines", "words"), [
     (["exit 0"], "ended with exit code 0"), (["echo no such thing >&2", "exit 3"], "ended with exit code 3"),
-    (["kill -ABRT $$"], "was killed by SIGABRT"), (["kill -KILL $$"], "was killed by SIGKILL, often a sign of too little memory"),
+    (["kill -ABRT $$"], "was killed by SIGABRT"), (["kill -KILL $$"], "was killed by SIGKILL (often a sign of too little memory)"),
 ])
 def test_an_interpreter_that_exits_at_once(request_: BuildRequest, tmp_path: Path, lines: list[str], words: str) -> None:
     python = interpreter(tmp_path, *lines)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from enginery.files import read_json, sha256, write_json
-from tests.conftest import Checkout, use_onnx
+from tests.conftest import ROOT, Checkout, use_onnx
 from tests.test_flow import build, counted, refused
 
 MODEL = "yolov8n-shapes"
@@ -188,6 +188,7 @@ def test_a_recipe_that_changes_while_its_step_runs_fails_it(tmp_path: Path) -> N
     )
     (tmp_path / "artifacts/recipes/export").mkdir(parents=True)
     (tmp_path / "artifacts/recipes/export/m.json").write_text("[]")
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     for returncode in (1, 0):  # the second time it says so already
         result = subprocess.run([sys.executable, "-c", code, "m"], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert (result.returncode, "was written anew while this step ran" in result.stderr + result.stdout) == (returncode, returncode == 1)

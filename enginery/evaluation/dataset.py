@@ -44,6 +44,10 @@ class ValidationSet:
     def __len__(self) -> int:
         return len(self._images)
 
+    def name(self, index: int) -> Path:
+        """The file of an image, counted from 0 in the order of their names."""
+        return self._images[index]
+
     def __iter__(self) -> Iterator[tuple[NDArray[np.float32], dict[str, Any]]]:
         validator = self.validator()
         for index in range(len(self)):  # a loader of classified images would shuffle them

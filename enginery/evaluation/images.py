@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.errors import DataError
+from enginery.inputs import check_plain
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 FILL = 114
@@ -30,13 +31,17 @@ def list_images(folder: Path, task: str) -> tuple[Path, ...]:
     """A data set's images, sorted; to classify, those of one class after those of another.
 
     Raises:
-        DataError: there is no such folder, or no image in it.
+        DataError: there is no such folder, no image in it, or something else than files.
     """
+    check_plain(folder)
     place = image_folder(folder)
     if not place.is_dir():
         raise DataError(f"{folder}: no such folder", "Correct the folder's name in params.yaml")
     places = sorted(path for path in place.iterdir() if path.is_dir()) if task == "classify" else [place]
     found = tuple(path for each in places for path in sorted(each.iterdir()) if path.suffix.lower() in SUFFIXES)
+    folders = [path for path in found if path.is_dir()]
+    if folders:
+        raise DataError(f"{folders[0]} is a folder with the name of an image", "Rename or remove it")
     if not found:
         where = f"{place} holds no folder of images for a class" if task == "classify" else f"{place} holds no images"
         raise DataError(where, f"Put {', '.join(SUFFIXES)} files there")
@@ -47,13 +52,22 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """An image as (height, width, 3) BGR.
 
     Raises:
-        DataError: the file is missing or broken.
+        DataError: the file is missing, broken or too large for OpenCV.
     """
     data = np.fromfile(path, dtype=np.uint8) if path.is_file() else np.empty(0, np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    try:
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    except cv2.error as error:
+        raise DataError(f"{path} cannot be read as an image: {_reason(error)}", "Replace or remove it") from None
     if image is None:
         raise DataError(f"{path} cannot be read as an image", "Replace or remove it")
     return np.asarray(image, dtype=np.uint8)
+
+
+def _reason(error: cv2.error) -> str:
+    if "CV_IO_MAX_IMAGE_" in str(error):  # the name of the variable that sets OpenCV's limit
+        return "it has more pixels than OpenCV reads"
+    return f"OpenCV says {' '.join((error.err or str(error)).split())}"
 
 
 def preprocess(image: NDArray[np.uint8], height: int, width: int, task: str) -> NDArray[np.float32]:

@@ -69,6 +69,8 @@ def _check_folders(images: Sequence[Path], names: Mapping[int, str]) -> None:
 
 def _classes(file: Path, task: str, kpt_shape: tuple[int, int] | None) -> set[int]:
     if not file.is_file():
+        if file.exists():
+            raise DataError(f"{file} is no file, but labels of an image are read there", "Rename or remove it")
         return set()
     found = set()
     for number, line in enumerate(file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):

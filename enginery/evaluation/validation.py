@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from enginery.errors import ModelError
 from enginery.evaluation.compare import Accumulator, Closeness
@@ -52,7 +55,8 @@ def compare(
     """Give every image of a data set to both, in the order of their names; what is compared need not be a graph.
 
     Raises:
-        DataError: images or labels cannot be used. ModelError: labels or outputs are not those of this task with these classes.
+        DataError: images or labels cannot be used.
+        ModelError: labels or outputs are not those of this task with these classes, or the reference's are no numbers.
     """
     with open_validation_set(folder, head, reference.size) as images, ThreadPoolExecutor(WORKERS) as pool:
         scores = [Score(head, images.validator()) for _ in range(2)]
@@ -60,11 +64,18 @@ def compare(
         begun = (([runner.begin(image, pool) for runner in (reference, candidate)], batch) for image, batch in images)
         for done, (waiting, batch) in enumerate(_ahead(begun, WORKERS), 1):
             outputs = [wait() for wait in waiting]
+            _check_finite(outputs[0], images.name(done - 1))
             for score, output in zip(scores, outputs, strict=True):
                 score.add(output, batch)
             closeness.add(*outputs)
             progress(done, len(images))
         return GraphReport(closeness.closeness(), scores[0].metrics(), scores[1].metrics())
+
+
+def _check_finite(outputs: Sequence[NDArray[np.float32]], image: Path) -> None:
+    if not all(np.isfinite(output).all() for output in outputs):
+        what = f"the original itself gives NaN or infinite values for {image}: nothing can be compared with it"
+        raise ModelError(what, "Look for weights that are NaN or infinite: its training may have failed")
 
 
 def _ahead(items: Iterable[Item], count: int) -> Iterator[Item]:

@@ -14,6 +14,7 @@ from enginery.errors import ModelError
 from enginery.graphs import external
 
 KEPT = ("names", "stride", "task", "kpt_shape")  # a graph's metadata that later steps and Ultralytics read
+_RUNTIME_DOMAINS = ("com.microsoft", "ai.onnx.ml")  # of operators that ONNX Runtime adds
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version > newest:
             raise ModelError(f"{path} has opset {entry.version}, {newest} is the newest that onnx knows", "Export it with an older opset")
-    unknown = sorted({f"{node.op_type} (node {node.name or node.output[0]})" for node in model.graph.node if not _is_known(node)})
+    own = {function.domain for function in model.functions}
+    unknown = sorted({_described(node) for node in model.graph.node if not (node.domain in own or _is_known(node))})
     if unknown:
         raise ModelError(f"{path} has operators that are not part of ONNX: {', '.join(unknown)}", "Replace them in the model")
     try:
@@ -88,7 +90,15 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
 
 
 def _is_known(node: onnx.NodeProto) -> bool:
-    return node.domain not in ("", "ai.onnx") or onnx.defs.has(node.op_type)
+    if node.domain in _RUNTIME_DOMAINS:
+        return True
+    return node.domain in ("", "ai.onnx") and bool(onnx.defs.has(node.op_type))
+
+
+def _described(node: onnx.NodeProto) -> str:
+    domain = f"{node.domain}." if node.domain else ""
+    name = next(filter(None, [node.name, *node.output, *node.input]), "without a name")
+    return f"{domain}{node.op_type or 'an empty operator'} (node {name})"
 
 
 def _one_line(error: Exception) -> str:

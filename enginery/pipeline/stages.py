@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import BusyError, EngineryError, IntegrityError
+from enginery.inputs import check_plain
+from enginery.layout import crash_log
 from enginery.pipeline.lockfile import Output, md5_of
 from enginery.pipeline.objects import Objects
 from enginery.pipeline.push import Progress, Pushed, push
@@ -24,6 +26,7 @@ from enginery.pipeline.site_cache import VARIABLE as SITE_CACHE
 from enginery.pipeline.site_cache import private_site_cache
 from enginery.processes import stop_group
 from enginery.report.events import VARIABLE
+from enginery.tracebacks import unsaid
 
 OnEvent = Callable[[Mapping[str, Any]], None]
 _BUSY = ("is busy, it is being", "Unable to acquire lock")
@@ -51,6 +54,8 @@ class Pipeline:
     def stale(self, address: str) -> str:
         """Why DVC finds a stage stale, in words; empty if it is up to date."""
         stage = self._stage(address)
+        for dependency in stage.deps:
+            check_plain(Path(dependency.fs_path))  # DVC would wait for ever on a pipe, and not look behind a linked folder
         with self._repo.lock:
             status = stage.status(check_updates=False)
         return ", ".join(_words(change) for change in status.get(address, ()))
@@ -169,7 +174,7 @@ def _raise(address: str, error: str, lines: list[str]) -> None:
         raise BusyError(f"{address}: another run works on it", "Wait for it to end, then run again")
     if error:
         raise EngineryError(error)
-    raise EngineryError(f"{address} failed: {text or 'it said nothing'}")
+    raise EngineryError(f"{address} failed: {unsaid(lines, text, crash_log(address)) or text or 'it said nothing'}")
 
 
 def _event(line: str) -> Mapping[str, Any] | None:

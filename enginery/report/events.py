@@ -14,6 +14,13 @@ from typing import Any
 VARIABLE = "ENGINERY_REPORT"
 
 
+def error_line(message: str) -> tuple[int, str]:
+    """An error as `emit` would say it, for another program to write: the descriptor and the line."""
+    if os.environ.get(VARIABLE) == "json":
+        return 1, json.dumps({"event": "error", "message": message})
+    return 2, f"error: {message}"
+
+
 def emit(event: Mapping[str, Any]) -> None:
     """Say one event; a terminal shows its message."""
     if os.environ.get(VARIABLE) == "json":

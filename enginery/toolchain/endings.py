@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from enginery.errors import (
     RefitError,
     ToolchainError,
 )
+from enginery.processes import ending
 
 _CHANGE = "The graph must be changed"
 
@@ -57,11 +57,4 @@ def early_end(python: Path, request: Mapping[str, Any], last: Iterable[str], cod
         cure = "Is it on a slow disk?" if probing else "Raise time_limit_s of the target."
         return ChildTimeout(f"{doing} was stopped at its time limit of {time_limit:g} s", cure + said)
     cure = "Install TensorRT there again." if probing else "Nothing else is lost; run again."
-    return ChildCrashed(f"{doing}: the child {_ending(code)} without a result", cure + said)
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    name = signal.Signals(-code).name
-    return f"was killed by {name}" + (", often a sign of too little memory," if name == "SIGKILL" else "")
+    return ChildCrashed(f"{doing}: the child {ending(code)} without a result", cure + said)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from enginery.environment import allowed
 from enginery.errors import NoInterpreter, ToolchainError
 from enginery.processes import stop_group
 from enginery.toolchain.endings import early_end, refusal
@@ -67,10 +68,10 @@ class Child:
             raise kind(what, "Correct its path under toolchains in params.yaml, or make the environment") from None
 
     def _environment(self) -> dict[str, str]:
-        """With one GPU to see: the request's, counted as NVIDIA's own tools count."""
+        """No credentials, and one GPU to see: the request's, counted as NVIDIA's own tools count."""
         gpu = self.request.get("gpu")
         chosen = {"CUDA_VISIBLE_DEVICES": gpu, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpu is not None else {}
-        return {**os.environ, **chosen}
+        return {**allowed(os.environ), **chosen}
 
     def _follow(self, process: subprocess.Popen[str]) -> None:
         assert process.stdin is not None

@@ -1,0 +1,197 @@
+"""The command line around every step: its time limit, its environment, and one line with the cause of whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from enginery.processes import ending
+from enginery.recipes import VERSIONS
+from enginery.spec import StepName, load_spec
+from enginery.tracebacks import unsaid
+from tests.conftest import ROOT
+from tests.test_recipes import changed, edit
+
+LOG = "artifacts/logs/export-m.txt"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder to run a step in."""
+    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
+    return tmp_path
+
+
+def step(checkout: Path, work: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a step of these lines, with itself as `step`."""
+    lines = "\n".join(f"    {line}" for line in work.splitlines())
+    code = f"from tasks.command import run_step\ndef work(step):\n{lines}\nrun_step('export', work, 'model')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
+    command = [sys.executable, "-c", code, "m"]
+    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize(("work", "line"), [
+    ("{}['x']", "export m: KeyError: 'x'"),
+    ("import cv2, numpy\ncv2.resize(numpy.zeros((0, 0)), (1, 1))", "export m: OpenCV failed: OpenCV("),
+    ("import onnxruntime\nonnxruntime.InferenceSession(b'none')", "export m: ONNX Runtime failed: "),
+    ("import onnx\nonnx.checker.check_model(onnx.ModelProto())", "export m: ONNX failed: "),
+    ("import numpy\nnumpy.zeros(1 << 55)", "export m: out of memory (Unable to allocate"),
+    ("raise MemoryError", "export m: out of memory. Close other programs or use smaller input sizes"),
+    ("import torch\ntorch.zeros(1 << 50)", "export m: out of memory ("),
+    ("def again(): again()\nagain()", "export m: something that it reads is nested too deeply"),
+    ("open('nowhere')", "export m: nowhere: No such file or directory"),
+    ("raise ValueError('two\\nlines.')", "export m: ValueError: two lines (tasks/command.py, line "),
+    ("raise ValueError", "export m: ValueError (tasks/command.py, line "),
+], ids=lambda value: value[:24])
+def test_any_error_is_one_line_and_its_traceback_a_file(checkout: Path, work: str, line: str) -> None:
+    ended = step(checkout, work)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    [said] = ended.stderr.splitlines()
+    assert said.startswith(f"error: {line}"), said
+    assert said.endswith(f"Its traceback is in {LOG}")
+    trace = (checkout / LOG).read_text()
+    assert trace.startswith("Traceback (most recent call last):")
+    assert "in work" in trace
+
+
+def test_an_error_in_our_own_code_names_the_place(checkout: Path) -> None:
+    ended = step(checkout, "from enginery.files import dumps\ndumps(float('nan'))")
+    assert "Out of range float values are not JSON compliant" in ended.stderr
+    assert " (enginery/files.py, line " in ended.stderr
+
+
+def test_a_step_that_ends_well_leaves_no_log(checkout: Path) -> None:
+    step(checkout, "raise ValueError")
+    assert (checkout / LOG).is_file()
+    ended = step(checkout, "pass")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert not (checkout / LOG).exists()
+
+
+def test_a_foreseen_error_needs_no_traceback(checkout: Path) -> None:
+    ended = step(checkout, "from enginery.errors import ModelError\nraise ModelError('it is bad', 'Mend it')")
+    assert (ended.returncode, ended.stderr) == (1, "error: it is bad. Mend it\n")
+    assert not (checkout / LOG).exists()
+
+
+def test_no_room_for_the_traceback_is_said(checkout: Path) -> None:
+    (checkout / "artifacts").write_text("no folder")
+    ended = step(checkout, "raise ValueError('too bad')")
+    [said] = ended.stderr.splitlines()
+    assert said.startswith("error: export m: ValueError: too bad (")
+    assert said.endswith(f"). Its traceback could not be written to {LOG}: Not a directory")
+    full = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\nraise ValueError('too bad')"
+    (checkout / "artifacts").unlink()
+    assert f"Its traceback could not be written to {LOG}: File too large" in step(checkout, full).stderr
+
+
+def limited(checkout: Path, seconds: int) -> None:
+    with (checkout / "params.yaml").open("a") as params:
+        params.write(f"\ntime_limit_s: {{ export: {seconds} }}\n")
+
+
+HANGS = """
+import subprocess, re
+sleeping = subprocess.Popen(["sleep", "300"], start_new_session=True)
+open("pid", "w").write(str(sleeping.pid))
+re.match("(a+)+$", "a" * 64 + "b")
+"""  # it holds Python's lock: no thread, timer or signal handler of Python's runs
+
+
+@pytest.mark.parametrize("report", ["", "json"])
+def test_a_step_that_hangs_is_ended_at_its_limit_with_all_it_started(checkout: Path, report: str) -> None:
+    limited(checkout, 3)
+    began = time.monotonic()
+    ended = step(checkout, HANGS, ENGINERY_REPORT=report)
+    assert 3 < time.monotonic() - began < 30
+    assert ended.returncode == -signal.SIGKILL
+    what = f"export m was stopped at its time limit of 3 s; where it stood is in {LOG}"
+    line = f"{what}. If it only needs longer, raise time_limit_s.export in params.yaml"
+    if report:
+        assert json.loads(ended.stdout.splitlines()[-1]) == {"event": "error", "message": line}
+    else:
+        assert ended.stderr == f"error: {line}\n"
+    assert "in work" in (checkout / LOG).read_text()
+    assert not is_running(int((checkout / "pid").read_text()))
+
+
+def test_the_watchdog_ends_with_its_step_however_that_ends(checkout: Path) -> None:
+    find = "import os\nfrom pathlib import Path\n[dog] = Path(f'/proc/self/task/{os.getpid()}/children').read_text().split()\n"
+    for last, code in (("", 0), ("os.kill(os.getpid(), 9)", -9), ("os._exit(3)", 3), ("raise KeyboardInterrupt", 130)):
+        ended = step(checkout, f"{find}Path('pid').write_text(dog)\n{last}")
+        assert ended.returncode == code, ended.stderr
+        deadline = time.monotonic() + 5
+        while is_running(int((checkout / "pid").read_text())) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not is_running(int((checkout / "pid").read_text()))
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_crash_in_c_leaves_its_traceback(checkout: Path) -> None:
+    ended = step(checkout, "import ctypes\nctypes.string_at(0)")
+    assert ended.returncode == -signal.SIGSEGV
+    assert "Fatal Python error: Segmentation fault" in (checkout / LOG).read_text()
+    dvc = "failed to reproduce 'export@m': failed to run: python -m tasks.export m, exited with -11"
+    log = checkout / LOG
+    assert unsaid([f"ERROR: {dvc}"], dvc, log) == f"its process was killed by SIGSEGV; where it stood is in {log}"
+
+
+def test_what_goes_wrong_before_a_step_can_speak(tmp_path: Path) -> None:
+    log = tmp_path / LOG
+    lines = ["Running stage 'export@m':", "Traceback (most recent call last):", 'File "x.py", line 1', "ImportError: no torch"]
+    text = "failed to run: python, exited with 1"
+    assert unsaid([*lines, f"ERROR: {text}"], text, log) == f"ImportError: no torch. Its traceback is in {log}"
+    assert log.read_text().splitlines() == lines[1:]
+    log.write_text("")
+    killed = "its process was killed by SIGKILL (often a sign of too little memory)"
+    assert unsaid([], "failed to run: python, exited with 137", log) == killed
+    assert unsaid(["ERROR: the disk is on fire"], "the disk is on fire", log) == ""
+
+
+@pytest.mark.parametrize(("code", "words"), [
+    (0, "ended with exit code 0"), (3, "ended with exit code 3"), (128, "ended with exit code 128"),
+    (255, "ended with exit code 255"), (-11, "was killed by SIGSEGV"), (139, "was killed by SIGSEGV"),
+    (-9, "was killed by SIGKILL (often a sign of too little memory)"),
+])
+def test_how_a_process_ended(code: int, words: str) -> None:
+    assert ending(code) == words
+
+
+def test_a_step_and_what_it_starts_know_no_credentials(checkout: Path) -> None:
+    work = "import os, subprocess\nprint(sorted(os.environ), flush=True)\nsubprocess.run(['env'])"
+    said = step(checkout, work, AWS_SECRET_ACCESS_KEY="hidden", GITHUB_TOKEN="hidden", OMP_NUM_THREADS="3").stdout
+    assert "OMP_NUM_THREADS=3\n" in said
+    assert "'PATH'" in said
+    assert not [word for word in ("hidden", "AWS_", "TOKEN") if word in said]
+
+
+def test_time_limits_are_of_steps_and_shape_nothing() -> None:
+    assert set(get_args(StepName)) == {*VERSIONS, "fingerprint"}
+    spec = load_spec(ROOT / "params.yaml")
+    limits = [spec.time_limit(name) for name in ("export", "validate", "build")]
+    assert limits == [3600, 43_200, 43_200]
+    shorter = edit(spec, "time_limit_s/validate", 60)
+    assert (shorter.time_limit("validate"), shorter.time_limit("calibrate")) == (60, 43_200)
+    assert changed(spec, shorter) == set()
+
+
+def test_digests_and_trust_shape_nothing() -> None:
+    spec = load_spec(ROOT / "params.yaml")
+    known = edit(edit(spec, "models/yolov8n-shapes/sha256", "0" * 64), "models/yolov8n-shapes/trusted", True)
+    assert changed(spec, known) == set()
