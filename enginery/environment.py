@@ -13,8 +13,9 @@ import re
 from collections.abc import Mapping
 
 _NAMES = frozenset({
-    "COLORTERM", "COLUMNS", "FORCE_COLOR", "HOME", "HOSTNAME", "LANG", "LANGUAGE", "LINES", "LOGNAME",
-    "NO_COLOR", "PATH", "PWD", "SHELL", "TEMP", "TERM", "TMP", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
+    "COLORTERM", "COLUMNS", "FORCE_COLOR", "HOME", "HOSTNAME", "LANG", "LANGUAGE", "LINES", "LNAME",
+    "LOGNAME", "NO_COLOR", "PATH", "PWD", "SHELL", "TEMP", "TERM", "TMP", "TMPDIR", "TZ", "USER", "USERNAME",
+    "VIRTUAL_ENV",
 })
 _PREFIXES = (
     "CONDA_", "CUBLAS_", "CUDA_", "CUDNN_", "ENGINERY_", "GOMP_", "KMP_", "LC_", "LD_", "MALLOC_", "MKL_", "MPL",

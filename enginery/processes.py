@@ -1,4 +1,4 @@
-"""How processes end: this one by SIGTERM, SIGHUP or at its time limit, and child processes that lead a session of their own."""
+"""How processes end: this one by SIGTERM or at its time limit, and child processes that lead a session of their own."""
 
 from __future__ import annotations
 

@@ -14,11 +14,11 @@ from typing import Any
 
 from enginery.calibration.cache import SUFFIX
 from enginery.errors import EngineryError
-from enginery.files import write_json
+from enginery.files import sha256, write_json
 from enginery.graphs.external import data_digests
 from enginery.graphs.session import CPU, fastest_provider
 from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, idle_steps, steps
-from enginery.spec import BUILD_OPTIONS, Spec, extent
+from enginery.spec import BUILD_OPTIONS, Model, Spec, extent
 
 VERSIONS = {
     "demo-data": 1, "export": 2, "images": 1, "simplify": 1, "calibration-images": 1, "calibrate": 1, "quantize": 2,
@@ -95,14 +95,8 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
     if step.name == "register":
         return spec.validation.of(spec.models[step.model].task, step.precision)
     model = spec.models[step.model]
-    if step.name == "export" and model.is_onnx:
-        data = data_digests(Path(model.source))  # DVC knows the graph's own file alone
-        return {"source": model.source, "task": model.task, **({"data": data} if data else {})}
     if step.name == "export":
-        return {
-            "source": model.source, "task": model.task, "opset": model.opset, "dynamic": model.dynamic,
-            "batch": extent(model.batch)[1], "height": extent(model.height)[1], "width": extent(model.width)[1],
-        }
+        return _export_parameters(model)
     if step.precision == INT8 and step.name in (*CALIBRATION_STEPS, "quantize"):
         return _int8_parameters(spec, step)
     if step.name == "images":
@@ -110,6 +104,24 @@ def _parameters(spec: Spec, step: Step, probe: Probe) -> dict[str, Any]:
     if step.name in ("simplify", "validate"):
         return {"validation": model.validation, "task": model.task, "height": model.size[0], "width": model.size[1]}
     return {}
+
+
+def _export_parameters(model: Model) -> dict[str, Any]:
+    # The right digest shapes nothing; a wrong one makes the export run, and refuse what nothing has read by then.
+    wrong = {"sha256": model.sha256} if _has_other_digest(model) else {}
+    common = {"source": model.source, "task": model.task, **wrong}
+    if model.is_onnx:
+        data = {} if wrong else data_digests(Path(model.source))  # DVC knows the graph's own file alone
+        return {**common, **({"data": data} if data else {})}
+    return {
+        **common, "opset": model.opset, "dynamic": model.dynamic,
+        "batch": extent(model.batch)[1], "height": extent(model.height)[1], "width": extent(model.width)[1],
+    }
+
+
+def _has_other_digest(model: Model) -> bool:
+    source = Path(model.source)
+    return model.sha256 is not None and source.is_file() and sha256(source) != model.sha256
 
 
 def _int8_parameters(spec: Spec, step: Step) -> dict[str, Any]:

@@ -12,15 +12,16 @@ from enginery.files import replacing_folder, write_json
 from enginery.graphs.export import ExportSettings, export
 from enginery.layout import Step, model_folder
 from enginery.report.events import log
-from enginery.spec import Model, load_spec
+from enginery.spec import load_spec
 from tasks.command import recipe, record, run_step
 
 
 def export_model(step: Step) -> None:
     """Write the model's FP32 graph, the reference of everything that follows."""
     wanted, model = recipe(step), load_spec().models[step.model]
+    settings = replace(_settings(wanted), trusted=model.trusted, sha256=model.sha256)
     with replacing_folder(model_folder(step.model, "export")) as folder:
-        facts = export(Path(wanted["source"]), _settings(wanted, model), folder / "model.onnx")
+        facts = export(Path(wanted["source"]), settings, folder / "model.onnx")
         if facts.get("source_data", {}) != wanted.get("data", {}):  # DVC would hold it for what the recipe names
             raise ModelError(f"the data files of {wanted['source']} changed since this run began", "Run again")
         write_json(folder / "record.json", record(step, **facts))

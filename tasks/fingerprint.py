@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
-from enginery.files import sha256
 from enginery.inputs import check_plain
-from enginery.layout import MACHINE, Step, stage_mistakes, steps
+from enginery.layout import MACHINE, Step, stage_mistakes
 from enginery.machine import had, remember
 from enginery.recipes import recipes, write_recipes
-from enginery.report.events import log
 from enginery.spec import PARAMS_FILE, Spec, Target, load_spec
 from enginery.toolchain.choice import Choice, Toolchains, no_gpu
 from enginery.toolchain.features import mistakes
@@ -89,14 +87,6 @@ def _own_gpu(name: str, wanted: str | None, choice: Choice) -> dict[str, Any]:
     return {**{key: gpu[key] for key in ("compute_capability", "gpu")}, **typed}
 
 
-def _wrong_digests(spec: Spec) -> Iterator[tuple[str, str]]:
-    """Models whose source has not the digest that params.yaml gives, with that digest."""
-    for name, model in spec.models.items():
-        source = Path(model.source)
-        if model.sha256 and source.is_file() and sha256(source) != model.sha256:
-            yield name, model.sha256
-
-
 def _check_inputs(spec: Spec) -> None:
     models = [path for model in spec.models.values() for path in (model.source, model.validation)]
     for path in dict.fromkeys([*models, *(settings.calibration for settings in spec.int8.values())]):
@@ -104,13 +94,9 @@ def _check_inputs(spec: Spec) -> None:
 
 
 def _stage(step: Step) -> None:
-    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine, and every input plain files.
-
-    A broken toolchain fails the builds that need it: without their recipes, DVC does not begin them.
-    """
+    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine, and every input plain files."""
     _check_inputs(load_spec())
-    excluded = fingerprint()
-    elsewhere = [error.what for error in excluded.values() if isinstance(error, Elsewhere)]
+    elsewhere = fingerprint()
     if elsewhere:
         what = f"this machine cannot build every target: {'; '.join(elsewhere)}"
         raise EngineryError(what, "`enginery build` leaves these out; `dvc repro --single-item` makes the stages that you name")

@@ -14,6 +14,7 @@ from typing import get_args
 
 import pytest
 
+from enginery.files import sha256
 from enginery.processes import ending
 from enginery.recipes import VERSIONS
 from enginery.spec import StepName, load_spec
@@ -191,7 +192,11 @@ def test_time_limits_are_of_steps_and_shape_nothing() -> None:
     assert changed(spec, shorter) == set()
 
 
-def test_digests_and_trust_shape_nothing() -> None:
-    spec = load_spec(ROOT / "params.yaml")
-    known = edit(edit(spec, "models/yolov8n-shapes/sha256", "0" * 64), "models/yolov8n-shapes/trusted", True)
+def test_the_right_digest_and_trust_shape_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    spec = load_spec()
+    right = sha256(Path(spec.models["yolov8n-shapes"].source))
+    known = edit(edit(spec, "models/yolov8n-shapes/sha256", right), "models/yolov8n-shapes/trusted", True)
     assert changed(spec, known) == set()
+    wrong = edit(spec, "models/yolov8n-shapes/sha256", "0" * 64)
+    assert changed(spec, wrong) == {"export/yolov8n-shapes.json"}  # which then runs, and refuses

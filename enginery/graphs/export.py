@@ -16,19 +16,25 @@ import onnx
 
 from enginery.errors import ModelError
 from enginery.files import is_full, scratch, sha256, temporary_folder
-from enginery.graphs import external
-from enginery.graphs.external import check_data_file, data_files, source_digest, write_graph
+from enginery.graphs.external import (
+    check_data_file,
+    data_files,
+    source_digest,
+    values,
+    write_graph,
+)
 from enginery.graphs.inspect import KEPT, clean, info_of, read_graph
 from enginery.vision import import_torchvision, loading, silence
 
 _SHOWN_NAMES = 5
+_PART = 1 << 24  # values that are looked at together
 
 
 @dataclass(frozen=True)
 class ExportSettings:
     """What weights become: `imgsz` is (height, width), `dynamic` leaves batch, height and width open. An ONNX has all but its task.
 
-    `trusted` weights may run code when they are loaded; `sha256` is the digest that the source's file must have.
+    `trusted` weights may run code when they are loaded; `sha256` is the digest that the source's own file must have.
     """
 
     task: str
@@ -48,36 +54,34 @@ def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     torch's own classes.
 
     Raises:
-        ModelError: the source or a data file of it is missing, cut off, no model, of another task, not the one whose digest is given,
-            or wants to run code.
+        ModelError: the source or a data file of it is missing, cut off, no model, or of another task; the source is not the
+            one whose digest is given, or wants to run code.
     """
     if not source.is_file():
         raise ModelError(f"{source}: no such file", "Correct the model's source in params.yaml")
     # What is read is what the digest names, whatever becomes of the source; and Ultralytics writes beside the weights.
     if source.suffix == ".onnx":
         with scratch(out.parent) as folder:  # it may be larger than TMPDIR
-            copied = _copy(source, folder, settings.sha256)
-            data = _copy_data(source, copied)
+            copied, data = _copy_onnx(source, folder, settings)
             facts = _of_onnx(source, copied, settings, out)
             return {"source_sha256": source_digest(copied, data), **({"source_data": data} if data else {}), **facts}
     with temporary_folder() as folder:
-        copied = _copy(source, folder, settings.sha256)
+        copied = _copy(source, folder, settings)
         return {"source_sha256": sha256(copied), **_of_weights(source, copied, settings, out)}
 
 
-def _copy(source: Path, folder: Path, expected: str | None) -> Path:
-    """A copy of a source whose digest is the expected one, before anything reads it."""
+def _copy(source: Path, folder: Path, settings: ExportSettings) -> Path:
+    """A copy of the source, which nothing has read yet, with the digest that is asked for."""
     copied = Path(shutil.copyfile(source, folder / f"model{source.suffix}"))
-    digest = sha256(copied)
-    if expected not in (None, digest):
-        what = f"{source} has the SHA-256 {digest}, and params.yaml says {expected}"
+    if settings.sha256 and (digest := sha256(copied)) != settings.sha256:
+        what = f"{source} has the SHA-256 {digest}, and params.yaml says {settings.sha256}"
         raise ModelError(what, "Get the file again; if the new one is meant, correct `sha256`")
     return copied
 
 
-def _copy_data(source: Path, copied: Path) -> dict[str, str]:
-    """Copy the data files of a graph to its copy; the digest of each, by its name."""
-    digests = {}
+def _copy_onnx(source: Path, folder: Path, settings: ExportSettings) -> tuple[Path, dict[str, str]]:
+    """A copy of a graph with its data files; the digest of each of these, by its name."""
+    copied, digests = _copy(source, folder, settings), {}
     for name in data_files(copied, source):
         check_data_file(source.parent / name, source.parent / name, source)
         place = copied.parent / name
@@ -220,8 +224,9 @@ def _check_weights(source: Path, model: onnx.ModelProto) -> None:
 
 
 def _has_nan(tensor: onnx.TensorProto) -> bool:
-    values = external.values(tensor)
-    return values.dtype.kind == "f" and bool(np.isnan(values).any())
+    flat = values(tensor).reshape(-1)
+    parts = range(0, flat.size if flat.dtype.kind == "f" else 0, _PART)
+    return any(np.isnan(flat[start : start + _PART]).any() for start in parts)
 
 
 def _literal(text: str) -> Any:

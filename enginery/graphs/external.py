@@ -188,6 +188,8 @@ def data_files(graph: Path, called: Path) -> list[str]:
 
 def data_digests(source: Path) -> dict[str, str]:
     """The digest of each data file of an ONNX, by its name; of what cannot be read, nothing: its export says why."""
+    if not source.is_file():  # a pipe would be waited for
+        return {}
     try:
         return {name: _digest_or_none(source.parent / name) for name in data_files(source, source)}
     except (ModelError, OSError):
