@@ -28,12 +28,11 @@ def export_model(step: Step) -> None:
     log(f"exported {wanted['source']}: {facts['nodes']} nodes, opset {facts['opset']}")
 
 
-def _settings(wanted: Mapping[str, Any], model: Model) -> ExportSettings:
-    settings = ExportSettings(wanted["task"], trusted=model.trusted, sha256=model.sha256)
+def _settings(wanted: Mapping[str, Any]) -> ExportSettings:
     if "opset" not in wanted:  # an ONNX
-        return settings
-    return replace(
-        settings, imgsz=(wanted["height"], wanted["width"]), batch=wanted["batch"],
+        return ExportSettings(wanted["task"])
+    return ExportSettings(
+        task=wanted["task"], imgsz=(wanted["height"], wanted["width"]), batch=wanted["batch"],
         dynamic=wanted["dynamic"], opset=wanted["opset"],
     )
 

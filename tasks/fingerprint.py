@@ -94,9 +94,13 @@ def _check_inputs(spec: Spec) -> None:
 
 
 def _stage(step: Step) -> None:
-    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine, and every input plain files."""
+    """What DVC runs: it cannot leave out a stage, so every target must be one for this machine, and every input plain files.
+
+    A broken toolchain fails the builds that need it: without their recipes, DVC does not begin them.
+    """
     _check_inputs(load_spec())
-    elsewhere = fingerprint()
+    excluded = fingerprint()
+    elsewhere = [error.what for error in excluded.values() if isinstance(error, Elsewhere)]
     if elsewhere:
         what = f"this machine cannot build every target: {'; '.join(elsewhere)}"
         raise EngineryError(what, "`enginery build` leaves these out; `dvc repro --single-item` makes the stages that you name")

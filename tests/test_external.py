@@ -120,6 +120,9 @@ def test_the_recipe_of_an_export_names_the_data(whole: Path, tmp_path: Path, mon
     assert parameters() == plain
     Path("own.onnx").write_bytes(b"location of nothing")
     assert parameters() == plain
+    Path("own.onnx").unlink()
+    os.mkfifo("own.onnx")  # nobody waits for a writer
+    assert parameters() == plain
 
 
 def remove(source: Path) -> str:

@@ -84,10 +84,9 @@ def _copy_onnx(source: Path, folder: Path, settings: ExportSettings) -> tuple[Pa
     copied, digests = _copy(source, folder, settings), {}
     for name in data_files(copied, source):
         check_data_file(source.parent / name, source.parent / name, source)
-        place = copied.parent / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        digests[name] = sha256(Path(shutil.copyfile(source.parent / name, place)))
-    return digests
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        digests[name] = sha256(Path(shutil.copyfile(source.parent / name, folder / name)))
+    return copied, digests
 
 
 def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:

@@ -122,7 +122,9 @@ def hold(tensor: TensorProto, data: bytes) -> None:
 
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose weights on the disk are inputs of the graph: what is left can be checked without them."""
+    """A graph whose weights on the disk are inputs, a copy: what is left can be checked without them."""
+    if not any(map(_is_external, model.graph.initializer)):
+        return model
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
     known = {value.name for value in bare.graph.input}
@@ -243,7 +245,8 @@ def _forget_digest(model: onnx.ModelProto) -> None:
 
 def _write_weights(model: onnx.ModelProto, out: Path) -> str:
     """Write a large graph's weights one after another, let it refer to them, and return the file's digest."""
-    digest, places = hashlib.sha256(), []
+    digest = hashlib.sha256()
+    places: list[tuple[TensorProto, Place]] = []
     with replacing(out) as partial, partial.open("wb") as file:
         for tensor in model.graph.initializer:
             if _size(tensor) < _SMALLEST:
