@@ -118,13 +118,13 @@ def _survivors(mutants: Sequence[Mutant]) -> list[str]:
 
 
 def _sample(mutants: Sequence[Mutant], count: int) -> list[str]:
-    """Of each module so many, without those that are killed already."""
+    """Of each module so many, without those that are killed already; a larger sample has all of a smaller."""
     by_path: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         by_path.setdefault(mutant.path, []).append(mutant)
     drawn = [
         mutant for path, every in by_path.items()
-        for mutant in random.Random(path).sample(every, min(count, len(every)))
+        for mutant in random.Random(path).sample(every, len(every))[:count]
     ]
     return [mutant.key for mutant in drawn if not mutant.killed]
 
