@@ -169,7 +169,7 @@ def test_mse_against_every_candidate_one_by_one() -> None:
 def test_mse_of_a_few_values_in_their_bins() -> None:
     """Half bins decide here: values count as the middles of their bins, and levels go up to 127."""
     random = np.random.default_rng(11)
-    for _ in range(60):
+    for _ in range(15):
         bins = {int(index): int(count) for index, count in random.integers(1, 40, (4, 2))}
         found = made(bins, 0, (max(bins) + 0.75) / 4096)
         assert thresholds.mse(found) == mse_by_hand(found)
