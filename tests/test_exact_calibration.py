@@ -702,6 +702,16 @@ def test_open_sizes_are_those_asked_for(pictures: list[Path], tmp_path: Path) ->
     )
 
 
+def test_a_tensor_whose_first_axis_is_no_batch_is_counted_whole(
+    pictures: list[Path], tmp_path: Path
+) -> None:
+    given = model(1)
+    given.graph.initializer.append(numpy_helper.from_array(np.array([12, 4]), "shape"))
+    given.graph.node.append(node("Reshape", "y shape", "flat"))
+    work = collect.Work(given, ["flat"], pictures[:2], (4, 4), "detect", "k")
+    assert int(collect.collect(work, tmp_path / "kept", lambda *_: None)["flat"].counts.sum()) == 96
+
+
 def test_only_what_is_asked_for_is_counted(pictures: list[Path], tmp_path: Path) -> None:
     work = collect.Work(model(1), ["s"], pictures[4:], (4, 4), "detect", "k")
     found = collect.collect(work, tmp_path / "kept", lambda *_: None)
