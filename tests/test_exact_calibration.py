@@ -169,7 +169,7 @@ def test_mse_against_every_candidate_one_by_one() -> None:
 def test_mse_of_a_few_values_in_their_bins() -> None:
     """Half bins decide here: values count as the middles of their bins, and levels go up to 127."""
     random = np.random.default_rng(11)
-    for _ in range(60):
+    for _ in range(15):
         bins = {int(index): int(count) for index, count in random.integers(1, 40, (4, 2))}
         found = made(bins, 0, (max(bins) + 0.75) / 4096)
         assert thresholds.mse(found) == mse_by_hand(found)
@@ -700,6 +700,16 @@ def test_open_sizes_are_those_asked_for(pictures: list[Path], tmp_path: Path) ->
         int(collect.collect(work, tmp_path / "kept", lambda *_: None)["x"].counts.sum())
         == 3 * 6 * 8
     )
+
+
+def test_a_tensor_whose_first_axis_is_no_batch_is_counted_whole(
+    pictures: list[Path], tmp_path: Path
+) -> None:
+    given = model(1)
+    given.graph.initializer.append(numpy_helper.from_array(np.array([12, 4]), "shape"))
+    given.graph.node.append(node("Reshape", "y shape", "flat"))
+    work = collect.Work(given, ["flat"], pictures[:2], (4, 4), "detect", "k")
+    assert int(collect.collect(work, tmp_path / "kept", lambda *_: None)["flat"].counts.sum()) == 96
 
 
 def test_only_what_is_asked_for_is_counted(pictures: list[Path], tmp_path: Path) -> None:

@@ -551,6 +551,9 @@ def test_each_visible_gpu_is_described(cuda: Cuda, monkeypatch: pytest.MonkeyPat
     )
     assert two.calls == ["init"]
 
+    monkeypatch.setattr(two, "get_driver_version", lambda: 13000)
+    assert devices.visible()[0][0]["driver_cuda"] == "13.0"
+
     def fail() -> None:
         raise two.Error("no CUDA-capable device is detected")
 
@@ -698,6 +701,18 @@ def test_native_calibration_gives_full_batches_one_by_one(
     assert memory.freed
     found.write_calibration_cache(memoryview(b"TRT-101601-EntropyCalibration2\n"))
     assert (tmp_path / "cache").read_bytes() == b"TRT-101601-EntropyCalibration2\n"
+
+
+def test_native_calibration_leaves_the_images_on_the_disk(
+    tmp_path: Path, native_cuda: Cuda, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "i.npy", np.zeros((2, 3, 2, 2), np.float32))
+    load, loaded = np.load, list[Any]()
+    monkeypatch.setattr(
+        np, "load", lambda *given, **named: loaded.append(load(*given, **named)) or loaded[0]
+    )
+    calibrating.native(tensorrt(), str(tmp_path / "i.npy"), 2, "cache")
+    assert isinstance(loaded[0], np.memmap)
 
 
 def test_native_calibration_needs_one_batch(tmp_path: Path, native_cuda: Cuda) -> None:
@@ -1452,6 +1467,7 @@ def test_weights_are_replaced(out: Out, tmp_path: Path, monkeypatch: pytest.Monk
         "b": np.float16,
     }
     assert refitter._ranges == {}
+    assert refitter._logger is trt.made["Runtime"][0]._logger is not None
     assert (refitter._engine, trt.made["loaded"]) == (trt.made["ICudaEngine"][0], [b"data"])
     assert (tmp_path / "new").read_bytes() == b"refitted"
     assert out.sent == [

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,7 +16,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import ModelError
-from enginery.graphs import precision
+from enginery.graphs import inspect, precision, session, simplify
+from enginery.graphs.inspect import GraphInfo, Profile, TensorInfo
 from enginery.graphs.structure import save_weights, structure_digest
 
 
@@ -287,3 +293,238 @@ def test_weights_are_saved_by_name(tmp_path: Path) -> None:
             np.float32,
         )
         assert (found["pre/file"].tolist(), found["pre/file"].dtype) == ([0, 0, 0], np.float16)
+
+
+# What a graph takes and gives
+
+
+def test_what_a_graph_takes_and_gives() -> None:
+    made = model(node("Conv", "x,w", "y"), w=np.ones((2, 2, 1, 1), np.float32))
+    made.graph.input.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, [2, 2, 1, 1]))
+    made.graph.input.append(
+        helper.make_tensor_value_info("n", TensorProto.INT64, ["batch", None, 3])
+    )
+    made.opset_import.append(helper.make_opsetid("own", 40))
+    found = inspect.info_of(made)
+    assert found == GraphInfo(
+        (TensorInfo("x", "FLOAT", (1, 2, 4, 4)), TensorInfo("n", "INT64", ("batch", "?", 3))),
+        (TensorInfo("y", "FLOAT", ("a", "b", "c", "d")),),
+        17,
+        1,
+        32,
+    )
+    made.opset_import.append(helper.make_opsetid("ai.onnx", 18))
+    assert inspect.info_of(made).opset == 18
+    for text, stride in (("x", None), ("-1", None), ("64", 64), ("", None)):
+        next(entry for entry in made.metadata_props if entry.key == "stride").value = text
+        assert inspect.info_of(made).stride == stride
+    del made.metadata_props[:]
+    assert inspect.info_of(made).stride is None
+
+
+def test_own_quantization() -> None:
+    assert inspect.has_own_quantization(quantized(17).graph) is True
+    assert inspect.has_own_quantization(convolution().graph) is False
+    for kind in ("QuantizeLinear", "DequantizeLinear"):
+        assert inspect.has_own_quantization(model(node(kind, "x,s,z", "y")).graph) is True
+
+
+def misfits(
+    shape: tuple[int | str, ...],
+    *sizes: tuple[int, ...],
+    stride: int | None = None,
+    name: str = "x",
+) -> list[str]:
+    info = GraphInfo(
+        (TensorInfo("x", "FLOAT", shape), TensorInfo("z", "FLOAT", (1,))), (), 17, 1, stride
+    )
+    return inspect.check_profile(info, {name: Profile(*sizes)})
+
+
+def test_profiles_and_graphs() -> None:
+    opened = ("n", 3, "h", "w")
+    assert misfits(opened, (1, 3, 32, 32), (2, 3, 64, 64), (4, 3, 96, 96)) == []
+    assert misfits(opened, (1, 3, 32, 32), (1, 3, 32, 32), (1, 3, 32, 32), stride=32) == []
+    assert misfits((1, 3, 8, 8), (1, 3, 8, 8), (1, 3, 8, 8), (1, 3, 8, 8)) == []
+    same = (1, 3, 32, 32)
+    assert misfits(opened, same, same, same, name="y") == [
+        "no input is called 'y', the graph has x, z"
+    ]
+    expected = ["x: 4 sizes are expected, ['n', 3, 'h', 'w']"]
+    for sizes in ((same[:3], same, same), (same, same[:3], same), (same, same, (*same, 1))):
+        assert misfits(opened, *sizes) == expected
+    assert misfits(opened, (0, 3, 32, 32), same, same) == ["x: axis 0: 0 is below 1"]
+    words = "x: axis 0: min <= opt <= max must hold, not"
+    assert misfits(opened, (2, 3, 32, 32), same, (2, 3, 32, 32)) == [f"{words} [2, 1, 2]"]
+    assert misfits(opened, same, (2, 3, 32, 32), same) == [f"{words} [1, 2, 1]"]
+    fixed = "x: axis 1: the graph has the fixed size 3, the profile [3, 3, 4]"
+    assert misfits(opened, same, same, (1, 4, 32, 32)) == [fixed]
+    assert misfits(opened, (1, 3, 31, 32), same, (1, 3, 32, 48), stride=32) == [
+        "x: axis 2: [31, 32, 32] must be multiples of the stride, 32",
+        "x: axis 3: [32, 32, 48] must be multiples of the stride, 32",
+    ]
+    assert misfits(opened, (1, 3, 32, 32), (5, 3, 32, 32), (7, 3, 32, 32), stride=32) == []
+
+
+def test_what_changes_from_run_to_run_is_removed(tmp_path: Path) -> None:
+    made = convolution()
+    made.producer_name, made.producer_version, made.doc_string = "torch", "2", "by me"
+    made.graph.node[0].doc_string = "here"
+    made.graph.node[0].metadata_props.add(key="stack", value="/home/me")
+    found = inspect.clean(made, {"b": "2", "a": "1"})
+    assert found is made
+    assert [(entry.key, entry.value) for entry in made.metadata_props] == [("a", "1"), ("b", "2")]
+    assert (made.producer_name, made.producer_version, made.doc_string) == ("enginery", "", "")
+    assert (made.graph.node[0].doc_string, len(made.graph.node[0].metadata_props)) == ("", 0)
+    assert len(inspect.clean(made).metadata_props) == 0
+    inspect.save(made, tmp_path / "a.onnx")
+    assert (tmp_path / "a.onnx").read_bytes() == made.SerializeToString(deterministic=True)
+
+
+AGAIN = "Export the model again"
+
+
+def test_files_that_are_no_graphs(tmp_path: Path) -> None:
+    path, called = tmp_path / "a.onnx", Path("mine.onnx")
+    with pytest.raises(ModelError) as error:
+        inspect.read_graph(path)
+    assert str(error.value) == f"{path}: No such file or directory. Correct the path in params.yaml"
+    for data, words in (
+        (b"", f"is empty. {AGAIN}"),
+        (b"\xff", "is no ONNX file, or was cut off or altered. Copy or export it again"),
+    ):
+        path.write_bytes(data)
+        for name in (None, called):
+            with pytest.raises(ModelError) as error:
+                inspect.read_graph(path, name)
+            assert str(error.value) == f"{name or path} {words}"
+
+
+def refused(tmp_path: Path, made: onnx.ModelProto) -> str:
+    onnx.save(made, tmp_path / "a.onnx")
+    with pytest.raises(ModelError) as error:
+        inspect.read_graph(tmp_path / "a.onnx")
+    return str(error.value).replace(str(tmp_path), "")
+
+
+def test_graphs_that_are_refused(tmp_path: Path) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    found = refused(tmp_path, convolution(newest + 1))
+    assert (
+        found
+        == f"/a.onnx has opset {newest + 1}, {newest} is the newest that onnx knows. Export it with an older opset"
+    )
+    odd = model(
+        node("Odd", "x", "a", "one"), node("Other", "a", "b", "two"), node("Relu", "b", "y")
+    )
+    words = "Odd (node one), Other (node two). Replace them in the model"
+    assert refused(tmp_path, odd) == f"/a.onnx has operators that are not part of ONNX: {words}"
+    broken = model(node("Relu", "nothing", "y"))
+    assert refused(tmp_path, broken).startswith("/a.onnx is not valid ONNX: ")
+    assert refused(tmp_path, broken).endswith(". Export it again")
+    double = model(node("Relu", "x", "y"))
+    for value in (*double.graph.input, *double.graph.output):
+        value.type.tensor_type.elem_type = TensorProto.DOUBLE
+    assert refused(tmp_path, double) == (
+        "/a.onnx: input x is float64, which TensorRT does not run. Export it with float32 inputs"
+    )
+    assert inspect._one_line(ValueError("a\n  b" + "x" * 400)) == "a b" + "x" * 297
+
+
+# Sessions
+
+
+def test_how_a_session_is_opened(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    opened: list[Any] = []
+
+    def make(source: Any, options: Any, providers: Any) -> Any:
+        entry = options.get_session_config_entry("session.disable_quant_qdq")
+        opened.append(
+            (
+                source,
+                options.log_severity_level,
+                options.intra_op_num_threads,
+                entry,
+                list(providers),
+            )
+        )
+        return SimpleNamespace(get_providers=lambda: list(providers))
+
+    monkeypatch.setattr(session.onnxruntime, "InferenceSession", make)
+    monkeypatch.setattr(
+        session.onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"]
+    )
+    made = convolution()
+    session.open_session(tmp_path / "a.onnx", 3)
+    session.open_session(tmp_path / "a.onnx")
+    session.open_model(made, "it", 2)
+    cpu = ["CPUExecutionProvider"]
+    assert opened == [
+        (str(tmp_path / "a.onnx"), 4, 3, "1", cpu),
+        (str(tmp_path / "a.onnx"), 4, 0, "1", cpu),
+        (made.SerializeToString(), 4, 2, "1", cpu),
+    ]
+
+
+def test_what_onnx_runtime_does_not_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("it\n  is " + "x" * 400)
+
+    monkeypatch.setattr(session.onnxruntime, "InferenceSession", fail)
+    reason = "it is " + "x" * 294
+    for use, what in (
+        (lambda: session.open_session(tmp_path / "a"), tmp_path / "a"),
+        (lambda: session.open_model(convolution(), "it"), "it"),
+    ):
+        with pytest.raises(ModelError) as error:
+            use()
+        assert str(error.value) == (
+            f"ONNX Runtime does not take {what}: {reason}. Export the model again, or replace what it names"
+        )
+
+
+def test_cores_are_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "_CORES", 8)
+    assert [session.threads_beside(workers) for workers in (1, 2, 3, 8, 16)] == [8, 4, 2, 1, 1]
+    assert min(4, session.WORKERS) >= 1
+
+
+# The simplifier's process
+
+
+def test_the_simplifier_is_another_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[Any] = []
+
+    def run(command: list[str], **named: Any) -> Any:
+        assert command[-2:] == ["a.onnx", "b.onnx"]
+        assert (command[0], named["timeout"], named["check"]) == (sys.executable, 9.5, False)
+        end = ends.pop(0)
+        if isinstance(end, Exception):
+            raise end
+        return SimpleNamespace(returncode=end[0], stderr=end[1], stdout="")
+
+    monkeypatch.setattr(simplify.subprocess, "run", run)
+    ends += [
+        (0, ""),
+        (3, "one\ntwo\n\n"),
+        (-11, ""),
+        subprocess.TimeoutExpired(["x"], 9.5),
+    ]
+    found = [simplify._run(Path("a.onnx"), Path("b.onnx"), 9.5) for _ in range(4)]
+    assert found == [
+        "",
+        "onnxsim ended with 3: two",
+        "onnxsim ended with -11: it said nothing",
+        "onnxsim was stopped at its time limit of 9.5 s",
+    ]
+
+
+def test_the_simplifier_writes_its_graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    onnx.save(convolution(), tmp_path / "a.onnx")
+    asked: list[Any] = []
+    fake = SimpleNamespace(simplify=lambda given: asked.append(given) or (convolution(18), True))
+    monkeypatch.setitem(sys.modules, "onnxsim", fake)
+    simplify._main(str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx"))
+    assert onnx.load(tmp_path / "b.onnx") == convolution(18)
+    assert asked == [convolution()]
+    assert json.dumps(simplify.MAX_DIFFERENCE) == "0.0001"
