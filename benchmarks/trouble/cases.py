@@ -526,7 +526,8 @@ def _graphs() -> Iterator[Case]:
 
     def limited(place: Place) -> None:
         endless_loop(place)
-        place.change(lambda params: params.update(limits={"step_s": SHORT_LIMIT_S}))
+        limits = dict.fromkeys(("export", "simplify"), SHORT_LIMIT_S)
+        place.change(lambda params: params.update(time_limit_s=limits))
 
     yield Case("onnx: a loop of 2^40 turns", limited, "(?i)time limit", 7, limit_s=40)
     yield Case("onnx: not the size of params.yaml", set_own(height=128), r"own.*(fixed size|96)", 6)
@@ -826,17 +827,15 @@ def _registry() -> Iterator[Case]:
 
 
 def _dvc() -> Iterator[Case]:
-    for name, damage in (
-        ("empty", empty),
-        ("half", cut),
-        ("a merge conflict", half_conflict),
-        ("binary", binary),
-        ("missing", gone),
-    ):
+    for name, damage in (("empty", empty), ("half", cut), ("binary", binary), ("missing", gone)):
         harm = on("dvc.lock", damage)
         says = "" if name == "missing" else r"dvc\.lock"
         yield Case(f"dvc.lock: {name}, build", harm, says, 1, "whole", code=0, limit_s=60)
         yield Case(f"dvc.lock: {name}, status", harm, "", 1, "kept", ("status",), None)
+    merged = on("dvc.lock", half_conflict)
+    for command in ("build", "status"):
+        name = f"dvc.lock: a merge conflict, {command}"
+        yield Case(name, merged, r"dvc\.lock.*conflict", 1, "kept", (command,))
     yield Case("dvc.lock: a folder", on("dvc.lock", folder), r"dvc\.lock", 1, "kept", code=None)
     yield Case(
         "dvc: a flipped object in the cache",

@@ -52,7 +52,7 @@ from benchmarks.trouble.checkouts import (
 AWAY = "artifacts/build/good/rtx-ampere/fp16/model.plan"
 MEMORY_LIMIT = ("prlimit", f"--as={12 << 30}")  # a bomb must not take the machine with it
 MOST_LINES, LONGEST_LINE = 60, 1500
-SWALLOWED = re.compile(r"failed to run: .*exited with|said nothing")
+SWALLOWED = re.compile(r"failed to run: .*exited with|said nothing|encountered an exception")
 AFTERWARDS_S = 40  # what a run may take to end, after it should have said the cause
 
 
