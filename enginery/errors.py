@@ -16,6 +16,7 @@ EngineryError
 ├── Elsewhere         a target for another machine of the fleet
 │   └── Lost          a target that this machine could build, and cannot any more
 ├── IntegrityError    a file whose digest is not the one recorded
+├── DamagedFileError  a JSON file of Enginery's own that is not whole
 ├── DiskFullError     no room for a file
 ├── GateError         an engine's graph failed its validation
 ├── BusyError         another run works in the same checkout
@@ -105,6 +106,14 @@ class Lost(Elsewhere):
 
 class IntegrityError(EngineryError):
     """A file whose digest is not the one recorded."""
+
+
+class DamagedFileError(EngineryError):
+    """A JSON file of Enginery's own that is not whole; `reason` goes on after its name."""
+
+    def __init__(self, path: Path, reason: str, cure: str = "Run `enginery build`: it is made again") -> None:
+        super().__init__(f"{path} {reason}", cure)
+        self.reason = reason
 
 
 class DiskFullError(EngineryError):

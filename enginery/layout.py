@@ -14,6 +14,8 @@ ARTIFACTS = Path("artifacts")
 RECIPES = ARTIFACTS / "recipes"
 ENGINES = ARTIFACTS / "engines"
 LOGS = ARTIFACTS / "logs"
+BUILDS = ARTIFACTS / "build"
+REPORTS = ARTIFACTS / "reports"
 MACHINE = ARTIFACTS / "machine.json"
 DVC_FILE = Path("dvc.yaml")
 INT8 = "int8"
@@ -91,7 +93,7 @@ def kept_histograms(model: str) -> Path:
 
 def build_folder(model: str, target: str, precision: str) -> Path:
     """Where a plan is built."""
-    return ARTIFACTS / "build" / model / target / precision
+    return BUILDS / model / target / precision
 
 
 def engine_folder(model: str, target: str, precision: str) -> Path:
@@ -101,7 +103,7 @@ def engine_folder(model: str, target: str, precision: str) -> Path:
 
 def engine_report(model: str, target: str, precision: str) -> Path:
     """How an engine did on its own GPU."""
-    return ARTIFACTS / "reports" / model / target / f"{precision}.json"
+    return REPORTS / model / target / f"{precision}.json"
 
 
 def timing_folder(toolchain: str, version: str, gpu: str) -> Path:

@@ -6,19 +6,25 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from enginery.errors import DamagedFileError
 from enginery.files import read_json
 from enginery.layout import Step, build_folder, engine_folder, model_folder
+from enginery.manifest import Manifest
+from enginery.records import StepRecord, read_record
 from enginery.registry import MANIFEST
 
 
 def explain(step: Step, said: str) -> str:
     """`said` is Pipeline.stale()'s answer; a recipe's path in it is replaced by what changed in the recipe."""
-    keeps_record = _record(step) is not None  # the lists of images do not: what they say must not change with their recipe
-    if step.recipe.as_posix() not in said or not step.recipe.is_file() or not keeps_record:
+    record = record_file(step)  # the lists of images keep none: what they say must not change with their recipe
+    if step.recipe.as_posix() not in said or not step.recipe.is_file() or record is None:
         return said
-    old = _recorded_recipe(step)
-    if old is None:
+    if not record.exists():
         return "never made here"
+    try:
+        old = _recorded_recipe(step, record)
+    except DamagedFileError:
+        return said  # in which DVC names the file
     changes = ", ".join(differences(old, read_json(step.recipe)))
     others = [part for part in said.split(", ") if step.recipe.as_posix() not in part]
     return ", ".join([*([changes] if changes else []), *others]) or said
@@ -37,15 +43,14 @@ def _text(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def _recorded_recipe(step: Step) -> Any:
-    path = _record(step)
-    if path is None or not path.is_file():
-        return None
-    record = read_json(path)
-    return record["steps"]["register"]["recipe"] if step.name == "register" else record["recipe"]
+def _recorded_recipe(step: Step, record: Path) -> Mapping[str, Any]:
+    if step.name == "register":
+        return read_record(record, Manifest).steps.registration.recipe.to_json()
+    return read_record(record, StepRecord[Mapping[str, Any]]).recipe.to_json()
 
 
-def _record(step: Step) -> Path | None:
+def record_file(step: Step) -> Path | None:
+    """Where a step writes the recipe that it was made by; None if it does not."""
     if step.name in ("export", "simplify"):
         return model_folder(step.model, step.name) / "record.json"
     if step.name == "calibrate":

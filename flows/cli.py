@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import sys
 
@@ -20,6 +19,7 @@ from flows.commands import (
     inspect,
     predict,
     push,
+    registered,
     sensitivity,
     serve,
     server,
@@ -50,10 +50,7 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"enginery {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     build.add(commands)
-    listing = add_command(commands, "list", _list, "the registered engines")
-    listing.add_argument("--json", action="store_true", help="an array of objects")
-    show = add_command(commands, "show", _show, "an engine's whole provenance")
-    show.add_argument("engine", help="model/target/precision, or a part of it")
+    registered.add(commands)
     calibration.add(commands)
     sensitivity.add(commands)
     toolchain.add(commands)
@@ -68,30 +65,6 @@ def parser() -> argparse.ArgumentParser:
     serve.add(commands)
     server.add(commands)
     return top
-
-
-def _list(args: Arguments) -> int:
-    from enginery.registry import engines
-    from enginery.report.display import print_table
-    from enginery.report.tables import engine_rows
-
-    found = engines()
-    if args.json:
-        print(json.dumps([engine.summary() for engine in found], indent=2))
-    elif found:
-        print_table("Registered engines", engine_rows(found, {}))
-    else:
-        print("No engine is registered yet: `enginery build` makes them.")
-    return 0
-
-
-def _show(args: Arguments) -> int:
-    from enginery.files import dumps
-    from enginery.registry import find
-
-    engine = find(args.engine)
-    print(dumps({"path": engine.plan.as_posix(), "state": engine.state, **engine.manifest}), end="")
-    return 0
 
 
 def _status(args: Arguments) -> int:

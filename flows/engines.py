@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,15 +22,15 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
-from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost
+from enginery.errors import ConfigError, DamagedFileError, Elsewhere, EngineryError, Lost
 from enginery.layout import Step, needs, steps
 from enginery.lock import only_run
 from enginery.pipeline import Pipeline
-from enginery.registry import engines
+from enginery.registry import entries
 from enginery.report import display as terminal
 from enginery.report.display import Display, Outcome, skipped_for
-from enginery.report.tables import class_metric, class_rows, engine_rows, validation_rows
-from enginery.spec import Spec, load_spec
+from enginery.report.tables import class_metric, class_rows, engine_rows, listed, outcomes_of, validation_rows
+from enginery.spec import Matrix, Spec, load_spec
 from enginery.status import explain
 from enginery.toolchain.choice import absent
 from tasks.fingerprint import fingerprint
@@ -42,6 +43,7 @@ class Run:
     """One run of the flow: what it works with and how its steps ended."""
 
     pipeline: Pipeline
+    matrix: Matrix
     display: Display
     targets: frozenset[str]
     insisted: bool  # on the target, by its name: then it must be for this machine
@@ -58,7 +60,8 @@ def build_engines(model: str | None = None, target: str | None = None, precision
         gone = absent(spec)
         wanted = [step for step in select(spec, model, target, precision) if step.toolchain not in gone]
         timings = [step for step in wanted if step.toolchain]
-        run = Run(Pipeline(), terminal.current, frozenset(step.target for step in wanted if step.target), insisted=bool(target))
+        targets = frozenset(step.target for step in wanted if step.target)
+        run = Run(Pipeline(), spec.matrix, terminal.current, targets, insisted=bool(target))
         for step in (*wanted, *timings):  # restored before the builds, kept after them
             _run_step(run, step)
         verdict = _verdict(run)
@@ -163,11 +166,11 @@ def _reproduce(run: Run, step: Step) -> State[None]:
 
 
 def _publish_tables(run: Run) -> None:
-    builds = {f"{s.model}/{s.target}/{s.precision}": o.state for s, o in run.outcomes.items() if s.name == "build"}
+    outcomes = outcomes_of((step, outcome.state) for step, outcome in run.outcomes.items())
     losses = list(_lost_by_class(run))
     for _, title, rows in losses:
         run.display.table(title, rows)
-    _publish("engines", engine_rows(engines(), builds), "Registered engines")
+    _publish("engines", engine_rows(listed(entries(), run.matrix), outcomes), "Registered engines")
     _publish("validation", validation_rows(run.outcomes), "Graphs against the FP32 original")
     failed = failures(run)
     if failed:
@@ -191,8 +194,9 @@ def _lost_by_class(run: Run) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     failed = [step for step, outcome in run.outcomes.items() if step.name == "register" and outcome.state == "Failed"]
     refused = {(step.model, step.precision): step for step in failed}
     for (model, precision), step in refused.items():
-        title = f"{class_metric(step)} of {model} {precision} by class"
-        yield f"classes-{model}-{precision}".replace("_", "-"), title, class_rows(step)
+        with suppress(DamagedFileError):  # it was not the gate that failed
+            rows, title = class_rows(step), f"{class_metric(step)} of {model} {precision} by class"
+            yield f"classes-{model}-{precision}".replace("_", "-"), title, rows
 
 
 def failures(run: Run) -> list[dict[str, str]]:

@@ -30,7 +30,7 @@ def export_ultralytics(engine: Engine, out: Path) -> None:
     """
     _check_runtime(engine)
     check_whole(engine)
-    header = json.dumps(metadata(engine.manifest, embedded_nms(engine)), sort_keys=True).encode()
+    header = json.dumps(metadata(engine.manifest.to_json(), embedded_nms(engine)), sort_keys=True).encode()
     with replacing(out) as partial, partial.open("wb") as file:
         file.write(len(header).to_bytes(4, "little"))
         file.write(header)
@@ -39,10 +39,10 @@ def export_ultralytics(engine: Engine, out: Path) -> None:
 
 def _check_runtime(engine: Engine) -> None:
     """YOLO() imports `tensorrt`, and lets no engine run code of its own."""
-    if engine.manifest["runtime"] != "tensorrt":
+    if engine.manifest.runtime != "tensorrt":
         what = f"{engine.name} is of TensorRT-RTX, and YOLO() loads engines of TensorRT"
         raise EngineryError(what, "Build it for a target of runtime tensorrt; `enginery predict` runs it as it is")
-    if engine.built.get("version_compatible"):
+    if engine.built.version_compatible:
         what = f"{engine.name} is version compatible: it brings code of its own, which YOLO() does not let run"
         raise EngineryError(what, "Build it without version_compatible; `enginery predict` runs it as it is")
 
@@ -67,11 +67,11 @@ def metadata(manifest: Mapping[str, Any], nms: bool | None) -> dict[str, Any]:
 
 def embedded_nms(engine: Engine) -> bool | None:
     """As above. Only a user's own graph can give final detections: of weights, YOLO26's and YOLOv10's too, raw outputs are exported."""
-    if not engine.manifest["steps"]["export"]["recipe"]["parameters"]["source"].endswith(".onnx"):
+    if not engine.manifest.steps.export.recipe.parameters.source.endswith(".onnx"):
         return None
     check_original(engine)
     graph = model_folder(engine.model, "export") / "model.onnx"
-    runner = GraphRunner(graph, tuple(engine.built["profile"]["opt"][2:]))
+    runner = GraphRunner(graph, engine.built.profile.opt[2:])
     _check_names(engine, runner)
     if not _is_final(engine, runner):
         return None
@@ -91,6 +91,6 @@ def _check_names(engine: Engine, runner: GraphRunner) -> None:
 def _is_final(engine: Engine, runner: GraphRunner) -> bool:
     """By the shapes of outputs for an image that it was validated with: those that a dynamic graph declares may be wrong."""
     head = model_head(engine.model)
-    image = list_images(Path(engine.manifest["steps"]["validate"]["recipe"]["parameters"]["validation"]), head.task)[0]
+    image = list_images(Path(engine.manifest.steps.validation.recipe.parameters.validation), head.task)[0]
     outputs = runner.run(preprocess(read_image(image), *runner.size, head.task))
     return head.end2end([output.shape for output in outputs])

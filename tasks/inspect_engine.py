@@ -18,6 +18,6 @@ def inspect_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
         EngineryError: it cannot be run here.
     """
     with on_gpu(spec, engine) as choice:
-        request = InspectRequest(**plan_of(engine, choice), shape=tuple(engine.built["profile"]["opt"]))
+        request = InspectRequest(**plan_of(engine, choice), shape=engine.built.profile.opt)
         found = inspect(choice.python, request, important, spec.targets[engine.target].time_limit_s)
-    return {**found, "skipped_tactics": engine.manifest["steps"]["build"].get("skipped_tactics", 0)}
+    return {**found, "skipped_tactics": engine.manifest.steps.build.skipped_tactics}

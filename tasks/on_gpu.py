@@ -17,7 +17,7 @@ from enginery.gpu import choose, reserved
 from enginery.layout import model_folder
 from enginery.registry import Engine, check_whole
 from enginery.report.events import emit, log
-from enginery.spec import OLDEST_COMPATIBLE, Spec
+from enginery.spec import Spec
 from enginery.toolchain.choice import Choice, Toolchains, no_gpu
 
 MINIMUM_MIB = 512  # GPU memory without which no engine is loaded
@@ -43,8 +43,8 @@ def on_gpu(spec: Spec, engine: Engine) -> Iterator[Choice]:
 def plan_of(engine: Engine, choice: Choice) -> dict[str, Any]:
     """The fields of a PlanRequest."""
     return {
-        "runtime": engine.manifest["runtime"], "plan": engine.plan, "plan_sha256": engine.manifest["plan"]["sha256"], "gpu": choice.visible,
-        "host_code": bool(engine.built.get("version_compatible")), "dla_core": engine.built.get("dla_core"),
+        "runtime": engine.manifest.runtime, "plan": engine.plan, "plan_sha256": engine.manifest.plan.sha256, "gpu": choice.visible,
+        "host_code": engine.built.version_compatible, "dla_core": engine.built.dla_core,
     }
 
 
@@ -67,7 +67,8 @@ def check_known(spec: Spec, engine: Engine) -> None:
     """
     for what, known in (("model", engine.model in spec.models), ("target", engine.target in spec.targets)):
         if not known:
-            raise EngineryError(f"{engine.name}: its {what} is not in params.yaml", "Add it again, or remove the engine")
+            cure = "Add it again, or let `enginery prune` remove the engine"
+            raise EngineryError(f"{engine.name}: its {what} is not in params.yaml", cure)
 
 
 def check_original(engine: Engine) -> None:
@@ -79,7 +80,7 @@ def check_original(engine: Engine) -> None:
     export = model_folder(engine.model, "export") / "record.json"
     if not export.is_file():
         raise EngineryError(f"{engine.name}: {export} is missing: its original is not here", "Run `enginery build` first")
-    if read_json(export) != engine.manifest["steps"]["export"]:
+    if read_json(export) != engine.manifest.steps.export.to_json():
         raise EngineryError(f"{engine.name}: its model has changed since it was built", "Run `enginery build` first")
 
 
@@ -87,19 +88,19 @@ def _with_gpu(engine: Engine, choice: Choice) -> Choice:
     """TensorRT-RTX builds without a GPU; to run, it takes the first that the engine is for."""
     if choice.gpu:
         return choice
-    wanted = engine.manifest["compute_capability"]
+    wanted = engine.manifest.compute_capability
     fitting = choose(None, wanted)
     return replace(choice, gpu=fitting, visible=fitting.uuid) if fitting else choice
 
 
 def _check_gpu(engine: Engine, choice: Choice) -> None:
     info, manifest = choice.info, engine.manifest
-    if any(_is_for(engine, gpu) for gpu in info.gpus):
+    if any(engine.is_for(gpu["compute_capability"], gpu["gpu"]) for gpu in info.gpus):
         return
-    if not info.gpus and engine.manifest["runtime"] == "tensorrt":
+    if not info.gpus and engine.manifest.runtime == "tensorrt":
         raise no_gpu(engine.target, choice)
     shown = ", ".join(f"{gpu['gpu']} ({gpu['compute_capability']})" for gpu in info.gpus) or "no GPU"
-    wanted = " on ".join(filter(None, (f"compute capability {manifest['compute_capability'] or 'any'}", manifest.get("gpu"))))
+    wanted = " on ".join(filter(None, (f"compute capability {manifest.compute_capability or 'any'}", manifest.gpu)))
     why = f"{engine.name} is for {wanted}, and this machine shows its toolchain {shown}"
     raise Elsewhere(engine.target, why, f"Use a machine that has one{f' ({info.no_gpu})' if info.no_gpu else ''}")
 
@@ -107,16 +108,8 @@ def _check_gpu(engine: Engine, choice: Choice) -> None:
 def _check_runtime(engine: Engine, choice: Choice) -> None:
     """A plan runs with the TensorRT that built it, unless it was built to run with later ones, too, and where it was built for."""
     has, wanted = choice.info, engine.manifest
-    runs_here = wanted["runtime_version"] == has.version or engine.built.get("version_compatible")
-    if not runs_here or wanted["platform"] != has.platform:
-        made = f"{wanted['runtime']} {wanted['runtime_version']} for {wanted['platform']}"
+    runs_here = wanted.runtime_version == has.version or engine.built.version_compatible
+    if not runs_here or wanted.platform != has.platform:
+        made = f"{wanted.runtime} {wanted.runtime_version} for {wanted.platform}"
         what = f"{engine.name} is of {made}, and toolchain {choice.name} is {has.runtime} {has.version} for {has.platform}"
         raise EngineError(what, "Run `enginery build`, or name a toolchain that fits")
-
-
-def _is_for(engine: Engine, gpu: Mapping[str, Any]) -> bool:
-    """A plan of `tensorrt` is for one kind of card, unless it was built to run on later ones, too."""
-    wanted, card = engine.manifest["compute_capability"], engine.manifest.get("gpu")
-    if engine.built.get("hardware_compatible"):
-        return float(gpu["compute_capability"]) >= OLDEST_COMPATIBLE
-    return wanted in (None, gpu["compute_capability"]) and card in (None, gpu["gpu"])

@@ -73,7 +73,7 @@ def picture_names(paths: list[Path]) -> dict[Path, str]:
 
 def _predict(spec: Spec, engine: Engine, choice: Choice, wanted: Wanted, names: Mapping[Path, str]) -> Iterator[str]:
     head, paths = model_head(engine.model), list(names)
-    _, _, height, width = engine.built["profile"]["opt"]  # params.yaml may say another size by now
+    _, _, height, width = engine.built.profile.opt  # params.yaml may say another size by now
     images = [read_image(path) for path in paths]
     began = time.perf_counter()
     tensors = np.stack([preprocess(image, height, width, head.task) for image in images])
@@ -99,7 +99,7 @@ def _run(spec: Spec, engine: Engine, choice: Choice, tensors: NDArray[np.float32
     names = [output.name for output in graph_info(model_folder(engine.model, "export") / "model.onnx").outputs]
     with scratch(ARTIFACTS) as folder:
         np.save(folder / "images.npy", tensors)
-        point = Point(tuple(engine.built["profile"]["opt"]), folder / "images.npy", folder)
+        point = Point(engine.built.profile.opt, folder / "images.npy", folder)
         request = MeasureRequest(**plan_of(engine, choice), points=(point,), runs=0)
         [found] = measure(choice.python, request, important, spec.targets[engine.target].time_limit_s)["points"]
         outputs = [np.array(output) for output in outputs_of(found, folder, names)]  # the files go with the folder

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from enginery.toolchain.client import refit
 from enginery.toolchain.requests import PREFIX, BuildRequest, RefitRequest
 
 
-def structure(request: BuildRequest, weights: list[str]) -> str:
+def structure(request: BuildRequest, weights: Sequence[str]) -> str:
     """What must be the same for a refit: the graph but for these weights, and the layers kept in float."""
     return structure_digest(read_graph(request.onnx), set(weights), "\n".join(request.float_layers))
 
@@ -28,10 +28,10 @@ def base(step: Step, request: BuildRequest) -> Engine | None:
     engine = engine_in(engine_folder(step.model, step.target, step.precision))
     if not engine or damage(engine):
         return None
-    built: Mapping[str, Any] = engine.manifest["steps"]["build"]
-    if built["recipe"] != read_json(step.recipe) or not built["refittable_weights"]:
+    built = engine.manifest.steps.build
+    if built.recipe.to_json() != read_json(step.recipe) or not built.refittable_weights:
         return None
-    if built["structure_sha256"] == structure(request, built["refittable_weights"]):
+    if built.structure_sha256 == structure(request, built.refittable_weights):
         return engine
     log("more than the weights that the registered plan can replace has changed: it is built")
     return None
@@ -43,9 +43,9 @@ def refitted(step: Step, request: BuildRequest, python: Path, time_limit: float)
     if not engine or request.native_images:  # other weights have other ranges, and TensorRT's own are measured by a build
         return None
     weights = request.plan.with_name("weights.npz")
-    save_weights(read_graph(request.onnx), set(engine.manifest["steps"]["build"]["refittable_weights"]), weights, PREFIX)
+    save_weights(read_graph(request.onnx), set(engine.manifest.steps.build.refittable_weights), weights, PREFIX)
     wanted = RefitRequest(
-        request.runtime, engine.plan, engine.manifest["plan"]["sha256"], request.gpu, request.version_compatible, request.dla_core,
+        request.runtime, engine.plan, engine.manifest.plan.sha256, request.gpu, request.version_compatible, request.dla_core,
         weights=weights, out=request.plan, ranges=cache.read(request.cache).thresholds() if request.cache else {},
     )
     try:
@@ -56,10 +56,10 @@ def refitted(step: Step, request: BuildRequest, python: Path, time_limit: float)
     finally:
         weights.unlink()
     log(f"refitted the registered plan with new weights in {result.seconds:.1f} s")
-    built = engine.manifest["steps"]["build"]
-    facts = {
+    built = engine.manifest.steps.build.to_json()
+    facts: dict[str, Any] = {
         "plan_sha256": result.plan_sha256, "plan_bytes": result.plan_bytes, "weights_sha256": None,
-        "runtime_version": result.runtime_version, "messages": [], "refitted_from": engine.manifest["plan"]["sha256"],
+        "runtime_version": result.runtime_version, "messages": [], "refitted_from": engine.manifest.plan.sha256,
         **{key: built[key] for key in ("refittable_weights", "structure_sha256", "skipped_tactics", "dla_fallback") if key in built},
     }
     return facts, {"seconds": round(result.seconds, 3)}

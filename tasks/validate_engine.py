@@ -6,23 +6,33 @@ No stage of the pipeline: it needs the GPU that the engine was built for. Its re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from enginery.errors import EngineError
 from enginery.evaluation.compare import Accumulator, Closeness
 from enginery.evaluation.dataset import open_validation_set
-from enginery.evaluation.gate import distance, failures
+from enginery.evaluation.engine_report import (
+    NOISY,
+    EngineReport,
+    OperatingPoint,
+    far_points,
+    noise,
+    operating_points,
+)
 from enginery.evaluation.images import save_batch
+from enginery.evaluation.reports import refusals
 from enginery.evaluation.runners import GraphRunner, RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
-from enginery.files import read_json, scratch, write_json
+from enginery.files import dumps, scratch, write_json
 from enginery.gpu import Clocks
 from enginery.layout import ARTIFACTS, INT8, engine_report, model_folder
+from enginery.records import parse
 from enginery.registry import Engine, engine_in
 from enginery.report.events import progress
 from enginery.spec import Model, Spec
@@ -33,126 +43,101 @@ from tasks.command import model_head
 from tasks.on_gpu import important, on_gpu, outputs_of, plan_of
 
 SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
-NOISY = 1.25  # p90 / p50 from which a run's times tell more of the machine than of the engine
 FEW = 16  # images at a point other than the profile's own
 
 
-@dataclass(frozen=True)
-class Corner:
-    """A point of an engine's profiles at which it is run: an input shape (batch, 3, height, width)."""
-
-    profile: int
-    which: str
-    shape: tuple[int, ...]
-
-    @property
-    def main(self) -> bool:
-        """Where all images are run and the metric is taken."""
-        return self.profile == 0 and self.which == "opt"
-
-
-def validate_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
+def validate_engine(spec: Spec, engine: Engine) -> EngineReport:
     """Run, compare, time; write the report and return it. A plan whose bytes changed is not loaded.
 
     Raises:
         EngineryError: it cannot be run here.
     """
-    places = corners(engine.built.get("profiles") or [engine.built["profile"]])
+    places = operating_points(engine.built.shapes)
     with scratch(ARTIFACTS) as folder:  # not for a /tmp in memory
         with on_gpu(spec, engine) as choice:
             clocks = Clocks(choice.gpu, important)
             measured = _measure(spec, engine, choice, places, folder, clocks)
         model = spec.models[engine.model]
         compared, points = _judge(model, engine.model, places, measured["points"], folder)
-    facts, timing = compared.to_dict(), measured["points"][0]["timing"]
-    tolerance = spec.validation.of(model.task, engine.precision)
     driver = {"driver": choice.gpu.driver} if choice.gpu else {}
-    noisy = noise(timing["gpu"])
-    report = {
-        "plan_sha256": engine.manifest["plan"]["sha256"], "report": facts, "timing": timing, "points": points,
-        "gpu": {**measured["gpu"], **driver}, "clocks": clocks.seen, "tolerance": tolerance,
-        "failures": [
-            *failures(facts, tolerance), *_far(points[1:], tolerance), *(noisy or slower(engine, timing, measured["gpu"])),
-        ],
-    }
-    only_noise = noisy and report["failures"] == noisy
+    report = _judged(engine, {
+        "plan_sha256": engine.manifest.plan.sha256, "report": compared.to_dict(), "points": points,
+        "timing": measured["points"][0]["timing"], "gpu": {**measured["gpu"], **driver}, "clocks": clocks.seen,
+        "tolerance": engine.manifest.tolerance.to_json(), "failures": [],
+    })
+    only_noise = report.failures and list(report.failures) == noise(report.timing.gpu)
     if not only_noise or engine.state != "validated":
-        write_json(engine_report(engine.model, engine.target, engine.precision), report)  # noise says nothing of the engine
+        path = engine_report(engine.model, engine.target, engine.precision)
+        write_json(path, report.to_json())  # noise says nothing of the engine
     return report
 
 
-def corners(profiles: Sequence[Mapping[str, Sequence[int]]]) -> list[Corner]:
-    """Opt of the first profile, then every other input shape at min, opt and max of the profiles, each once."""
-    found: dict[tuple[int, tuple[int, ...]], Corner] = {}
-    for index, shapes in enumerate(profiles):
-        for which in ("opt", "min", "max"):
-            corner = Corner(index, which, tuple(shapes[which]))
-            found.setdefault((index, corner.shape), corner)
-    return list(found.values())
+def _judged(engine: Engine, measured: Mapping[str, Any]) -> EngineReport:
+    """The report with its failures."""
+    try:
+        report = parse(dumps(measured).encode(), EngineReport)
+    except ValueError as error:
+        what = f"{engine.name}: what was measured on its GPU {error}"
+        raise EngineError(what, "Run `enginery validate` again") from None
+    failures = [
+        *refusals(report.report, report.tolerance), *far_points(report.points[1:], report.tolerance),
+        *(noise(report.timing.gpu) or slower(engine, report)),
+    ]
+    return report.model_copy(update={"failures": tuple(failures)})
 
 
-def noise(times: Mapping[str, float]) -> list[str]:
-    """Why a run's times cannot be trusted; empty if they can."""
-    ratio = times["p90"] / times["p50"]
-    return [f"p90 is {ratio:.1f} times p50: something else uses the GPU, measure again"] if ratio > NOISY else []
-
-
-def slower(engine: Engine, timing: Mapping[str, Any], gpu: Mapping[str, Any]) -> list[str]:
+def slower(engine: Engine, report: EngineReport) -> list[str]:
     """Why an INT8 engine is not worth its loss: its fp16 sibling, if these very bytes passed on this GPU, is as fast.
 
     Kernel by kernel, a small engine is as fast as the processor launches, whatever else that does: as a CUDA graph it may gain still.
     """
     sibling = engine_in(engine.folder.with_name("fp16"))
-    if engine.precision != INT8 or not sibling or sibling.state != "validated":
+    if engine.precision != INT8 or not sibling:
         return []
-    report = read_json(engine_report(engine.model, engine.target, "fp16"))
-    if report["gpu"].get("uuid") != gpu.get("uuid"):
+    other = sibling.gpu_check.report
+    if not other or other.gpu.uuid != report.gpu.uuid:
         return []
-    ways = [way for way in ("gpu", "cuda_graph") if timing[way] and report["timing"][way]]
-    (mine, other), *graphs = [(timing[way]["p50"], report["timing"][way]["p50"]) for way in ways]
-    if any(own <= siblings * SLOWER for own, siblings in [(mine, other), *graphs]):
+    pairs = [(report.timing.gpu, other.timing.gpu)]
+    if report.timing.cuda_graph and other.timing.cuda_graph:
+        pairs.append((report.timing.cuda_graph, other.timing.cuda_graph))
+    if any(own.p50 <= siblings.p50 * SLOWER for own, siblings in pairs):
         return []
-    return [f"p50 is {mine:.2f} ms, its fp16 sibling's {other:.2f} ms: INT8 gains nothing on this GPU"]
+    mine, its = report.timing.gpu.p50, other.timing.gpu.p50
+    return [f"p50 is {mine:.2f} ms, its fp16 sibling's {its:.2f} ms: INT8 gains nothing on this GPU"]
 
 
-def _far(points: list[dict[str, Any]], tolerance: Mapping[str, float]) -> list[str]:
-    """At which other points the outputs are too far from the original's."""
-    found: list[str] = []
-    for point in points:
-        where = f"profile {point['profile']} at {point['which']} {tuple(point['shape'])}"
-        found += [f"{where}: {failure}" for failure in distance(point["closeness"], tolerance)]
-    return found
-
-
-def _measure(spec: Spec, engine: Engine, choice: Choice, places: list[Corner], folder: Path, clocks: Clocks) -> dict[str, Any]:
-    points = [_point(spec.models[engine.model], engine.model, corner, folder / str(index)) for index, corner in enumerate(places)]
+def _measure(
+    spec: Spec, engine: Engine, choice: Choice, places: list[OperatingPoint], folder: Path, clocks: Clocks,
+) -> dict[str, Any]:
+    model = spec.models[engine.model]
+    points = [_point(model, engine.model, place, folder / str(index)) for index, place in enumerate(places)]
     request = MeasureRequest(**plan_of(engine, choice), points=tuple(points), noisy=NOISY)
     return measure(choice.python, request, clocks.follow, spec.targets[engine.target].time_limit_s)
 
 
-def _point(model: Model, name: str, corner: Corner, folder: Path) -> Point:
+def _point(model: Model, name: str, point: OperatingPoint, folder: Path) -> Point:
     folder.mkdir()
-    size = (corner.shape[2], corner.shape[3])
-    with open_validation_set(Path(model.validation), model_head(name), size, None if corner.main else FEW) as images:
+    size = (point.shape[2], point.shape[3])
+    with open_validation_set(Path(model.validation), model_head(name), size, None if point.main else FEW) as images:
         save_batch((image for image, _ in images), len(images), size, folder / "images.npy")
-    return Point(corner.shape, folder / "images.npy", folder, corner.profile, timed=corner.which == "opt")
+    return Point(point.shape, folder / "images.npy", folder, point.profile, timed=point.which == "opt")
 
 
 def _judge(
-    model: Model, name: str, places: list[Corner], measured: list[dict[str, Any]], folder: Path,
+    model: Model, name: str, places: list[OperatingPoint], measured: list[dict[str, Any]], folder: Path,
 ) -> tuple[GraphReport, list[dict[str, Any]]]:
     """The whole comparison at the main point, and the closeness at every one."""
     original, points = model_folder(name, "export") / "model.onnx", []
-    for index, (corner, facts) in enumerate(zip(places, measured, strict=True)):
-        reference = GraphRunner(original, (corner.shape[2], corner.shape[3]))
+    for index, (point, facts) in enumerate(zip(places, measured, strict=True)):
+        reference = GraphRunner(original, (point.shape[2], point.shape[3]))
         engine = RecordedRunner(outputs_of(facts, folder / str(index), reference.outputs), reference.size)
-        if corner.main:
+        if point.main:
             data, head = Path(model.validation), model_head(name)
             report = compare(reference, engine, data, head, lambda done, total: progress("images", done, total))
             close = report.closeness
         else:
             close = _closeness(reference, engine, np.load(folder / str(index) / "images.npy", mmap_mode="r"))
-        points.append({**asdict(corner), "closeness": asdict(close), "timing": facts.get("timing")})
+        points.append({**asdict(point), "closeness": asdict(close), "timing": facts.get("timing")})
     return report, points
 
 

@@ -34,13 +34,20 @@ def test_what_cannot_be_made_leaves_nothing(fresh: Checkout) -> None:
         (("add", "none", "tensorrt-rtx-cu13==0.0.7"), "could not install tensorrt-rtx-cu13==0.0.7"),
         (("add", "none", "tensorrt==8.6.1", "--python", "/nowhere/python"), "could not make the environment: /nowhere/python"),
         (("remove", "none"), "no toolchain none was made here. Made here: none"),
-        (("check", "nowhere"), "interpreter nowhere cannot be started: No such file or directory. Correct its path"),
+        (("check", "nowhere"), "'nowhere' is neither a toolchain of params.yaml nor the path of an interpreter. Toolchains: this"),
         (("check", "/bin/false"), "the child ended with exit code 1"),
     ):
         result = fresh.run("enginery", "toolchain", *arguments)
         assert (result.returncode, words in result.stderr) == (1, True), result.stderr
         assert "Traceback" not in result.stderr
     assert not list(Path(fresh.root / ".toolchains").glob("*"))
+
+
+def test_every_name_that_list_shows_can_be_checked(fresh: Checkout) -> None:
+    listed = fresh.run("enginery", "toolchain", "list").stdout
+    [name] = [line.split()[0] for line in listed.splitlines() if ".venv/bin/python" in line]
+    checked = json.loads(fresh.run("enginery", "toolchain", "check", name).stdout)
+    assert (name, checked["interpreter"], checked["runtime"]) == ("this", ".venv/bin/python", "tensorrt_rtx")
 
 
 def test_one_that_is_stopped_leaves_nothing(fresh: Checkout) -> None:

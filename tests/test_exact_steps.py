@@ -38,9 +38,12 @@ from enginery.gpu import Gpu
 from enginery.graphs import simplify
 from enginery.graphs.inspect import Profile
 from enginery.layout import Step
+from enginery.manifest import Manifest, compose
+from enginery.records import parse
 from enginery.spec import Spec, load_spec
 from enginery.toolchain.choice import Choice
 from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult, ToolchainInfo
+from tests.registered import records_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "yolov8n-shapes"
@@ -923,7 +926,8 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     from types import SimpleNamespace
 
     step = Step("build", MODEL, "rtx-ada", "int8")
-    made = write_recipe(step, workspace_mib=None)
+    made_of = records_of("0" * 64, 4)
+    made = write_recipe(step, workspace_mib=None, **made_of["build"]["recipe"]["parameters"])
     onnx.save(network(), "g.onnx")
     request = BuildRequest(
         "tensorrt",
@@ -936,13 +940,13 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         refittable=True,
     )
     Path("out").mkdir()
-    built = {
+    made_of["build"] |= {
         "recipe": made,
         "refittable_weights": ["w"],
         "structure_sha256": tasks.refitting.structure(request, ["w"]),
         "skipped_tactics": 2,
     }
-    manifest = {"plan": {"sha256": "old"}, "steps": {"build": built}}
+    manifest = parse(json.dumps(compose(step, made_of)).encode(), Manifest)
     found = SimpleNamespace(
         step=step,
         request=request,
@@ -987,9 +991,9 @@ def test_new_weights_go_into_the_registered_plan(engine: Any, said: list[Any]) -
         "weights_sha256": None,
         "runtime_version": "10.16",
         "messages": [],
-        "refitted_from": "old",
+        "refitted_from": "0" * 64,
         "refittable_weights": ["w"],
-        "structure_sha256": engine.manifest["steps"]["build"]["structure_sha256"],
+        "structure_sha256": engine.manifest.steps.build.structure_sha256,
         "skipped_tactics": 2,
     }
     assert measured == {"seconds": 1.26}
@@ -1002,7 +1006,7 @@ def test_new_weights_go_into_the_registered_plan(engine: Any, said: list[Any]) -
     assert (given.runtime, given.plan, given.plan_sha256, given.gpu) == (
         "tensorrt",
         Path("registered.plan"),
-        "old",
+        "0" * 64,
         "GPU-1",
     )
     assert (given.host_code, given.dla_core, given.out) == (True, 1, Path("out/model.plan"))
@@ -1026,11 +1030,14 @@ def test_where_a_plan_must_be_built(engine: Any, said: list[Any]) -> None:
             "info",
         )
     ]
-    built = engine.manifest["steps"]["build"]
-    for changed in ({"recipe": {}}, {"refittable_weights": []}):
-        engine.manifest["steps"]["build"] = {**built, **changed}
+    manifest, built = engine.manifest, engine.manifest.steps.build
+    recipe = built.recipe.model_copy(update={"version": 2})
+    for changed in ({"recipe": recipe}, {"refittable_weights": ()}):
+        build = {"build": built.model_copy(update=changed)}
+        steps = manifest.steps.model_copy(update=build)
+        engine.manifest = manifest.model_copy(update={"steps": steps})
         assert refitted(engine) is None
-    engine.manifest["steps"]["build"] = built
+    engine.manifest = manifest
     assert engine.asked == []
     engine.fails = RefitError("they do not fit", "Build it")
     assert refitted(engine) is None

@@ -6,25 +6,24 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
-from enginery.files import read_json, sha256, write_json
+from enginery.files import sha256, write_json
 from enginery.gpu import Gpu
 from enginery.layout import MACHINE, RECIPES
-from enginery.registry import engines
+from enginery.registry import engines, find
 from enginery.spec import load_spec
 from enginery.toolchain.choice import Choice, Toolchains
 from enginery.toolchain.requests import ToolchainInfo
 from tasks.fingerprint import fingerprint
 from tasks.on_gpu import on_gpu
 from tests.conftest import ROOT, Checkout
-from tests.test_flow import ENGINE, build, counted, refused, task_states
+from tests.registered import change_manifest
+from tests.test_flow import ENGINE, build, counted, engines_table, refused, task_states
 from tests.test_spec import write
 
 MODEL = "yolov8n-shapes"
@@ -49,13 +48,6 @@ def machine(built: Checkout) -> Checkout:
     """One of the fleet's machines, on which nothing was built since the server joined."""
     built.change(fleet)
     return built
-
-
-def engines_table(checkout: Checkout) -> list[dict[str, Any]]:
-    wanted = {"artifacts": {"key": {"any_": ["engines"]}}, "sort": "CREATED_DESC", "limit": 1}
-    with httpx.Client(base_url=checkout.server) as client:
-        rows: list[dict[str, Any]] = json.loads(client.post("/artifacts/filter", json=wanted).json()[0]["data"])
-    return rows
 
 
 def test_each_machine_builds_what_it_can(machine: Checkout) -> None:
@@ -105,9 +97,15 @@ def test_every_target_is_for_another_machine(machine: Checkout) -> None:
     assert (again.returncode, "all 8 steps are up to date" in again.stdout) == (0, True)
 
 
+def pulled(folder: Path, **changes: str) -> None:
+    """An engine of the server's, as `dvc pull` brings it."""
+    shutil.copytree(folder / "rtx-ada/fp16", folder / "server/fp16")
+    change_manifest(folder / "server/fp16", target="server", **changes)
+
+
 def test_another_machines_engine_is_left_as_it_is(machine: Checkout) -> None:
     folder = machine.root / "artifacts/engines" / MODEL
-    shutil.copytree(folder / "rtx-ada/fp16", folder / "server/fp16")  # stands in for what `dvc pull` brings
+    pulled(folder)
     before = {path.name: sha256(path) for path in (folder / "server/fp16").iterdir()}
     assert counted(build(machine), "Elsewhere") == LEFT
     assert {path.name: sha256(path) for path in (folder / "server/fp16").iterdir()} == before
@@ -258,7 +256,8 @@ def test_an_engine_that_cannot_run_here(
     monkeypatch.chdir(machine.root)
     monkeypatch.setattr(Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), found, listed))
     [engine] = [engine for engine in engines(machine.root / "artifacts/engines") if engine.name.endswith("rtx-ada/fp16")]
-    other = replace(engine, manifest={**engine.manifest, "runtime": "tensorrt", "gpu": "Card", "compute_capability": "9.0"})
+    change_manifest(engine.folder, runtime="tensorrt", gpu="Card", compute_capability="9.0")
+    other = find(engine.name)
     other.plan.write_bytes(b"damaged")
     with pytest.raises(error, match=words), on_gpu(load_spec(), other):
         pass
@@ -266,18 +265,16 @@ def test_an_engine_that_cannot_run_here(
 
 def test_an_engine_that_params_yaml_does_not_know(machine: Checkout) -> None:
     shutil.move(machine.root / "artifacts/engines" / MODEL, machine.root / "artifacts/engines/gone")
+    change_manifest(machine.root / "artifacts/engines/gone/rtx-ada/fp16", model="gone")
     result = machine.run("enginery", "validate", "gone/rtx-ada/fp16")
     assert (result.returncode, result.stderr) == (
-        1, "error: gone/rtx-ada/fp16: its model is not in params.yaml. Add it again, or remove the engine\n",
+        1, "error: gone/rtx-ada/fp16: its model is not in params.yaml. Add it again, or let `enginery prune` remove the engine\n",
     )
 
 
 def test_validating_all_leaves_out_what_is_for_other_machines(machine: Checkout) -> None:
     folder = machine.root / "artifacts/engines" / MODEL
-    shutil.copytree(folder / "rtx-ada/fp16", folder / "server/fp16")  # stands in for what `dvc pull` brings
-    manifest = folder / "server/fp16/manifest.json"
-    facts = read_json(manifest)
-    write_json(manifest, {**facts, "target": "server", "runtime": "tensorrt"})
+    pulled(folder, runtime="tensorrt")
     everything = machine.run("enginery", "validate")
     assert everything.returncode == 1
     assert everything.stderr == f"elsewhere: {WHY}\nerror: every engine is for another machine. Run this on the machine with their GPU\n"

@@ -26,6 +26,14 @@ def task_states(checkout: Checkout, run: str = "") -> dict[str, str]:
         return {task["name"]: task["state"]["name"] for task in client.post("/task_runs/filter", json=wanted).json()}
 
 
+def engines_table(checkout: Checkout) -> list[dict[str, Any]]:
+    """The newest table of engines in the Prefect UI."""
+    wanted = {"artifacts": {"key": {"any_": ["engines"]}}, "sort": "CREATED_DESC", "limit": 1}
+    with httpx.Client(base_url=checkout.server) as client:
+        rows: list[dict[str, Any]] = json.loads(client.post("/artifacts/filter", json=wanted).json()[0]["data"])
+    return rows
+
+
 def build(checkout: Checkout, *options: str) -> dict[str, str]:
     result = checkout.run("enginery", "build", *options)
     assert result.returncode == 0, result.stdout + result.stderr
@@ -52,7 +60,8 @@ def test_engines_are_registered(built: Checkout) -> None:
     assert {e["state"] for e in listed} == {"candidate"}
     assert {e["runtime_version"] for e in listed} == {"1.7.1.116"}
     assert all((built.root / e["path"]).stat().st_size == e["bytes"] for e in listed)
-    shown = json.loads(built.run("enginery", "show", "rtx-ada/fp16").stdout)
+    assert "mAP50-95" in built.run("enginery", "show", "rtx-ada/fp16").stdout
+    shown = json.loads(built.run("enginery", "show", "rtx-ada/fp16", "--json").stdout)
     assert shown["steps"]["simplify"]["recipe"]["tools"]["onnxsim"] == "0.8.1"
     verified = built.run("enginery", "verify")
     assert (verified.returncode, verified.stdout) == (0, "6 engines, every digest as recorded\n")
@@ -104,6 +113,16 @@ def test_a_failing_graph_is_not_registered_and_the_others_go_on(built: Checkout)
     states = task_states(built)
     assert counted(states, "Failed") == {f"register yolov8n-shapes fp16 for {target}" for target in ("rtx-ada", "rtx-ampere")}
     assert (built.root / ENGINE).read_bytes() == before
+    listed = json.loads(built.run("enginery", "list", "--json").stdout)
+    kept = [engine for engine in listed if engine["state"] == "outdated"]
+    assert [(engine["target"], engine["precision"]) for engine in kept] == [("rtx-ada", "fp16"), ("rtx-ampere", "fp16")]
+    why = kept[0]["reason"]
+    assert why.startswith("the last that passed; the newest (rms_relative 0.02 -> 0.0) failed: raw outputs differ by")
+    assert f"2 engines, outdated: {why}\n" in result.stdout
+    table = {row["engine"]: row for row in engines_table(built)}
+    shown = table["yolov8n-shapes/rtx-ada/fp16"]
+    assert (shown["state"], shown["this run"], shown["why"]) == ("outdated", "Failed", why)
+    assert {row["this run"] for row in table.values() if "fp16" not in row["engine"]} == {"Cached"}
 
 
 def test_only_what_is_asked_for(built: Checkout) -> None:

@@ -283,7 +283,7 @@ def served(_served: Checkout, tmp_path: Path) -> Checkout:
 def test_the_manifest_names_the_graph_that_was_built_from(served: Checkout) -> None:
     graph = sha256(served.root / f"artifacts/models/{MODEL}/fp32/graph/model.onnx")
     for precision in ("fp32", "fp16", "int8"):
-        assert json.loads(served.run("enginery", "show", f"server/{precision}").stdout)["digests"]["graph"] == graph
+        assert json.loads(served.run("enginery", "show", f"server/{precision}", "--json").stdout)["digests"]["graph"] == graph
 
 
 def test_nothing_to_do(served: Checkout) -> None:
@@ -373,7 +373,7 @@ def test_profiles_are_validated_at_min_opt_and_max(served: Checkout) -> None:
 def test_native_calibration_from_params(served: Checkout) -> None:
     served.change(lambda params: params["targets"]["server"].update(calibration="native"))
     assert counted(run_build(served, "--precision", "int8"), "Completed") >= {f"build {MODEL} int8 for server"}
-    shown = json.loads(served.run("enginery", "show", "server/int8").stdout)
+    shown = json.loads(served.run("enginery", "show", "server/int8", "--json").stdout)
     assert shown["steps"]["build"]["native_cache"].startswith("TRT-")
 
 

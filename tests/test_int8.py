@@ -108,7 +108,7 @@ def test_an_exclusion_calibrates_nothing_again_and_is_in_the_manifest(built: Che
     assert f"calibrate {MODEL}" in counted(states, "Cached")
     assert f"build {MODEL} fp16 for rtx-ada" in counted(states, "Cached")
     assert f"build {MODEL} int8 for rtx-ada" in counted(states, "Completed")
-    manifest = json.loads(built.run("enginery", "show", "rtx-ada/int8").stdout)
+    manifest = json.loads(built.run("enginery", "show", "rtx-ada/int8", "--json").stdout)
     assert "/model.0/conv/Conv" in manifest["steps"]["quantize"]["excluded"]
     assert len(manifest["steps"]["quantize"]["excluded"]) == 8
     assert {"calibration_images", "calibration_cache"} <= manifest["digests"].keys()
@@ -207,7 +207,7 @@ def test_a_model_that_brings_its_own_quantization_passes_untouched(built: Checko
     built.change(lambda params: use_onnx(params, "data/qat.onnx"))
     built.change(lambda params: params["validation"]["rms_relative"].update(fp16=0.2))
     build(built)
-    manifest = json.loads(built.run("enginery", "show", "rtx-ada/int8").stdout)
+    manifest = json.loads(built.run("enginery", "show", "rtx-ada/int8", "--json").stdout)
     assert manifest["steps"]["quantize"]["calibration"]["own_quantization"]
     assert manifest["metrics"]["rms_relative"] == 0
     result = built.run("enginery", "sensitivity", MODEL)

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from enginery.errors import ConfigError
+from enginery.evaluation.engine_report import operating_points
 from enginery.layout import Step, needs, steps, timing_folder
 from enginery.spec import BUILD_OPTIONS, Model, Spec, Target, load_spec
 from flows.engines import select
-from tasks.validate_engine import corners
 from tests.test_recipes import changed, edit
 from tests.test_spec import write
 
@@ -103,26 +103,26 @@ def test_a_static_model_has_one_profile_and_one_point() -> None:
     shape = [2, 3, 64, 96]
     assert static.all_profiles() == [{"min": shape, "opt": shape, "max": shape}]
     assert not static.dynamic
-    [corner] = corners(static.all_profiles())
-    assert (corner.profile, corner.which, corner.shape, corner.main) == (0, "opt", (2, 3, 64, 96), True)
+    [point] = operating_points(static.all_profiles())
+    assert (point.profile, point.which, point.shape, point.main) == (0, "opt", (2, 3, 64, 96), True)
 
 
 def test_a_range_makes_a_model_dynamic_and_opt_comes_first() -> None:
     dynamic = model(batch=[1, 2, 8], height=[32, 64, 64], width=64)
     assert dynamic.dynamic
-    assert [(corner.which, corner.shape) for corner in corners(dynamic.all_profiles())] == [
+    assert [(point.which, point.shape) for point in operating_points(dynamic.all_profiles())] == [
         ("opt", (2, 3, 64, 64)), ("min", (1, 3, 32, 64)), ("max", (8, 3, 64, 64)),
     ]
 
 
 def test_points_that_coincide_are_run_once() -> None:
-    assert [(corner.which, corner.shape[0]) for corner in corners(model(batch=[1, 1, 4]).all_profiles())] == [("opt", 1), ("max", 4)]
-    assert [(corner.which, corner.shape[0]) for corner in corners(model(batch=[1, 4, 4]).all_profiles())] == [("opt", 4), ("min", 1)]
-    again = corners(model(batch=[1, 2, 4], profiles=[{"batch": [1, 2, 2]}, {}]).all_profiles())
-    assert [(corner.profile, corner.which, corner.shape[0]) for corner in again] == [
+    assert [(point.which, point.shape[0]) for point in operating_points(model(batch=[1, 1, 4]).all_profiles())] == [("opt", 1), ("max", 4)]
+    assert [(point.which, point.shape[0]) for point in operating_points(model(batch=[1, 4, 4]).all_profiles())] == [("opt", 4), ("min", 1)]
+    again = operating_points(model(batch=[1, 2, 4], profiles=[{"batch": [1, 2, 2]}, {}]).all_profiles())
+    assert [(point.profile, point.which, point.shape[0]) for point in again] == [
         (0, "opt", 2), (0, "min", 1), (0, "max", 4), (1, "opt", 2), (1, "min", 1), (2, "opt", 2), (2, "min", 1), (2, "max", 4),
     ]
-    assert [corner.main for corner in again] == [True] + [False] * 7
+    assert [point.main for point in again] == [True] + [False] * 7
 
 
 def test_a_further_profile_takes_what_it_leaves_out_from_the_model() -> None:

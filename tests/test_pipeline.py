@@ -16,20 +16,23 @@ from typing import Any
 import pytest
 
 from enginery.errors import BusyError, EngineryError
-from enginery.files import sha256
+from enginery.layout import Step
+from enginery.manifest import compose
 from enginery.pipeline import Pipeline
 from enginery.pipeline.lockfile import md5_of, recorded
 from enginery.pipeline.repair import KEPT, repair
 from enginery.pipeline.site_cache import private_site_cache
 from flows.cli import main
+from tests.registered import records, records_of
 
 PLAN, ENGINE = "artifacts/build/m/t/fp16/model.plan", "artifacts/engines/m/t/fp16"
 STARTED = """echo '{"event": "started"}'"""
-MANIFEST = """printf '{"plan": {"sha256": "%s", "bytes": %s}}' $(sha256sum < PLAN | cut -d' ' -f1) $(wc -c < PLAN)"""
+TEMPLATE = json.dumps(compose(Step("register", "m", "t", "fp16"), records_of("DIGEST", "BYTES")))
+MANIFEST = f"""sed -e "s/DIGEST/$(sha256sum < {PLAN} | cut -d' ' -f1)/g" -e "s/.BYTES./$(wc -c < {PLAN})/g" template.json"""
 COMMANDS = {
     "file": f"mkdir -p {Path(PLAN).parent} && tr a-z A-Z < source > {PLAN}",
     "folder": f"mkdir -p folder/deep && cp {PLAN} folder/deep/one && cat {PLAN} {PLAN} > folder/two",
-    "kept": f"mkdir -p {ENGINE} && cp {PLAN} {ENGINE} && {MANIFEST.replace('PLAN', PLAN)} > {ENGINE}/manifest.json",
+    "kept": f"mkdir -p {ENGINE} && cp {PLAN} {ENGINE} && {MANIFEST} > {ENGINE}/manifest.json",
 }
 SCRIPT = f"""\
 stages:
@@ -92,6 +95,7 @@ def _built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     (project.root / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
     (project.root / ".gitignore").write_text("/artifacts\n/folder\n")
     (project.root / "dvc.yaml").write_text(SCRIPT)
+    (project.root / "template.json").write_text(TEMPLATE)
     (project.root / "source").write_text("some bytes\n" * 200)
     project.git("init", "--quiet")
     assert set(project.build().values()) == {"completed"}
@@ -439,7 +443,7 @@ WHOLE = "1 engines, every digest as recorded\n"
 def forge(folder: Path) -> None:
     """Another plan, with a manifest that fits it."""
     (folder / "model.plan").write_bytes(b"another plan")
-    manifest = {"plan": {"sha256": sha256(folder / "model.plan"), "bytes": 12}}
+    manifest = compose(Step("register", "m", "t", folder.name), records(folder / "model.plan"))
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -485,7 +489,7 @@ def test_a_damaged_manifest_is_found_and_restored(project: Project, enginery: Ru
     manifest = project.root / ENGINE / "manifest.json"
     manifest.write_text(content)
     code, out, _ = enginery("verify")
-    assert (code, out.startswith(f"{ENGINE}/manifest.json is no ")) == (1, True)
+    assert (code, out.startswith(f"{ENGINE}: manifest.json ")) == (1, True)
     assert enginery("verify", "--restore")[0] == 0
     assert enginery("verify") == (0, WHOLE, "")
 

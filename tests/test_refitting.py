@@ -20,15 +20,19 @@ from enginery.errors import IntegrityError
 from enginery.files import sha256, write_json
 from enginery.graphs.structure import save_weights, structure_digest
 from enginery.layout import Step, engine_folder
-from enginery.registry import publish
 from enginery.toolchain.requests import BuildRequest
 from tasks.refitting import base, refitted, structure
+from tests.registered import enter, recipe, records
 from tests.test_toolchain import graph
 
 STEP = Step("build", "m", "server", "int8")
-RECIPE = {"step": "build", "version": 1, "parameters": {"refittable": True, "runtime_version": "10.16.1.11"}}
 NOWHERE = Path("nowhere/python")  # a child that cannot be started: whoever tries to refit fails
 OLD_PLAN = b"the registered plan"
+SHAPES = {which: [1, 4, 8, 8] for which in ("min", "opt", "max")}
+RECIPE = recipe(
+    "build", refittable=True, runtime="tensorrt", runtime_version="10.16.1.11", platform="linux_x86_64",
+    compute_capability="9.0", gpu="Card", profile=SHAPES,
+)
 Edit = Callable[[onnx.ModelProto], object]
 
 
@@ -103,8 +107,9 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildRequest:
     request.plan.parent.mkdir()
     (tmp_path / "old.plan").write_bytes(OLD_PLAN)
     facts = {"recipe": RECIPE, "refittable_weights": ["w"], "structure_sha256": structure(request, ["w"])}
-    recorded = {"sha256": sha256(tmp_path / "old.plan"), "bytes": len(OLD_PLAN)}
-    publish(tmp_path / "old.plan", {"plan": recorded, "steps": {"build": facts}}, engine_folder("m", "server", "int8"))
+    made_of = records(tmp_path / "old.plan")
+    made_of["build"] |= facts
+    enter("m/server/int8", tmp_path / "old.plan", made_of)
     write_json(STEP.recipe, RECIPE)
     edit_graph(request, lambda model: weights(model, lambda values: values * -0.5))
     return request

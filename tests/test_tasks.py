@@ -47,6 +47,7 @@ from tasks.quantize import quantize
 from tasks.register import register
 from tasks.simplify import simplify_model
 from tasks.validate import validate
+from tests.registered import timing
 from tests.tiny import KEYPOINTS, NAMES, SIDE, write_data, write_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -302,20 +303,19 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
         rows = [runner.run(image) for image in np.load(point.images)]
         for number, values in enumerate(reversed([*zip(*rows, strict=True)])):
             np.save(point.outputs / f"{number}.npy", np.concatenate(values))
-        facts = {"outputs": [*reversed(runner.outputs)], "timing": {"gpu": {"p50": 1.0, "p90": 1.0}}, "milliseconds": [1.0]}
-        return {"points": [facts], "gpu": {}}
+        facts = {"outputs": [*reversed(runner.outputs)], "timing": timing(), "milliseconds": [1.0]}
+        return {"points": [facts], "gpu": card}
 
-    found = find("fp32").manifest
-    info = SimpleNamespace(
-        gpus=[{"gpu": "none", "compute_capability": "8.6"}], no_gpu="", version=found["runtime_version"], platform=found["platform"],
-    )
+    found, card = find("fp32").manifest, {"gpu": "none", "uuid": "GPU-0", "compute_capability": "8.6"}
+    info = SimpleNamespace(gpus=[card], no_gpu="", version=found.runtime_version, platform=found.platform)
     monkeypatch.setattr(Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), info, None))  # type: ignore[arg-type]
     monkeypatch.setattr(validate_engine, "measure", measure)
     monkeypatch.setattr(predicting, "measure", measure)
     report = validate_engine.validate_engine(load_spec(), find("fp32"))
-    assert report["failures"] == []
-    assert report["report"]["closeness"]["max_abs"] == 0
-    assert report["report"]["candidate"] == report["report"]["reference"]
+    assert report.failures == ()
+    assert report.report.closeness.max_abs == 0
+    assert report.report.candidate == report.report.reference
+    assert find("fp32").state == "validated"
     some = tuple(sorted(Path(load_spec().models["tiny"].validation).rglob("*.png"))[:2])
     wanted = predicting.Wanted(some, Path("seen"), 0.25, 0.7)
     lines = list(predicting.predict(load_spec(), find("fp32"), wanted))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import onnx
 import pytest
@@ -17,13 +16,12 @@ from onnx import TensorProto, helper, numpy_helper
 from enginery.calibration import cache
 from enginery.calibration.complete import complete
 from enginery.errors import IntegrityError, ToolchainError
-from enginery.files import write_json
-from enginery.layout import engine_folder, engine_report
-from enginery.registry import Engine, engines
+from enginery.layout import engine_folder
+from enginery.registry import engines
 from enginery.toolchain.client import measure, probe
 from enginery.toolchain.requests import MeasureRequest
-from tasks.validate_engine import noise, slower
 from tests.conftest import Checkout
+from tests.registered import change_manifest
 from tests.test_flow import build, refused
 
 MODEL = "yolov8n-shapes"
@@ -90,52 +88,12 @@ def test_an_altered_plan_is_refused_before_it_is_loaded(built: Checkout, tmp_pat
         measure(Path(sys.executable), request, lambda event: None, 60)
 
 
-def times(alone: float, graph: float | None = None) -> dict[str, Any]:
-    """p50 of an engine, launched kernel by kernel and as a CUDA graph, where it can be captured."""
-    return {"gpu": {"p50": alone}, "cuda_graph": None if graph is None else {"p50": graph}}
-
-
-def test_noisy_times_and_an_int8_that_gains_nothing_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert noise({"p50": 1.0, "p90": 1.1}) == []
-    assert "p90 is 1.5 times p50" in noise({"p50": 1.0, "p90": 1.5})[0]
-    int8, fp32 = (Engine(engine_folder("m", "t", precision), {}) for precision in ("int8", "fp32"))
-    here, there = {"uuid": "GPU-1"}, {"uuid": "GPU-2"}
-    assert slower(int8, times(9.0), here) == []
-    write_json(engine_folder("m", "t", "fp16") / "manifest.json", {"plan": {"sha256": "1"}})
-    report = {"plan_sha256": "1", "gpu": here, "timing": times(1.0, 0.5)}
-    write_json(engine_report("m", "t", "fp16"), {**report, "failures": ["NaN"]})
-    assert slower(int8, times(9.0), here) == []  # one that did not pass is no measure
-    write_json(engine_report("m", "t", "fp16"), {**report, "failures": []})
-    assert slower(fp32, times(9.0), here) == slower(int8, times(1.01), here) == slower(int8, times(9.0), there) == []
-    assert slower(int8, times(1.1, 0.4), here) == []  # as a CUDA graph it gains
-    assert "p50 is 1.10 ms, its fp16 sibling's 1.00 ms: INT8 gains nothing on this GPU" in slower(int8, times(1.1, 0.6), here)[0]
-    assert slower(int8, times(1.1), here)
-
-
-def test_a_report_about_these_bytes_makes_an_engine_validated(built: Checkout) -> None:
-    [engine] = [found for found in engines(built.root / "artifacts/engines") if found.name.endswith("rtx-ada/fp16")]
-    report = built.root / engine_report(MODEL, "rtx-ada", "fp16")
-    assert engine.state == "candidate"
-    for content, state in (
-        ({"plan_sha256": engine.manifest["plan"]["sha256"], "failures": []}, "validated"),
-        ({"plan_sha256": engine.manifest["plan"]["sha256"], "failures": ["NaN"]}, "candidate"),
-        ({"plan_sha256": "0" * 64, "failures": []}, "candidate"),
-    ):
-        write_json(report, content)
-        assert engine.state == state
-    listed = built.run("enginery", "list", "--json")
-    assert {found["state"] for found in json.loads(listed.stdout)} == {"candidate"}
-    assert build(built)
-
-
 def test_an_engine_for_ultralytics_has_the_header_that_its_own_reader_reads(built: Checkout) -> None:
     from ultralytics.nn.backends.base import BaseBackend
 
     refused = built.run("enginery", "export-ultralytics", "rtx-ada/fp16", "--out", "ü.engine")
     assert "rtx-ada/fp16 is of TensorRT-RTX, and YOLO() loads engines of TensorRT" in refused.stderr
-    manifest = built.root / engine_folder(MODEL, "rtx-ada", "fp16") / "manifest.json"
-    write_json(manifest, {**json.loads(manifest.read_text()), "runtime": "tensorrt"})
+    change_manifest(built.root / engine_folder(MODEL, "rtx-ada", "fp16"), runtime="tensorrt")
     result = built.run("enginery", "export-ultralytics", "rtx-ada/fp16", "--out", "ü.engine")
     assert result.returncode == 0, result.stderr
     start, found = BaseBackend.engine_header(built.root / "ü.engine")

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from enginery.files import read_json, sha256, write_json
+from enginery.files import sha256
 from tests.conftest import ROOT, Checkout, use_onnx
+from tests.registered import change_manifest
 from tests.test_flow import build, counted, refused
 
 MODEL = "yolov8n-shapes"
@@ -204,8 +205,7 @@ def test_a_recipe_that_changes_while_its_step_runs_fails_it(tmp_path: Path) -> N
 ])
 def test_a_path_that_cannot_be_written_is_one_line(built: Checkout, command: list[str]) -> None:
     (built.root / "tests").mkdir()
-    manifest = built.root / "artifacts/engines" / MODEL / "rtx-ada/fp16/manifest.json"
-    write_json(manifest, {**read_json(manifest), "runtime": "tensorrt"})
+    change_manifest(built.root / "artifacts/engines" / MODEL / "rtx-ada/fp16", runtime="tensorrt")
     result = built.run("enginery", *command)
     assert (result.returncode, len(result.stderr.splitlines())) == (1, 1), result.stderr
     assert "Correct the path or its rights, then run again" in result.stderr

@@ -14,13 +14,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from enginery.evaluation.head import Head
 from enginery.evaluation.runners import GraphRunner
-from enginery.files import sha256, write_json
+from enginery.files import write_json
 from enginery.graphs.export import ExportSettings, export
-from enginery.layout import engine_folder, model_folder
-from enginery.registry import publish
+from enginery.layout import model_folder
 from enginery.vision import import_torchvision, silence
 from flows.cli import main
 from tasks.export_ultralytics import metadata
+from tests.registered import DIGEST, enter, recipe, records
 from tests.tiny import KEYPOINTS, NAMES, SIDE
 
 Registered = Callable[..., None]
@@ -50,22 +50,16 @@ def registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registered:
         images.mkdir(parents=True)
         cv2.imwrite(str(images / "1.png"), np.full((SIDE, SIDE, 3), 200, np.uint8))
         exported = {
-            "task": task, "stride": 32, "names": {str(index): name for index, name in NAMES.items()},
-            "recipe": {"parameters": {"source": source}}, **({"kpt_shape": list(KEYPOINTS)} if task == "pose" else {}),
+            "task": task, "stride": 32, "names": {str(index): name for index, name in NAMES.items()}, "source_sha256": DIGEST,
+            "recipe": recipe("export", source=source), **({"kpt_shape": list(KEYPOINTS)} if task == "pose" else {}),
         }
         write_json(model_folder("own", "export") / "record.json", exported)
         onnx.save(model, model_folder("own", "export") / "model.onnx")
         Path("plan").write_bytes(b"plan")
         shape = [1, 3, SIDE, SIDE]
-        parameters = {"profile": {"min": shape, "opt": shape, "max": shape}}
-        publish(Path("plan"), {
-            "model": "own", "precision": "fp16", "runtime": "tensorrt", "runtime_version": "10.16.1.11",
-            "plan": {"sha256": sha256(Path("plan")), "bytes": 4},
-            "steps": {
-                "export": exported, "build": {"recipe": {"parameters": parameters}},
-                "validate": {"recipe": {"parameters": {"validation": "validation"}}},
-            },
-        }, engine_folder("own", "server", "fp16"))
+        made_of = records(Path("plan"), profile={"min": shape, "opt": shape, "max": shape})
+        made_of["validate"]["recipe"] = recipe("validate", validation="validation")
+        enter("own/server/fp16", Path("plan"), {**made_of, "export": exported})
 
     return register
 

@@ -13,6 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 COLOURS = {"Cached": "dim", "Elsewhere": "dim", "Restored": "cyan", "Completed": "green", "Failed": "red", "Skipped": "yellow"}
 
@@ -137,6 +138,20 @@ class Display:
 def print_table(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Print rows as a table on standard output."""
     Console().print(table(title, rows))
+
+
+def print_page(title: str, sections: Iterable[tuple[str, Iterable[str]]]) -> None:
+    """Print sections, each with its heading at the left of its lines, on standard output."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for heading, lines in sections:
+        grid.add_row("", "")
+        for index, line in enumerate(lines):
+            grid.add_row("" if index else heading, Text(line))
+    console = Console()
+    console.print(Text(title, style="bold"))
+    console.print(grid)
 
 
 current = Display(quiet=True)  # the command line puts its own here; a worker's run is silent

@@ -1,47 +1,143 @@
-"""The tables of a run, for the terminal and for Prefect's artifacts: engines, and graph validation."""
+"""The tables of a run, for the terminal and for Prefect's artifacts: engines and validations."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
+from enginery.errors import DamagedFileError
+from enginery.evaluation.engine_report import EngineReport
 from enginery.evaluation.head import metric_in
-from enginery.files import read_json
-from enginery.layout import Step, build_folder, model_folder
-from enginery.registry import Engine
+from enginery.evaluation.reports import MetricsRecord, ReportRecord
+from enginery.layout import Step, model_folder
+from enginery.manifest import ValidationRecord
+from enginery.records import read_record
+from enginery.registry import PLAN, Engine, Entry
+from enginery.spec import Matrix
+from enginery.standing import Standing, build_seconds, standing
+
+_FAILED = ("Failed", "Skipped")
+_NONE = "-"
 
 
-def engine_rows(engines: Iterable[Engine], outcomes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Engine, size, build time, metric, state, and how this run came by it; `outcomes` maps engine names to build states.
+@dataclass(frozen=True)
+class Listed:
+    """What is registered under a name, how it stands, and its own build's seconds, if known."""
 
-    Those for other machines that are not registered here come last.
+    entry: Entry
+    standing: Standing
+    seconds: float | None = None
+
+    @property
+    def engine(self) -> Engine | None:
+        """The engine; None if it is damaged."""
+        return self.entry if isinstance(self.entry, Engine) else None
+
+    @property
+    def metric(self) -> str:
+        """What its metric is called; empty if it is damaged."""
+        return metric_in(self.engine.manifest.metrics).title if self.engine else ""
+
+    def summary(self) -> dict[str, Any]:
+        """For `enginery list --json`: the same keys for all, null where a manifest is damaged."""
+        name, engine = self.entry.identity, self.engine
+        manifest = engine.manifest if engine else None
+        return {
+            "model": name.model,
+            "target": name.target,
+            "precision": name.precision,
+            "runtime": manifest and manifest.runtime,
+            "runtime_version": manifest and manifest.runtime_version,
+            "compute_capability": manifest and manifest.compute_capability,
+            "metrics": manifest and manifest.metrics,
+            "state": self.standing.state,
+            "reason": self.standing.reason,
+            "checked": engine and engine.state,
+            "profiles": manifest and manifest.built.shapes,
+            "build_seconds": self.seconds,
+            "path": (self.entry.folder / PLAN).as_posix(),
+            "sha256": manifest and manifest.plan.sha256,
+            "bytes": manifest and manifest.plan.bytes,
+        }
+
+
+def listed(entries: Iterable[Entry], matrix: Matrix | None) -> list[Listed]:
+    """How all that is registered stands; without a matrix nothing is retired."""
+    return [Listed(entry, standing(entry, matrix), build_seconds(entry)) for entry in entries]
+
+
+def engine_rows(
+    engines: Iterable[Listed], outcomes: Mapping[str, str] | None = None
+) -> list[dict[str, Any]]:
+    """Engine, GPU generation, size, build time, metric and state.
+
+    Of a run, `outcomes` is what `outcomes_of` says: it is shown with the reason of each state, and
+    engines of other machines that are not registered here come last.
     """
     found = list(engines)
-    titles = {metric_in(engine.manifest["metrics"]).title for engine in found}
+    titles = {engine.metric for engine in found} - {""}
     title = titles.pop() if len(titles) == 1 else ""
-    absent = {name for name, outcome in outcomes.items() if outcome == "Elsewhere"} - {engine.name for engine in found}
-    rows = [_engine_row(engine, outcomes.get(engine.name, ""), title) for engine in found]
-    return [*rows, *(_absent_row(name, title) for name in sorted(absent))]
+    rows = [_engine_row(engine, title) for engine in found]
+    if outcomes is None:
+        return rows
+    why = {engine.entry.name: engine.standing.reason for engine in found}
+    absent = {name for name, outcome in outcomes.items() if outcome == "Elsewhere"} - why.keys()
+    rows += [_row(name, title, "elsewhere") for name in sorted(absent)]
+    return [
+        {**row, "this run": outcomes.get(row["engine"], _NONE), "why": why.get(row["engine"], "")}
+        for row in rows
+    ]
 
 
-def _absent_row(name: str, title: str) -> dict[str, Any]:
-    return {"engine": name, "for": "-", "size": "-", "build": "-", title or "metric": "-", "state": "elsewhere", "this run": "Elsewhere"}
+def engine_notes(engines: Iterable[Listed]) -> Iterator[str]:
+    """Why engines are not simply candidates or validated, and what to do: each line once."""
+    names: dict[Standing, list[str]] = {}
+    for engine in engines:
+        if engine.standing.reason:
+            names.setdefault(engine.standing, []).append(engine.entry.name)
+    for found, who in names.items():
+        yield f"{who[0] if len(who) == 1 else f'{len(who)} engines'}, {found.state}: {found.reason}"
+    yield from dict.fromkeys(found.cure for found in names if found.cure)
 
 
-def _engine_row(engine: Engine, outcome: str, title: str) -> dict[str, Any]:
-    manifest = engine.manifest
-    measured = build_folder(manifest["model"], manifest["target"], manifest["precision"]) / "measured.json"
-    seconds = f"{read_json(measured)['seconds']:.1f} s" if measured.is_file() else "-"
-    capability = manifest["compute_capability"] or "any"
-    row = {
-        "engine": engine.name,
-        "for": capability,
-        "size": f"{manifest['plan']['bytes'] / 1e6:.1f} MB",
-        "build": seconds,
-        title or "metric": _measured(manifest["metrics"]).removesuffix(f" {title}"),
-        "state": engine.state,
+def outcomes_of(ended: Iterable[tuple[Step, str]]) -> dict[str, str]:
+    """How a run came by each engine: what failed of its steps, else its build or registration."""
+    states: dict[str, dict[str, str]] = {}
+    for step, state in ended:
+        if step.name in ("build", "register"):
+            states.setdefault(f"{step.model}/{step.target}/{step.precision}", {})[step.name] = state
+    return {
+        name: _outcome(steps.get("build", ""), steps.get("register", ""))
+        for name, steps in states.items()
     }
-    return {**row, "this run": outcome} if outcome else row
+
+
+def _outcome(build: str, register: str) -> str:
+    failed = [state for state in (build, register) if state in _FAILED]
+    if failed:
+        return failed[0]
+    return register if build == "Cached" and register else build or register
+
+
+def _engine_row(engine: Listed, title: str) -> dict[str, Any]:
+    row = _row(engine.entry.name, title, engine.standing.state)
+    if not engine.engine:
+        return row
+    manifest = engine.engine.manifest
+    return {
+        **row,
+        "for": manifest.compute_capability or "any",
+        "size": f"{manifest.plan.bytes / 1e6:.1f} MB",
+        "build": _NONE if engine.seconds is None else f"{engine.seconds:.1f} s",
+        title or "metric": _measured(manifest.metrics).removesuffix(f" {title}"),
+    }
+
+
+def _row(name: str, title: str, state: str) -> dict[str, Any]:
+    columns = ("for", "size", "build", title or "metric")
+    return {"engine": name, **dict.fromkeys(columns, _NONE), "state": state}
 
 
 def _measured(metrics: Mapping[str, Any]) -> str:
@@ -49,51 +145,67 @@ def _measured(metrics: Mapping[str, Any]) -> str:
     return f"{metrics[metric.key]:.4f} {metric.title}"
 
 
+def _metric(metrics: MetricsRecord) -> str:
+    return f"{metrics.value:.4f} {metrics.metric.title}"
+
+
 def validation_rows(steps: Iterable[Step]) -> list[dict[str, Any]]:
     """One row for each validated graph."""
     rows = []
     for step in steps:
-        path = model_folder(step.model, step.precision) / "validation.json"
-        if step.name == "validate" and path.is_file():
-            report = read_json(path)["report"]
-            rows.append({
-                "graph": f"{step.model} {step.precision}",
-                "metric": _measured(report["candidate"]),
-                "FP32 original": _measured(report["reference"]),
-                "RMS difference": f"{report['closeness']['rms_relative']:.1e}",
-                "NaN or Inf": report["closeness"]["nan_count"] + report["closeness"]["inf_count"],
-            })
+        if step.name == "validate":
+            with suppress(DamagedFileError):  # not validated, and its step says why
+                rows.append(_validation_row(step, _validation(step)))
     return rows
+
+
+def _validation_row(step: Step, report: ReportRecord) -> dict[str, Any]:
+    return {
+        "graph": f"{step.model} {step.precision}",
+        "metric": _metric(report.candidate),
+        "FP32 original": _metric(report.reference),
+        "RMS difference": f"{report.closeness.rms_relative:.1e}",
+        "NaN or Inf": report.closeness.nan_count + report.closeness.inf_count,
+    }
+
+
+def _validation(step: Step) -> ReportRecord:
+    path = model_folder(step.model, step.precision) / "validation.json"
+    return read_record(path, ValidationRecord).report
 
 
 def class_metric(step: Step) -> str:
     """What `class_rows` shows of each class: mAP50-95 or top-1."""
-    return metric_in(read_json(model_folder(step.model, step.precision) / "validation.json")["report"]["reference"]).title
+    return _validation(step).metric.title
 
 
 def class_rows(step: Step) -> list[dict[str, Any]]:
     """One row for each class of a validated graph, the largest loss first."""
-    report = read_json(model_folder(step.model, step.precision) / "validation.json")["report"]
-    before, after = report["reference"]["per_class"], report["candidate"]["per_class"]
+    report = _validation(step)
+    before, after = report.reference.per_class, report.candidate.per_class
     lost = {name: before[name] - after.get(name, 0.0) for name in before}
     return [
-        {"class": name, "FP32 original": f"{before[name]:.4f}", step.precision: f"{after.get(name, 0.0):.4f}", "lost": f"{lost[name]:+.4f}"}
+        {
+            "class": name,
+            "FP32 original": f"{before[name]:.4f}",
+            step.precision: f"{after.get(name, 0.0):.4f}",
+            "lost": f"{lost[name]:+.4f}",
+        }
         for name in sorted(lost, key=lambda name: -lost[name])
     ]
 
 
-def latency_row(engine: Engine, report: Mapping[str, Any]) -> dict[str, Any]:
+def latency_row(engine: Engine, report: EngineReport) -> dict[str, Any]:
     """An engine on its GPU: its metric and milliseconds a batch."""
-    times, compared = report["timing"], report["report"]
-    graph = times.get("cuda_graph")
+    times, compared = report.timing, report.report
     return {
         "engine": engine.name,
-        "metric": _measured(compared["candidate"]),
-        "FP32 original": _measured(compared["reference"]),
-        "p50": f"{times['gpu']['p50']:.2f} ms",
-        "p90": f"{times['gpu']['p90']:.2f} ms",
-        "p99": f"{times['gpu']['p99']:.2f} ms",
-        "with transfers": f"{times['with_transfers']['p50']:.2f} ms",
-        "CUDA graph": f"{graph['p50']:.2f} ms" if graph else "-",
+        "metric": _metric(compared.candidate),
+        "FP32 original": _metric(compared.reference),
+        "p50": f"{times.gpu.p50:.2f} ms",
+        "p90": f"{times.gpu.p90:.2f} ms",
+        "p99": f"{times.gpu.p99:.2f} ms",
+        "with transfers": f"{times.with_transfers.p50:.2f} ms",
+        "CUDA graph": f"{times.cuda_graph.p50:.2f} ms" if times.cuda_graph else _NONE,
         "state": engine.state,
     }

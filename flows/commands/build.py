@@ -54,16 +54,19 @@ def _build(args: argparse.Namespace, connection: Connection) -> int:
     """Run the flow here and show how it goes; 1 if any step failed."""
     from rich.console import Console
 
-    from enginery.registry import engines
+    from enginery.registry import entries
     from enginery.report import display as terminal
     from enginery.report.display import Display, print_table
-    from enginery.report.tables import engine_rows
+    from enginery.report.tables import engine_notes, engine_rows, listed
+    from flows.commands.registered import known_matrix
 
     display = terminal.current = Display(Console(stderr=True))
     _follow(args, connection, display)
-    rows = engine_rows(engines(), {})
-    if rows:
-        print_table("Registered engines", rows)
+    engines = listed(entries(), known_matrix())
+    if engines:
+        print_table("Registered engines", engine_rows(engines))
+    for note in engine_notes(engines):
+        print(note)
     display.conclude(_again(args))
     return 1 if display.failures() else 0
 

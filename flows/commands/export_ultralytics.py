@@ -23,5 +23,5 @@ def _run(args: argparse.Namespace) -> int:
     engine = find(args.engine)
     out = args.out or Path(f"{engine.name.replace('/', '-')}.engine")
     export_ultralytics(engine, out)
-    print(f"{out}: {engine.name} for {engine.manifest['runtime']} {engine.manifest['runtime_version']}")
+    print(f"{out}: {engine.name} for {engine.manifest.runtime} {engine.manifest.runtime_version}")
     return 0

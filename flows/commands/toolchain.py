@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
     actions = add_group(commands, "toolchain", text)
     add_command(actions, "list", _list, "what every toolchain of params.yaml is")
     check = add_command(actions, "check", _check, "probe one interpreter and say what it can do")
-    check.add_argument("toolchain", help="its name in params.yaml, or the path of an interpreter")
+    check.add_argument("toolchain", help="a name that `list` shows, or an interpreter's path")
     added = add_command(actions, "add", _add, "make one below .toolchains/ from the package index")
     added.add_argument("name")
     packages = "tensorrt-rtx-cu13==1.7.1.116; or tensorrt==10.16.1.11 numpy pycuda (with CUDA's compiler at hand)"
@@ -50,12 +50,17 @@ def _list(args: Arguments) -> int:
 def _check(args: Arguments) -> int:
     from dataclasses import asdict
 
+    from enginery.errors import ToolchainError
     from enginery.files import dumps
     from enginery.spec import load_spec
+    from enginery.toolchain.choice import Toolchains
     from enginery.toolchain.environments import identify
 
-    known = load_spec().toolchains
-    python = Path(known[args.toolchain].python if args.toolchain in known else args.toolchain)
+    known = Toolchains(load_spec()).known
+    python = known.get(args.toolchain, Path(args.toolchain))
+    if not python.exists() and args.toolchain not in known:
+        what = f"{args.toolchain!r} is neither a toolchain of params.yaml nor the path of an interpreter"
+        raise ToolchainError(what, f"Toolchains: {', '.join(known)}")
     print(dumps({"interpreter": python.as_posix(), **asdict(identify(python))}), end="")
     return 0
 

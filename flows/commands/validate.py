@@ -24,7 +24,7 @@ def _run(args: argparse.Namespace) -> int:
     from tasks.validate_engine import validate_engine
 
     spec = load_spec()
-    wanted = [find(name) for name in args.engine] or [engine for engine in engines() if engine.manifest["runtime"] == "tensorrt"]
+    wanted = [find(name) for name in args.engine] or [engine for engine in engines() if engine.manifest.runtime == "tensorrt"]
     if not wanted:
         raise EngineryError("no engine of runtime tensorrt is registered", "Name the engines to validate; `enginery list` shows them")
     rows, bad = [], 0
@@ -39,7 +39,7 @@ def _run(args: argparse.Namespace) -> int:
                 bad += 1
             continue
         rows.append(latency_row(engine, report))
-        for failure in report["failures"]:
+        for failure in report.failures:
             print(f"{engine.name}: {failure}", file=sys.stderr)
             bad += 1
     if rows:

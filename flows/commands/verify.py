@@ -25,8 +25,9 @@ def add(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     from enginery.layout import ENGINES
     from enginery.pipeline.lockfile import recorded
+    from enginery.registry import engine_folders
 
-    folders = sorted(path for path in ENGINES.glob("*/*/[!.]*") if path.is_dir())
+    folders = engine_folders(ENGINES)
     last = _last()
     if args.restore and not _restore(folders, last):
         return 1
@@ -72,17 +73,10 @@ def _damaged(folders: Sequence[Path], known: Outputs) -> int:
 
 
 def _harm(folder: Path, known: Outputs) -> list[str]:
-    from enginery.errors import EngineryError
     from enginery.pipeline.lockfile import md5_of
-    from enginery.registry import MANIFEST, damage, engine_in
+    from enginery.registry import damage, entry_in
 
-    try:
-        engine = engine_in(folder)
-        harm = damage(engine) if engine else [f"{folder / MANIFEST}: missing"]
-    except EngineryError as error:
-        harm = [error.what]
-    except (KeyError, TypeError):
-        harm = [f"{folder / MANIFEST} is no manifest of an engine"]
+    harm = damage(entry_in(folder))
     output = known.get(folder.as_posix())
     if known and output is None:
         return [*harm, f"{folder}: dvc.lock does not record this engine"]

@@ -1,0 +1,163 @@
+"""An engine as a page: what it is, from what, how it was checked, how fast it is, what made it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from enginery.evaluation.engine_report import EngineReport, Times
+from enginery.evaluation.reports import ReportRecord, ToleranceRecord
+from enginery.files import read_json
+from enginery.manifest import BuildParameters, Manifest, QuantizeRecord
+from enginery.records import Recipe
+from enginery.registry import MANIFEST, PLAN, Engine
+from enginery.report.tables import Listed
+
+RUNTIMES = {"tensorrt_rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
+_SHOWN_MESSAGES = 8
+_SHOWN_CLASSES = 10
+# Of a build's parameters, what the page says in words.
+_TOLD = (
+    "runtime", "runtime_version", "platform", "compute_capability", "gpu", "profile", "profiles",
+)
+Section = tuple[str, list[str]]
+
+
+def sections(listed: Listed) -> list[Section]:
+    """Headings with their lines; a damaged engine has only its reason."""
+    engine = listed.engine
+    why = ("Why", [line for line in (listed.standing.reason, listed.standing.cure) if line])
+    if not engine:
+        return [why]
+    report = engine.gpu_check.report
+    pages = [
+        why,
+        ("What", list(_what(engine))),
+        ("From", list(_origin(engine.manifest))),
+        ("Checked", list(_checks(engine, listed.standing.reason))),
+        ("Speed", list(_speed(report)) if report else []),
+        ("Made by", list(_makers(engine.manifest, listed.seconds))),
+        ("Messages", list(_messages(engine.manifest.steps.build.messages))),
+    ]
+    return [(title, lines) for title, lines in pages if lines]
+
+
+def as_json(listed: Listed) -> dict[str, Any]:
+    """The whole manifest with the plan's path and how the engine stands."""
+    entry = listed.entry
+    facts = {
+        "path": (entry.folder / PLAN).as_posix(),
+        "state": listed.standing.state,
+        "reason": listed.standing.reason,
+    }
+    return {**facts, **read_json(entry.folder / MANIFEST)} if listed.engine else facts
+
+
+def _what(engine: Engine) -> Iterator[str]:
+    manifest = engine.manifest
+    runtime = f"{RUNTIMES[manifest.runtime]} {manifest.runtime_version}"
+    capability = manifest.compute_capability
+    generation = f"compute capability {capability}" if capability else "any GPU it supports"
+    where = ", ".join(filter(None, (manifest.gpu, generation, manifest.platform)))
+    yield f"{runtime} plan in {manifest.precision} for {where}"
+    for profile in manifest.built.profiles or (manifest.built.profile,):
+        yield f"input {profile.text}"
+    yield f"{manifest.plan.bytes / 1e6:.1f} MB, {engine.plan}"
+    yield f"sha256 {manifest.plan.sha256}"
+
+
+def _origin(manifest: Manifest) -> Iterator[str]:
+    export = manifest.steps.export
+    names = [export.names[index] for index in sorted(export.names, key=int)]
+    others = f" and {len(names) - _SHOWN_CLASSES} more" if len(names) > _SHOWN_CLASSES else ""
+    yield export.recipe.parameters.source
+    yield f"sha256 {export.source_sha256}"
+    yield f"{export.task}, {len(names)} classes: {', '.join(names[:_SHOWN_CLASSES])}{others}"
+    native = manifest.steps.build.native_cache is not None
+    yield from _ranges(manifest.steps.quantize, native)
+
+
+def _ranges(quantize: QuantizeRecord, native: bool) -> Iterator[str]:
+    calibration = quantize.calibration
+    if not calibration:
+        return
+    if calibration.own_quantization:
+        yield "INT8 by the Q/DQ nodes that the model brings"
+        return
+    source = calibration.recipe.parameters
+    method = source.algorithm or "ranges taken from there"
+    if native:
+        method = "TensorRT's own calibration"
+    images = f", {calibration.images} images" if calibration.images else ""
+    yield f"calibrated with {source.calibration}{images}: {method}"
+    yield f"layers in int8: {len(quantize.quantized)}, kept in fp16: {len(quantize.excluded)}"
+
+
+def _checks(engine: Engine, told: str) -> Iterator[str]:
+    validation, check = engine.manifest.steps.validation, engine.gpu_check
+    source = validation.recipe.parameters.validation
+    yield f"its graph on the CPU, with {validation.images} images of {source}:"
+    yield from _numbers(validation.report, engine.manifest.tolerance)
+    if engine.manifest.steps.build.native_cache is not None:
+        yield "  (with Enginery's ranges; what TensorRT's own cost, only `enginery validate` tells)"
+    if check.report:
+        yield f"the engine itself on {check.report.gpu.gpu} ({check.report.gpu.uuid}):"
+        yield from _numbers(check.report.report, engine.manifest.tolerance)
+    else:
+        yield "the engine itself: not validated on its GPU"
+        if check.reason and check.reason != told:
+            yield f"  {check.reason}"
+
+
+def _numbers(report: ReportRecord, tolerance: ToleranceRecord) -> Iterator[str]:
+    title, before, after = report.metric.title, report.reference.value, report.candidate.value
+    drop = tolerance.drop(report.metric)
+    yield f"  {title} {after:.4f}, FP32 original {before:.4f} (a drop of {drop:g} is allowed)"
+    rms, allowed = report.closeness.rms_relative, tolerance.rms_relative
+    yield f"  RMS difference of outputs {rms:.2g} ({allowed:g} is allowed), no NaN or Inf"
+
+
+def _speed(report: EngineReport) -> Iterator[str]:
+    timing = report.timing
+    yield f"on {report.gpu.gpu}, a batch of {report.points[0].shape[0]}: {_percentiles(timing.gpu)}"
+    yield f"with transfers: {_percentiles(timing.with_transfers)}"
+    if timing.cuda_graph:
+        yield f"as a CUDA graph: {_percentiles(timing.cuda_graph)}"
+    yield f"{timing.images_per_second:.0f} images a second"
+
+
+def _percentiles(times: Times) -> str:
+    return f"p50 {times.p50:.2f} ms, p90 {times.p90:.2f} ms, p99 {times.p99:.2f} ms"
+
+
+def _makers(manifest: Manifest, seconds: float | None) -> Iterator[str]:
+    steps = manifest.steps
+    calibrate = [steps.quantize.calibration.recipe] if steps.quantize.calibration else []
+    recipes: list[Recipe[Any]] = [
+        steps.export.recipe, steps.simplify.recipe, *calibrate, steps.quantize.recipe,
+        steps.validation.recipe,
+    ]
+    for recipe in recipes:
+        tools = ", ".join(f"{tool} {version}" for tool, version in recipe.tools.items())
+        yield f"{recipe.step} {recipe.version}: {tools or 'no tools'}"
+    built = steps.build
+    how = f"{RUNTIMES[manifest.runtime]} {manifest.runtime_version}"
+    if built.refitted_from:
+        how = f"refitted from {built.refitted_from[:12]}"
+    took = "" if seconds is None else f", {seconds:.1f} s"
+    yield f"build {built.recipe.version}: {how}{_options(manifest.built)}{took}"
+
+
+def _options(built: BuildParameters) -> str:
+    options = [item for item in built.to_json().items() if item[0] not in _TOLD]
+    return "".join(f", {key} {value}" for key, value in options if value is not None)
+
+
+def _messages(messages: tuple[str, ...]) -> Iterator[str]:
+    """Each message once, the most frequent first, with how often TensorRT wrote it."""
+    counted = Counter(message.strip() for message in messages).most_common()
+    for message, count in counted[:_SHOWN_MESSAGES]:
+        yield f"{count} x {message}" if count > 1 else message
+    if len(counted) > _SHOWN_MESSAGES:
+        yield f"and {len(counted) - _SHOWN_MESSAGES} others; `--json` has all"
