@@ -8,9 +8,10 @@ from typing import Any, TypeVar
 
 from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
 from enginery.inputs import check_plain
-from enginery.layout import MACHINE, Step, stage_mistakes
+from enginery.layout import MACHINE, Step, stage_mistakes, steps
 from enginery.machine import had, remember
 from enginery.recipes import recipes, write_recipes
+from enginery.report.events import log
 from enginery.spec import PARAMS_FILE, Spec, Target, load_spec
 from enginery.toolchain.choice import Choice, Toolchains, no_gpu
 from enginery.toolchain.features import mistakes
@@ -43,10 +44,7 @@ def fingerprint(targets: Collection[str] | None = None) -> dict[str, EngineryErr
         if isinstance(error, Elsewhere) and had(spec, name):
             cure = f"Look at nvidia-smi and at its toolchain's path; if it has gone for good, delete {MACHINE}"
             excluded[name] = Lost(name, f"this machine could build it at its last run: {error.why}", cure)
-    found = recipes(spec, lambda name: facts[name], facts)
-    for model, digest in _wrong_digests(spec):
-        found[Step("export", model).recipe]["parameters"]["sha256"] = digest  # so the export is stale, and refuses
-    write_recipes(found, spec)
+    write_recipes(recipes(spec, lambda name: facts[name], facts), spec)
     remember(spec, {name: choices[name].info for name in facts})
     return excluded
 
