@@ -278,7 +278,9 @@ def flatten_input(model: onnx.ModelProto) -> None:
     (add_metadata("names", "[" * 100_000), r"own\.onnx: its metadata `names`, `stride` or `kpt_shape` is not as"),
     (add_metadata("names", "-" * 200_000 + "1"), r"own\.onnx: its metadata `names`"),
     (add_metadata("stride", "0"), r"own\.onnx: its metadata `names`, `stride`"),
-], ids=str)
+], ids=[
+    "inputs", "axis", "outputs", "nan", "nameless", "operator", "domain", "brackets", "minuses", "stride",
+])
 def test_graphs_that_cannot_work_are_refused_by_name(tmp_path: Path, edit: Callable[[onnx.ModelProto], object], words: str) -> None:
     path = tmp_path / "own.onnx"
     path.write_bytes(graph().SerializeToString())
