@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import threading
 import time
 
@@ -30,7 +29,8 @@ def main() -> None:
 
 
 def _follow_parent(server: uvicorn.Server) -> None:
-    sys.stdin.buffer.read()  # returns when the parent has closed it or is gone
+    while os.read(0, 1024):  # nothing comes; it returns when the parent has closed its end or is gone
+        pass
     server.should_exit = True
     time.sleep(_GRACE_S)
     os._exit(1)  # it hangs, in its start or in its end

@@ -7,6 +7,7 @@ request of the flow fails at once, and the run ends with its own verdict.
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -32,8 +33,10 @@ from enginery.errors import EngineryError, ServerError, ServerLostError
 _BEGIN_S = 10  # how long a server may take to answer before a run
 _LOST_S = 4  # and in the middle of one, in which it answered before: it may be starting anew
 _EXAMPLE = "http://127.0.0.1:4200/api"
-_OWN = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_FINAL": "1"}
+_OWN = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_LOGGING_LEVEL": "ERROR"}
 _NO_SCHEDULES = {"PREFECT__SERVER_EPHEMERAL": "1"}
+_ERROR = re.compile(r"[\w.]+Error: ")  # a traceback's last line
+_START_CURE = "start one (`enginery server`) and set PREFECT_API_URL"
 
 
 class Connection:
@@ -182,18 +185,16 @@ def _await_start(connection: Connection, process: subprocess.Popen[str], said: I
         if process.poll() is not None:
             raise _start_error(said)
         if time.monotonic() > end:
-            raise ServerError("Prefect's own server did not start in time", _START_CURE)
+            raise ServerError("Prefect's own server did not start in time", f"Run again, or {_START_CURE}")
         time.sleep(0.1)
-
-
-_START_CURE = "Start one (`enginery server`) and set PREFECT_API_URL"
 
 
 def _start_error(said: IO[str]) -> EngineryError:
     said.seek(0)
-    last = (said.read().strip().splitlines() or ["it said nothing"])[-1]
-    cure = f"PREFECT_HOME must be a folder that can be written; or: {_START_CURE}"
-    return ServerError(f"Prefect's own server did not start: {last}", cure)
+    lines = said.read().strip().splitlines() or ["it said nothing"]
+    cause = next((line for line in reversed(lines) if _ERROR.match(line)), lines[-1])
+    cure = f"PREFECT_HOME must be a folder that can be written; or {_START_CURE}"
+    return ServerError(f"Prefect's own server did not start: {cause}", cure)
 
 
 @contextmanager

@@ -77,4 +77,5 @@ def _check_free(host: str, port: int) -> None:
             pass
     except OSError as error:
         cure = "Give another --port, or end what uses it"
-        raise ServerError(f"{host} port {port} cannot be used: {error.strerror}", cure) from None
+        reason = (error.strerror or str(error)).split(" (while")[0]  # it repeats the address
+        raise ServerError(f"{host} port {port} cannot be used: {reason}", cure) from None
