@@ -33,8 +33,10 @@ from enginery.errors import EngineryError, ServerError, ServerLostError
 _BEGIN_S = 10  # how long a server may take to answer before a run
 _LOST_S = 4  # and in the middle of one, in which it answered before: it may be starting anew
 _EXAMPLE = "http://127.0.0.1:4200/api"
-_OWN = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_FINAL": "1", "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR"}
+_OWN = {
+    "PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_FINAL": "1",
+    "PREFECT_SERVER_LOGGING_LEVEL": "ERROR", "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",
+}
 _NO_SCHEDULES = {"PREFECT__SERVER_EPHEMERAL": "1"}
 _ERROR = re.compile(r"[\w.]+Error: ")  # a traceback's last line
 _START_CURE = "start one (`enginery server`) and set PREFECT_API_URL"
