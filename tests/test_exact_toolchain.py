@@ -327,7 +327,7 @@ def test_a_refusal_of_a_probe_has_no_plan() -> None:
             (),
             -9,
             "ChildCrashed",
-            "build with tensorrt: the child was killed by SIGKILL, often a sign of too little memory, without a result. "
+            "build with tensorrt: the child was killed by SIGKILL (often a sign of too little memory) without a result. "
             "Nothing else is lost; run again.",
         ),
         (
