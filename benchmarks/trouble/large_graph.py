@@ -105,7 +105,7 @@ def write_checkout(folder: Path) -> None:
     model: dict[str, Any] = {"source": "large.onnx", "task": "classify", "height": SIDE, "width": SIDE, "validation": "images"}
     params = {
         "matrix": {"models": [NAME], "targets": ["ada"], "precisions": ["fp32", "fp16"]}, "models": {NAME: model}, "int8": {},
-        "targets": {"ada": {"runtime": "tensorrt_rtx", "compute_capability": "8.9"}}, "toolchains": {},
+        "targets": {"ada": {"runtime": "tensorrt_rtx", "compute_capability": "8.9", "time_limit_s": 7200}}, "toolchains": {},
         "validation": {"top1_drop": 0.0}, "demo": {"validation_images": 1, "calibration_images": 1},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params))
@@ -114,7 +114,8 @@ def write_checkout(folder: Path) -> None:
 def run(step: tuple[str, ...], folder: Path) -> tuple[float, float, float]:
     """Seconds of a step, the MiB that its processes held at most, and the MiB with the files that they had mapped."""
     began, held, mapped = time.monotonic(), 0.0, 0.0
-    process = subprocess.Popen([sys.executable, "-m", f"tasks.{step[0]}", *step[1:]], cwd=folder)
+    command = [sys.executable, "-m", f"tasks.{step[0]}", *step[1:]]
+    process = subprocess.Popen(command, cwd=folder, stdout=sys.stderr)  # the table alone goes to standard output
     watched = psutil.Process(process.pid)
     while process.poll() is None:
         with suppress(psutil.Error, OSError):
@@ -145,10 +146,10 @@ def main() -> None:
         write_checkout(folder)
         source = write_source(folder, args.gigabytes)
         write_images(source, folder / "images")
-        rows = [(" ".join(step), *run(step, folder)) for step in STEPS]
-        print("\n| step | seconds | memory, MiB | with mapped files, MiB |\n|---|---|---|---|")
-        for name, seconds, held, mapped in rows:
-            print(f"| {name} | {seconds:.1f} | {held:.0f} | {mapped:.0f} |")
+        print("| step | seconds | memory, MiB | with mapped files, MiB |\n|---|---|---|---|")
+        for step in STEPS:
+            seconds, held, mapped = run(step, folder)
+            print(f"| {' '.join(step)} | {seconds:.1f} | {held:.0f} | {mapped:.0f} |", flush=True)
         print("\n| file | bytes |\n|---|---|")
         files = [folder / "large.onnx_data", *sorted((folder / "artifacts").rglob("model.*"))]
         for path in files:

@@ -36,7 +36,7 @@ def build(trt, logger, request, out):
             timing.save(config, request["timing_cache"])
     if plan is None:
         raise Refused(meaning(logger), logger.reason() or "TensorRT gave no reason")
-    data = bytes(memoryview(plan))
+    data = memoryview(plan).cast("B")  # no copy: a plan may have gigabytes
     write(request["plan"], data)  # a temporary name already: the client puts it in its place
     out.send(
         "result",
