@@ -354,6 +354,17 @@ def test_a_child_without_a_result(
     assert str(found) == f"/env/python: {words}"
 
 
+def test_a_child_that_was_killed_outright() -> None:
+    found = endings.early_end(PYTHON, {"do": "build", "runtime": "tensorrt"}, (), -9, 2.5)
+    assert type(found) is errors.ChildCrashed
+    for words in (
+        "the child was killed by SIGKILL",
+        "often a sign of too little memory",
+        "run again",
+    ):
+        assert words in str(found)
+
+
 # The client
 
 
