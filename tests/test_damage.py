@@ -48,8 +48,10 @@ def test_a_build_mends_every_json_and_goes_on_beside_what_it_does_not_build(buil
     assert (verified.returncode, verified.stdout.count("merge conflict")) == (1, 4)
     assert "rtx-ada/fp32: manifest.json is missing" in verified.stdout
 
-    assert counted(build(built), "Failed") == set()
-    assert set(states(built).values()) == {"candidate"}
-    assert built.run("enginery", "verify").returncode == 0
+    assert counted(build(built, "--target", "rtx-ada"), "Failed") == set()
+    found = states(built)
+    assert {name: state == "candidate" for name, state in found.items()} == {
+        name: name.startswith("rtx-ada") for name in found
+    }
     for path in (built.root / "artifacts").rglob("*.json"):
-        assert path == report or json.loads(path.read_text())
+        assert path == report or "rtx-ampere" in str(path) or json.loads(path.read_text())
