@@ -111,7 +111,9 @@ class IntegrityError(EngineryError):
 class DamagedFileError(EngineryError):
     """A JSON file of Enginery's own that is not whole; `reason` goes on after its name."""
 
-    def __init__(self, path: Path, reason: str, cure: str = "Run `enginery build`: it is made again") -> None:
+    def __init__(
+        self, path: Path, reason: str, cure: str = "Run `enginery build`: it is made again"
+    ) -> None:
         super().__init__(f"{path} {reason}", cure)
         self.reason = reason
 

@@ -7,15 +7,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from enginery.evaluation.engine_report import EngineReport, noise
+from enginery.evaluation.engine_report import EngineReport, GpuRecord, Times, noise
 from enginery.files import read_json, write_json
 from enginery.layout import engine_report
 from enginery.records import parse
 from enginery.registry import Engine, find
 from flows.cli import main
 from tasks.validate_engine import slower
+from tests.child import load_child
 from tests.registered import (
     GPU,
     change_manifest,
@@ -271,3 +273,34 @@ def test_noisy_times_and_an_int8_that_gains_nothing_are_refused(
     [said] = slower(int8, measured(int8, 1.1, 0.6))
     assert said == "p50 is 1.10 ms, its fp16 sibling's 1.00 ms: INT8 gains nothing on this GPU"
     assert slower(int8, measured(int8, 1.1))
+
+
+@pytest.mark.parametrize(
+    "milliseconds", [np.full(7, 0.1), np.array([0.3]), np.random.default_rng(1).lognormal(size=99)]
+)
+def test_what_the_child_program_measures_are_times_of_a_report(milliseconds: Any) -> None:
+    measured = load_child("running").statistics(milliseconds)
+    assert parse(json.dumps(measured).encode(), Times).to_json() == measured
+
+
+def test_what_the_child_program_tells_of_a_gpu_is_that_of_a_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    devices = load_child("devices")
+
+    class Device:
+        """As pycuda's."""
+
+        def name(self) -> str:
+            return "Card"
+
+        def compute_capability(self) -> tuple[int, int]:
+            return 12, 1
+
+        def total_memory(self) -> int:
+            return 1 << 30
+
+    monkeypatch.setattr(devices.cuda, "get_driver_version", lambda: 13010, raising=False)
+    monkeypatch.setattr(devices, "uuid", lambda index: "GPU-1")
+    told = devices.describe(Device(), 0)
+    assert parse(json.dumps(told).encode(), GpuRecord).to_json() == told
