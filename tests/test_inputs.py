@@ -19,6 +19,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from enginery.calibration import cache
 from enginery.environment import allowed
 from enginery.errors import ConfigError, DataError, ModelError
 from enginery.evaluation.head import Head
@@ -185,6 +186,12 @@ def test_what_is_no_plain_file_is_refused_by_name(tmp_path: Path, kind: str) -> 
         with pytest.raises(DataError, match=words) as error:
             read(folder)
         str(error.value).encode()  # can be printed
+
+
+def test_a_cache_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "own.cache")
+    with pytest.raises(DataError, match=r"own\.cache is a named pipe"):
+        cache.read(tmp_path / "own.cache")
 
 
 def test_files_behind_links_count_and_what_is_missing_does_not(tmp_path: Path) -> None:
