@@ -7,6 +7,7 @@ import pickle
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import time
 import zlib
@@ -29,6 +30,7 @@ from enginery.evaluation.validation import compare
 from enginery.files import sha256, sha256_tree
 from enginery.graphs.export import ExportSettings, export
 from enginery.inputs import check_plain, plain_files
+from enginery.pipeline import Pipeline
 from enginery.spec import load_spec
 from enginery.toolchain.process import Child
 from tests.conftest import ROOT, Checkout
@@ -396,3 +398,22 @@ def test_a_wrong_digest_fails_the_export_and_a_right_one_makes_nothing_stale(bui
     states = build(built)
     assert counted(states, "Completed") == {"fingerprint"}
     assert counted(states, "Restored") == {f"export {MODEL}"}
+
+
+@pytest.mark.timeout(120)
+def test_dvc_is_not_asked_about_what_it_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not look behind the link, and would wait for ever on the pipe and the device."""
+    folder = folder_with(tmp_path, lambda path: None)
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], check=True)
+    Path("dvc.yaml").write_text("stages:\n  list:\n    cmd: ls own > listed\n    deps: [own]\n    outs: [listed]\n")
+    pipeline = Pipeline()
+    assert "listed" in pipeline.stale("list")
+    for kind in ("folder", "pipe", "device", "dangling", "name"):
+        make, words = BAD[kind]
+        make(folder / "images/x.png")
+        with pytest.raises(DataError, match=words):
+            pipeline.stale("list")
+        for path in folder.glob("images/[!1]*"):
+            path.unlink()
+    assert "listed" in pipeline.stale("list")
