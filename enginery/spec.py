@@ -27,6 +27,7 @@ NAME = r"^[a-z0-9][a-z0-9_-]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
 Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[int, Field(ge=1, le=100_000_000)]  # three years: no timer overflows
 Share = Annotated[float, Field(ge=0, le=1)]
 Extent = Positive | Annotated[tuple[Positive, Positive, Positive], Field(description="[min, opt, max]")]
 Precision = Literal["fp32", "fp16", "int8"]
@@ -141,7 +142,7 @@ class Target(_Frozen):
     workspace_mib: Positive | None = None
     optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
     tactic_sources: tuple[str, ...] | None = None
-    time_limit_s: Positive = 1800
+    time_limit_s: Seconds = 1800
     gpu: Annotated[int | str, BeforeValidator(_gpu)] | None = None
     calibration: Literal["portable", "native"] = "portable"
     strongly_typed: bool = False
@@ -214,7 +215,7 @@ class Spec(_Frozen):
     toolchains: dict[Name, Toolchain]
     validation: Tolerance = Tolerance()
     demo: Demo | None = None
-    time_limit_s: dict[StepName, Positive] = {}
+    time_limit_s: dict[StepName, Seconds] = {}
 
     def time_limit(self, step: str) -> int:
         """After how many seconds a step is stopped: it hangs. No recipe holds this: it shapes nothing."""

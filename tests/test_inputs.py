@@ -7,6 +7,7 @@ import pickle
 import shutil
 import socket
 import struct
+import subprocess
 import sys
 import time
 import zlib
@@ -19,6 +20,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from enginery.calibration import cache
 from enginery.environment import allowed
 from enginery.errors import ConfigError, DataError, ModelError
 from enginery.evaluation.head import Head
@@ -28,6 +30,7 @@ from enginery.evaluation.validation import compare
 from enginery.files import sha256, sha256_tree
 from enginery.graphs.export import ExportSettings, export
 from enginery.inputs import check_plain, plain_files
+from enginery.pipeline import Pipeline
 from enginery.spec import load_spec
 from enginery.toolchain.process import Child
 from tests.conftest import ROOT, Checkout
@@ -185,6 +188,12 @@ def test_what_is_no_plain_file_is_refused_by_name(tmp_path: Path, kind: str) -> 
         with pytest.raises(DataError, match=words) as error:
             read(folder)
         str(error.value).encode()  # can be printed
+
+
+def test_a_cache_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "own.cache")
+    with pytest.raises(DataError, match=r"own\.cache is a named pipe"):
+        cache.read(tmp_path / "own.cache")
 
 
 def test_files_behind_links_count_and_what_is_missing_does_not(tmp_path: Path) -> None:
@@ -391,3 +400,22 @@ def test_a_wrong_digest_fails_the_export_and_a_right_one_makes_nothing_stale(bui
     states = build(built)
     assert counted(states, "Completed") == {"fingerprint"}
     assert counted(states, "Restored") == {f"export {MODEL}"}
+
+
+@pytest.mark.timeout(120)
+def test_dvc_is_not_asked_about_what_it_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not look behind the link, and would wait for ever on the pipe and the device."""
+    folder = folder_with(tmp_path, lambda path: None)
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], check=True)
+    Path("dvc.yaml").write_text("stages:\n  list:\n    cmd: ls own > listed\n    deps: [own]\n    outs: [listed]\n")
+    pipeline = Pipeline()
+    assert "listed" in pipeline.stale("list")
+    for kind in ("folder", "pipe", "device", "dangling", "name"):
+        make, words = BAD[kind]
+        make(folder / "images/x.png")
+        with pytest.raises(DataError, match=words):
+            pipeline.stale("list")
+        for path in folder.glob("images/[!1]*"):
+            path.unlink()
+    assert "listed" in pipeline.stale("list")

@@ -190,6 +190,9 @@ def test_time_limits_are_of_steps_and_shape_nothing() -> None:
     shorter = edit(spec, "time_limit_s/validate", 60)
     assert (shorter.time_limit("validate"), shorter.time_limit("calibrate")) == (60, 43_200)
     assert changed(spec, shorter) == set()
+    for name, value in (("valdate", 60), ("validate", 0), ("validate", 10**12)):
+        with pytest.raises(ValueError, match="time_limit_s"):
+            edit(spec, f"time_limit_s/{name}", value)
 
 
 def test_the_right_digest_and_trust_shape_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

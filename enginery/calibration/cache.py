@@ -14,6 +14,7 @@ from pathlib import Path
 
 from enginery.errors import DataError
 from enginery.files import replacing
+from enginery.inputs import check_plain
 
 _HEADER = re.compile(r"TRT-(\d+)-(\w+)")
 SUFFIX = ".cache"
@@ -69,9 +70,10 @@ def read(path: Path) -> Cache:
     """Read a cache.
 
     Raises:
-        DataError: the file is missing, cut off or no cache, with the line.
+        DataError: the file is missing, no plain file, cut off or no cache, with the line.
     """
     cure = "Copy the cache again, or calibrate anew"
+    check_plain(path)
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
