@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -493,6 +494,8 @@ class OnnxParser(Bound):
 
     def parse(self, data: bytes) -> bool: ...
 
+    def parse_from_file(self, path: str) -> bool: ...
+
     def get_error(self, index: int) -> ParserError: ...
 
 
@@ -565,6 +568,9 @@ def tensorrt(
         def parse(self, data: bytes) -> bool:
             made["parsed"] = [data]
             return parsed
+
+        def parse_from_file(self, path: str) -> bool:
+            return self.parse(Path(path).read_bytes())
 
         def get_error(self, index: int) -> Any:
             return errors[index]

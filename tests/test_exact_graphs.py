@@ -366,7 +366,7 @@ def test_profiles_and_graphs() -> None:
     assert misfits(opened, (1, 3, 32, 32), (5, 3, 32, 32), (7, 3, 32, 32), stride=32) == []
 
 
-def test_what_changes_from_run_to_run_is_removed(tmp_path: Path) -> None:
+def test_what_changes_from_run_to_run_is_removed() -> None:
     made = convolution()
     made.producer_name, made.producer_version, made.doc_string = "torch", "2", "by me"
     made.graph.node[0].doc_string = "here"
@@ -377,8 +377,6 @@ def test_what_changes_from_run_to_run_is_removed(tmp_path: Path) -> None:
     assert (made.producer_name, made.producer_version, made.doc_string) == ("enginery", "", "")
     assert (made.graph.node[0].doc_string, len(made.graph.node[0].metadata_props)) == ("", 0)
     assert len(inspect.clean(made).metadata_props) == 0
-    inspect.save(made, tmp_path / "a.onnx")
-    assert (tmp_path / "a.onnx").read_bytes() == made.SerializeToString(deterministic=True)
 
 
 AGAIN = "Export the model again"

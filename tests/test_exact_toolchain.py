@@ -325,14 +325,6 @@ def test_a_refusal_of_a_probe_has_no_plan() -> None:
         (
             "build",
             (),
-            -9,
-            "ChildCrashed",
-            "build with tensorrt: the child was killed by SIGKILL, often a sign of too little memory, without a result. "
-            "Nothing else is lost; run again.",
-        ),
-        (
-            "build",
-            (),
             None,
             "ChildTimeout",
             "build with tensorrt was stopped at its time limit of 2.5 s. Raise time_limit_s of the target.",
@@ -352,6 +344,17 @@ def test_a_child_without_a_result(
     found = endings.early_end(PYTHON, {"do": do, "runtime": "tensorrt"}, last, code, 2.5)
     assert type(found) is getattr(errors, error)
     assert str(found) == f"/env/python: {words}"
+
+
+def test_a_child_that_was_killed_outright() -> None:
+    found = endings.early_end(PYTHON, {"do": "build", "runtime": "tensorrt"}, (), -9, 2.5)
+    assert type(found) is errors.ChildCrashed
+    for words in (
+        "the child was killed by SIGKILL",
+        "often a sign of too little memory",
+        "run again",
+    ):
+        assert words in str(found)
 
 
 # The client
