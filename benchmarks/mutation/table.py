@@ -48,33 +48,35 @@ def main() -> None:
     """Write benchmarks/results/mutation.md."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
-    mutants = [mutant for mutant in read_mutants(parser.parse_args().folder) if mutant.tested]
+    mutants = list(read_mutants(parser.parse_args().folder))
     reasons = read_reasons()
-    text = [INTRODUCTION.read_text(), *_rows(mutants, reasons), "", *_survivors(mutants, reasons)]
+    text = [INTRODUCTION.read_text().rstrip(), "", *_rows(mutants, reasons), "", *_survivors(mutants, reasons)]
     faults = [f"| {each.fault} | `{each.test.replace('tests/', '')}` |" for each in read_faults()]
     head = ["", "## Faults made by hand", "", "| fault | the test that fails of it |", "|---|---|"]
     OUT.write_text("\n".join([*text, *head, *faults, ""]))
 
 
 def _rows(mutants: Sequence[Mutant], reasons: Sequence[Reason]) -> Iterator[str]:
-    yield "| module | mutants | killed | survived | of these equivalent | killed of the others |"
-    yield "|---|---:|---:|---:|---:|---:|"
-    for path in sorted({mutant.path for mutant in mutants}):
+    yield "| module | made | tested | killed | stopped | survived | equivalent | killed of the others |"
+    yield "|---|---:|---:|---:|---:|---:|---:|---:|"
+    for path in sorted({mutant.path for mutant in mutants if mutant.tested}):
         yield _row(f"`{path}`", [mutant for mutant in mutants if mutant.path == path], reasons)
     yield _row("**all**", mutants, reasons)
 
 
 def _row(name: str, mutants: Sequence[Mutant], reasons: Sequence[Reason]) -> str:
-    killed = sum(mutant.killed for mutant in mutants)
-    alive = [mutant for mutant in mutants if not mutant.killed]
+    tested = [mutant for mutant in mutants if mutant.tested]
+    stopped = sum(mutant.stopped for mutant in tested)
+    alive = [mutant for mutant in tested if not mutant.killed]
+    killed = len(tested) - len(alive)
     equivalent = sum(any(reason.explains(mutant) for reason in reasons) for mutant in alive)
-    share = killed / (len(mutants) - equivalent)
-    counts = f"{len(mutants)} | {killed} | {len(alive)} | {equivalent}"
-    return f"| {name} | {counts} | {share:.1%} |"
+    share = killed / max(len(tested) - equivalent, 1)
+    counts = (len(mutants), len(tested), killed, stopped, len(alive), equivalent)
+    return f"| {name} | {' | '.join(map(str, counts))} | {share:.1%} |"
 
 
 def _survivors(mutants: Sequence[Mutant], reasons: Sequence[Reason]) -> Iterator[str]:
-    alive = [mutant for mutant in mutants if not mutant.killed]
+    alive = [mutant for mutant in mutants if mutant.tested and not mutant.killed]
     explained = Counter(
         next((reason.why for reason in reasons if reason.explains(mutant)), "") for mutant in alive
     )
