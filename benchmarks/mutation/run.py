@@ -112,7 +112,10 @@ def environment(folder: Path) -> dict[str, str]:
     start = folder / "start"
     start.mkdir(exist_ok=True)
     (start / "sitecustomize.py").write_text(_NO_COLLECTOR)
-    return {**os.environ, **_VARIABLES, "PYTHONPATH": str(start)}
+    temporary = folder / "tmp"  # pytest looks through it at each start: nothing else shall lie there
+    temporary.mkdir(exist_ok=True)
+    own = {"PYTHONPATH": str(start), "PYTEST_DEBUG_TEMPROOT": str(temporary)}
+    return {**os.environ, **_VARIABLES, **own}
 
 
 def _value(value: object) -> str:
