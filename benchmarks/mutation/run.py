@@ -31,6 +31,7 @@ _DECORATORS = (
 # Each mutant is a fork that runs pytest. It is cheap without a search for plugins, and without a garbage collector that would
 # touch, and so copy, all that the parent has loaded.
 _VARIABLES = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"}
+_NOTHING = "no such mutant"
 _NO_COLLECTOR = "import gc\n\ngc.disable()\n"
 
 
@@ -51,15 +52,22 @@ def main() -> None:
     configure(folder)
     names = given.only
     if given.again or given.sample:
+        mutmut(folder, "run", _NOTHING)  # makes what is missing
         asked = [mutant for mutant in read_mutants(folder) if _matches(mutant, given.only)]
         names = _survivors(asked) if given.again else _sample(asked, given.sample)
-    command = [str(Path(sys.executable).with_name("mutmut")), "run"]
-    command += ["--max-children", str(given.children), *names]
-    with (folder / "mutmut.log").open("w") as log:
-        subprocess.run(command, cwd=folder, env=environment(folder), stdout=log, stderr=log, check=False)
+    mutmut(folder, "run", "--max-children", str(given.children), *names)
     for mutant in read_mutants(folder):
         if mutant.tested and not mutant.killed and _matches(mutant, given.only):
             print(f"{mutant.key} ({mutant.exit_code})\n{mutant.change}")
+
+
+def mutmut(folder: Path, *arguments: str) -> None:
+    """Run it in the copy; what it says goes into mutmut.log there."""
+    command = [str(Path(sys.executable).with_name("mutmut")), *arguments]
+    with (folder / "mutmut.log").open("w") as log:
+        subprocess.run(
+            command, cwd=folder, env=environment(folder), stdout=log, stderr=log, check=False
+        )
 
 
 def copy_checkout(folder: Path) -> None:
