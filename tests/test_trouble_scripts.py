@@ -10,10 +10,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
+import onnxruntime as ort
 import pytest
 import yaml
+from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.trouble import cases, kills, places
+from benchmarks.trouble import cases, kills, models, places
 from benchmarks.trouble.checkouts import ROOT, Ended, differences, follow, partial_files
 from enginery.layout import steps
 from enginery.spec import load_spec
@@ -92,6 +95,23 @@ def test_differences_and_partial_files(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("")
     assert partial_files(tmp_path) == ["a/.model.onnx.12.part", "b.tmp"]
+
+
+def test_a_loop_of_three_turns_is_a_valid_graph_that_changes_nothing() -> None:
+    """With 2^40 turns it would be as valid, and as harmless, if anybody could wait for it."""
+    value = helper.make_tensor_value_info
+    weights = numpy_helper.from_array(np.full((1, 3, 1, 1), 2, np.float32), "w")
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["images", "w"], ["output"], "conv")], "g",
+        [value("images", TensorProto.FLOAT, [1, 3, 2, 2])], [value("output", TensorProto.FLOAT, None)],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    models.loop(3)(model)
+    onnx.checker.check_model(model, full_check=True)
+    session = ort.InferenceSession(model.SerializeToString())
+    [output] = session.run(None, {"images": np.ones((1, 3, 2, 2), np.float32)})
+    assert output.tolist() == [[[[6.0, 6.0], [6.0, 6.0]]]]
 
 
 @pytest.mark.parametrize("names", [

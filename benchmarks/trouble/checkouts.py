@@ -40,6 +40,7 @@ PRODUCT = (
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "HOME", "USER", "SHELL", "LD_LIBRARY_PATH")
 PARTIAL = ("*.part", "*.tmp", ".scratch.*", "*.unpacking")
 OUTPUTS = (".onnx", ".plan", ".cache")
+LARGE = 1 << 20
 _PR_SET_CHILD_SUBREAPER = 36
 
 Params = dict[str, Any]
@@ -65,7 +66,7 @@ class Ended:
         """What it said of its failures, or else its last words, as one line."""
         lines = [line for _, line in self.lines if line.strip()]
         failed = [number for number, line in enumerate(lines) if line.startswith("Failed")]
-        chosen = [line for number in failed for line in lines[number : number + 2]]
+        chosen = dict.fromkeys(line for number in failed for line in lines[number : number + 2])
         text = " | ".join(line.strip() for line in chosen or lines)
         return text[:characters] if chosen else text[-characters:]
 
@@ -288,20 +289,21 @@ def new_checkout(folder: Path, server: str) -> Place:
     return place
 
 
-def copied(source: Place, folder: Path) -> Place:
-    """A copy of a checkout; DVC's objects, which nobody writes into, are linked."""
+def copied(source: Place, folder: Path, linked: bool = True) -> Place:
+    """A copy of a checkout; where `linked`, its large files are links to the template's."""
     place = replace(source, folder=folder)
     place.temporary.mkdir(parents=True)
     (place.folder / "prefect").mkdir()
-    objects = Path(".dvc/cache/files")
-
-    def skip(where: str, names: list[str]) -> list[str]:
-        return ["files"] if Path(where) == source.root / ".dvc/cache" else []
-
-    shutil.copytree(source.root, place.root, symlinks=True, ignore=skip)
-    if (source.root / objects).is_dir():
-        shutil.copytree(source.root / objects, place.root / objects, copy_function=os.link)
+    copy = _link_if_large if linked else shutil.copy2
+    shutil.copytree(source.root, place.root, symlinks=True, copy_function=copy)
     return place
+
+
+def _link_if_large(source: str, target: str) -> None:
+    if Path(source).stat().st_size > LARGE:
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
 
 
 def workshop() -> Path:

@@ -26,6 +26,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ def main() -> int:
         verdicts = list(old)
         with args.log.open("a" if args.resume else "w") as log:
             work = [
-                pool.submit(run_case, _filled(case, strange), source, args.slack, args.keep)
+                pool.submit(_safely, _filled(case, strange), source, args.slack, args.keep)
                 for case in chosen
             ]
             for done in as_completed(work):
@@ -193,6 +194,14 @@ def _two_models(params: Params) -> None:
     params.pop("demo")
 
 
+def _safely(case: Case, source: Place, slack: float, keep: Path | None) -> Verdict:
+    """A case that this script cannot run has not passed, and the others go on."""
+    try:
+        return run_case(case, source, slack, keep)
+    except Exception as error:
+        return Verdict(case.name, case.row, "", 0, 0, (f"the script itself: {error!r}",))
+
+
 def run_case(case: Case, source: Place, slack: float, keep: Path | None) -> Verdict:
     """One case in a checkout of its own."""
     began = time.monotonic()
@@ -270,15 +279,21 @@ def _what_it_did(case: Case, source: Place, place: Place) -> Iterator[str]:
     if case.after == "any":
         return
     if case.after == "whole":
-        wrong = differences(digests(source.root), digests(place.root))
+        wrong = differences(_template_digests(source.root), digests(place.root))
     else:
-        wrong = differences(digests(source.root, "engines"), digests(place.root, "engines"))
+        engines = _template_digests(source.root, "engines")
+        wrong = differences(engines, digests(place.root, "engines"))
     if wrong:
         yield f"{len(wrong)} files are not as before: {'; '.join(wrong[:3])}"
     if case.after == "others" and not (place.root / AWAY).is_file():
         yield f"the rest did not go on: {AWAY} was not restored"
     if case.after == "nothing" and (place.root / AWAY).is_file():
         yield "something was started"
+
+
+@cache
+def _template_digests(root: Path, part: str = "") -> dict[str, str]:
+    return digests(root, part)
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def loop(turns: int) -> Edit:
             model.graph.initializer.append(numpy_helper.from_array(array, name))
         node = helper.make_node("Loop", ["turns", "true"], ["looped"], "looped", body=body)
         _behind_input(model, node)
-        node.input[:] = ["turns", "true", model.graph.input[0].name]
+        model.graph.node[0].input[:] = ["turns", "true", model.graph.input[0].name]
 
     return edit
 

@@ -248,7 +248,7 @@ def _play(name: str, server: str, source: Path, keep: Path | None) -> Verdict:
     adopt_orphans()
     about = _undisturbed(Place(source, server))
     folder = workshop() / f"place-{os.getpid()}"
-    place = copied(Place(source, server), folder)
+    place = copied(Place(source, server), folder, linked=False)
     (folder / "home").mkdir()
     try:
         with ExitStack() as stack:
