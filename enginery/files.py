@@ -150,21 +150,27 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def sweep_below(folder: Path) -> None:
-    """Remove what writers of files anywhere below a folder left behind that were killed outright."""
-    for partial in filter(_is_left_behind, folder.rglob("*.part")):
-        partial.unlink(missing_ok=True)
+    """Remove what writers anywhere below a folder left behind that were killed outright."""
+    for partial in sorted(filter(_is_left_behind, folder.rglob("*.part"))):
+        name, aside, _ = partial.name[1:].rpartition(".old.")
+        _clear(partial, partial.with_name(name) if aside and partial.is_dir() else None)
 
 
 def _sweep(path: Path) -> None:
-    """The same for writers of `path`; a folder that one of them had put aside is put back where there is none."""
+    """The same for writers of `path`."""
     every = path.parent.glob(f".{glob.escape(path.name)}.*.part")
     for partial in sorted(filter(_is_left_behind, every)):
-        if partial.name.startswith(f".{path.name}.old.") and not path.exists():
-            partial.replace(path)
-        elif partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        _clear(partial, path if partial.name.startswith(f".{path.name}.old.") else None)
+
+
+def _clear(partial: Path, place: Path | None) -> None:
+    """Remove what a writer left; a folder that it had put aside from its place is put back if there is none."""
+    if place and not place.exists():
+        partial.replace(place)
+    elif partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)
 
 
 def _is_left_behind(partial: Path) -> bool:

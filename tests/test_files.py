@@ -13,7 +13,7 @@ import pytest
 
 from enginery import files
 from enginery.errors import DiskFullError
-from enginery.files import replacing, replacing_folder, scratch
+from enginery.files import replacing, replacing_folder, scratch, sweep_below
 
 sys.path.append(str(Path(files.__file__).with_name("toolchain") / "child"))
 import base
@@ -58,6 +58,19 @@ def test_a_folder_that_a_killed_one_put_aside_comes_back(tmp_path: Path) -> None
         raise RuntimeError
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["first"]
     assert list(tmp_path.iterdir()) == [tmp_path / "made"]
+
+
+def test_what_killed_writers_left_anywhere_below_a_folder_goes_or_comes_back(tmp_path: Path) -> None:
+    aside, half = tmp_path / f"engines/.fp16.old.{GONE}.part", tmp_path / f"models/.graph.{GONE}.part"
+    for folder in (aside, half / f".scratch.x.{GONE}.part"):
+        folder.mkdir(parents=True)
+        (folder / "first").touch()
+    (tmp_path / f".list.json.{GONE}.part").touch()
+    (tmp_path / f".mine.{os.getpid()}.part").touch()  # its writer is at work
+    sweep_below(tmp_path)
+    files = [path.relative_to(tmp_path).as_posix() for path in sorted(tmp_path.rglob("*")) if path.is_file()]
+    assert files == [f".mine.{os.getpid()}.part", "engines/fp16/first"]
+    assert not half.exists()
 
 
 @pytest.mark.parametrize("exchanges", [True, False], ids=["exchange", "two renames"])

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import BusyError, EngineryError
-from enginery.files import replacing
+from enginery.files import replacing, sweep_below
 from enginery.pipeline.lockfile import LOCK_FILE, committed, parse
 
 Say = Callable[[str], None]
@@ -173,6 +173,7 @@ def _at_work(pid: int, command: str) -> bool:
 
 def _sweep(root: Path) -> None:
     """Remove what writers that were killed left in DVC's folders and in artifacts/."""
+    sweep_below(root / "artifacts")
     for folder in (root / _TMP, root / _CACHE / "files", root / "artifacts"):
         for path in [path for path in folder.rglob("*") if _is_left(path)]:
             if path.is_dir():

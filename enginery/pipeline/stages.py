@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import BusyError, EngineryError, IntegrityError
+from enginery.files import sweep_below
 from enginery.inputs import check_plain
 from enginery.layout import crash_log
 from enginery.pipeline.lockfile import Output, md5_of
@@ -117,6 +118,7 @@ class Pipeline:
             outcome = _follow(child, address, on_event)
         except BaseException:
             stop_group(child)
+            sweep_below(self._root / "artifacts")  # a step that is killed at its time limit takes nothing away itself
             raise
         self._repo.close()
         keep(self._root)
