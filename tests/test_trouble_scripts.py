@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -16,8 +17,16 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.trouble import cases, kills, models, places
-from benchmarks.trouble.checkouts import ROOT, Ended, differences, follow, partial_files
+from benchmarks.trouble import cases, inputs, kills, models, places
+from benchmarks.trouble.checkouts import (
+    ROOT,
+    Ended,
+    differences,
+    follow,
+    kill_all,
+    partial_files,
+    working_in,
+)
 from enginery.layout import steps
 from enginery.spec import load_spec
 
@@ -25,7 +34,7 @@ LOCK = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: b\n    
 
 
 def test_a_step_is_called_as_a_run_calls_it() -> None:
-    """kills.py finds a step by its command in DVC's run-cache, and by its title in what a run says."""
+    """kills.py finds a step by its command in DVC's run-cache, and by its title in a run's lines."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     titles = set()
     for step in steps(load_spec(ROOT / "params.yaml")):
@@ -68,18 +77,18 @@ def test_a_command_that_does_not_end_is_stopped_with_its_children() -> None:
         ["sh", "-c", command], stdout=subprocess.PIPE, start_new_session=True
     )
     heard: list[str] = []
-    ended = follow(process, 0.5, heard.append)
+    ended = follow(process, 3, heard.append)
     assert (ended.code, heard) == (None, ["one", "two"])
-    assert ended.seconds < 10
+    assert ended.seconds < 60
 
 
-def test_a_command_has_ended_though_its_child_holds_the_pipe() -> None:
-    process = subprocess.Popen(
-        ["sh", "-c", "sleep 3 & echo done; exit 7"], stdout=subprocess.PIPE, start_new_session=True
-    )
-    ended = follow(process, 60)
+def test_a_command_has_ended_though_its_child_holds_the_pipe(tmp_path: Path) -> None:
+    command = ["sh", "-c", "sleep 90 & echo done; exit 7"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path)
+    ended = follow(process, 120)
+    kill_all(working_in(tmp_path))
     assert (ended.code, ended.text) == (7, "done")
-    assert ended.seconds < 2.5
+    assert ended.seconds < 60
 
 
 def test_failures_are_the_last_words() -> None:
@@ -103,7 +112,8 @@ def test_a_loop_of_three_turns_is_a_valid_graph_that_changes_nothing() -> None:
     weights = numpy_helper.from_array(np.full((1, 3, 1, 1), 2, np.float32), "w")
     graph = helper.make_graph(
         [helper.make_node("Conv", ["images", "w"], ["output"], "conv")], "g",
-        [value("images", TensorProto.FLOAT, [1, 3, 2, 2])], [value("output", TensorProto.FLOAT, None)],
+        [value("images", TensorProto.FLOAT, [1, 3, 2, 2])],
+        [value("output", TensorProto.FLOAT, [1, 1, 2, 2])],
         [weights],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
@@ -133,8 +143,11 @@ def test_a_picture_is_a_png() -> None:
     assert image.shape == (250, 130, 3)
 
 
-@pytest.mark.parametrize("script", ["kills", "inputs", "places"])
-def test_each_says_how_it_is_used(script: str) -> None:
-    command = [sys.executable, "-m", f"benchmarks.trouble.{script}", "--help"]
-    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert f"-m benchmarks.trouble.{script}" in said.stdout
+@pytest.mark.parametrize("script", [inputs, kills, places])
+def test_each_says_how_it_is_used(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["script", "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        script.main()
+    assert f"-m {script.__name__}" in capsys.readouterr().out

@@ -196,6 +196,11 @@ def commanding(place: Place) -> None:
     weights(models.commanding_weights(line))(place)
 
 
+def networkless(place: Place) -> None:
+    """A checkpoint that holds no network."""
+    weights(models.networkless_weights())(place)
+
+
 def nothing_ran(place: Place) -> str:
     """Whether a pickle's command was run."""
     return f"the pickle's command was run ({MARK})" if (place.folder / MARK).exists() else ""
@@ -226,18 +231,19 @@ def picture(width: int, height: int) -> bytes:
     )
 
 
-def add_image(name: str | bytes, content: bytes) -> Callable[[Place], None]:
-    """One more validation image of own, with a label."""
+def add_image(name: str | bytes, content: Callable[[], bytes]) -> Callable[[Place], None]:
+    """One more validation image of own."""
 
     def harm(place: Place) -> None:
-        (place.root / "data/own/validation/images" / os.fsdecode(name)).write_bytes(content)
+        folder = place.root / "data/own/validation/images"
+        (folder / os.fsdecode(name)).write_bytes(content())
 
     return harm
 
 
 def not_utf8(place: Place) -> None:
     """An image whose name is Latin-1."""
-    add_image(b"caf\xe9.jpg", (place.root / IMAGE).read_bytes())(place)
+    add_image(b"caf\xe9.jpg", (place.root / IMAGE).read_bytes)(place)
 
 
 def without(name: str) -> Callable[[Place], None]:
@@ -556,7 +562,7 @@ def _weights() -> Iterator[Case]:
     yield Case(
         "pt: a FIFO", weights(damage=fifo), f"{this}.*(plain file|regular file|FIFO|pipe)", 7
     )
-    yield Case("pt: tensors without a network", weights(models.networkless_weights()), this)
+    yield Case("pt: tensors without a network", networkless, this)
     yield Case("pt: a pickle that runs a command", commanding, f"{this}.*", 2, check=nothing_ran)
 
     def of_another_task(place: Place) -> None:
@@ -590,9 +596,12 @@ def _images() -> Iterator[Case]:
     yield image("a link to nothing", dangling, this, 6)
     yield image("a link to itself", looping, this, 6)
     yield image("a link to /dev/zero", endless, f"{this}.*(plain file|regular file|device)", 7)
-    yield Case("image: 1x1", add_image("tiny.png", picture(1, 1)), r"tiny\.png.*pixels")
+    yield Case("image: 1x1", add_image("tiny.png", lambda: picture(1, 1)), r"tiny\.png.*pixels")
     yield Case(
-        "image: 40,000 x 40,000", add_image("vast.png", picture(40_000, 40_000)), r"vast\.png", 6
+        "image: 40,000 x 40,000",
+        add_image("vast.png", lambda: picture(40_000, 40_000)),
+        r"vast\.png",
+        6,
     )
     yield Case("image: a name that is not UTF-8", not_utf8, r"caf.*\.jpg|(?i:utf-8)", 6)
     yield Case(
