@@ -150,7 +150,11 @@ def stage_mistakes(spec: Spec, path: Path = DVC_FILE) -> Iterator[str]:
     """Where dvc.yaml has not the stages that params.yaml asks for, or one that it gives no settings."""
     if not path.is_file():
         return  # DVC itself says so
-    stages = yaml.safe_load(path.read_text(encoding="utf-8")).get("stages", {})
+    try:
+        stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].keys()
+    except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
+        yield f"{path} cannot be read as a list of stages ({' '.join(str(error).split())}): take it from git again"
+        return
     for name in dict.fromkeys(step.stage for step in steps(spec)):
         if name == _DEMO and name not in stages:
             yield f"demo: {path} has no stage {name} for it: take this key out, too, or put the stage back"

@@ -75,3 +75,11 @@ def test_dvc_has_the_same_stages() -> None:
     command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
     listed = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True).stdout.split()
     assert sorted(listed) == sorted(step.address for step in steps(load_spec(ROOT / "params.yaml")))
+
+
+@pytest.mark.parametrize("content", ["", "stages: 1\n", "a: [\n", "- 1\n"])
+def test_a_damaged_list_of_stages_is_a_mistake(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "dvc.yaml"
+    path.write_text(content)
+    [mistake] = stage_mistakes(load_spec(ROOT / "params.yaml"), path)
+    assert mistake.startswith(f"{path} cannot be read as a list of stages (")
