@@ -8,6 +8,7 @@ import os
 import platform
 import selectors
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -357,8 +359,22 @@ def must(ended: Ended, what: str) -> Ended:
 
 
 @contextmanager
+def side_by_side(jobs: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for cases; Ctrl-C ends what they started, and begins nothing new."""
+    pool = ThreadPoolExecutor(jobs)
+    try:
+        yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        kill_all(below_me())
+        raise
+    pool.shutdown()
+
+
+@contextmanager
 def prefect_server() -> Iterator[str]:
-    """A Prefect server of its own on a free port; its URL."""
+    """A Prefect server of its own on a free port; its URL. SIGTERM ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

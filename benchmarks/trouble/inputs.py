@@ -23,7 +23,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cache
@@ -46,6 +46,7 @@ from benchmarks.trouble.checkouts import (
     must,
     partial_files,
     prefect_server,
+    side_by_side,
     template,
     working_in,
 )
@@ -105,7 +106,7 @@ def main() -> int:
     with (
         prefect_server() as server,
         strange_servers() as strange,
-        ThreadPoolExecutor(args.jobs) as pool,
+        side_by_side(args.jobs) as pool,
     ):
         source = template("inputs", server, prepare)
         strange["server_root"] = server.removesuffix("/api")

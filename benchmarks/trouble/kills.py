@@ -32,7 +32,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -58,6 +57,7 @@ from benchmarks.trouble.checkouts import (
     partial_files,
     prefect_server,
     product_digest,
+    side_by_side,
     template,
     working_in,
     workshop,
@@ -164,7 +164,7 @@ def _play(args: argparse.Namespace) -> int:
         rounds = list(old)
         with (
             args.log.open("a" if args.resume else "w") as log,
-            ThreadPoolExecutor(args.jobs) as pool,
+            side_by_side(args.jobs) as pool,
         ):
             for one in pool.map(lambda name: _in_a_process(name, server, source, args), todo):
                 rounds.append(one)
