@@ -328,14 +328,13 @@ def broken_import(place: Place) -> None:
 
 
 def remote(url: str) -> Callable[[Place], None]:
-    """A DVC remote, and a plan that is neither here nor in the cache."""
+    """A DVC remote, and a plan that is not in the checkout."""
 
     def harm(place: Place) -> None:
-        config = place.root / ".dvc/config"
-        place.write(
-            ".dvc/config",
-            config.read_text() + f"[core]\n    remote = far\n['remote \"far\"']\n    url = {url}\n",
-        )
+        config = (place.root / ".dvc/config").read_text()
+        assert config.startswith("[core]\n")
+        config = config.replace("[core]\n", "[core]\n    remote = far\n", 1)
+        place.write(".dvc/config", f"{config}['remote \"far\"']\n    url = {url}\n")
 
     return harm
 
