@@ -110,7 +110,8 @@ def configure(folder: Path) -> None:
     patterns = settings.pop("tests")
     found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
     settings["pytest_add_cli_args_test_selection"] = [str(path.relative_to(folder)) for path in found]
-    settings["pytest_add_cli_args"] = ["-p", "no:cacheprovider"]
+    plugins = ("cacheprovider", "unraisableexception", "threadexception")  # two of them collect garbage, five times
+    settings["pytest_add_cli_args"] = [word for name in plugins for word in ("-p", f"no:{name}")]
     lines = [f"{key} = {_value(value)}" for key, value in settings.items()]
     (folder / "setup.cfg").write_text("\n".join(["[mutmut]", *lines, ""]))
 
