@@ -6,6 +6,7 @@ nobody writes to, and that the kernel closes with its only other end.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -26,6 +27,8 @@ def main() -> None:
     ))
     threading.Thread(target=_follow_parent, args=(server,), daemon=True).start()
     server.run(sockets=[listener])
+    logging.shutdown()
+    os._exit(0 if server.started else 1)  # all is written; Python's own end waits for threads, and stops the guard below
 
 
 def _follow_parent(server: uvicorn.Server) -> None:
