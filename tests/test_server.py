@@ -41,7 +41,7 @@ def own_home(folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[str
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen(line, env=environment, stdout=log, stderr=log, text=True)
     try:
-        _wait(f"http://127.0.0.1:{port}/api/health", 120)
+        _wait(f"http://127.0.0.1:{port}/api/health", 240)
         yield process, f"http://127.0.0.1:{port}"
     finally:
         process.kill()
@@ -93,7 +93,7 @@ def test_a_run_outlives_its_server(built: Checkout, tmp_path: Path) -> None:
         assert run.returncode == 0
         assert rest.index("any more") < rest.index("Registered engines") < rest.index(" Completed")
         server.send_signal(signal.SIGCONT)
-        _wait(f"{url}/api/health", 60)
+        _wait(f"{url}/api/health", 120)
 
         stale(built, 2)
         built.change(lambda params: params["validation"]["rms_relative"].update(fp16=0.0))
@@ -144,7 +144,7 @@ def test_another_web_server_is_one_line(built: Checkout) -> None:
 @pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
 def test_our_own_server_ends_with_the_run(built: Checkout, sign: signal.Signals) -> None:
     run = started(built, "")
-    end = time.monotonic() + 60
+    end = time.monotonic() + 240
     while not (servers := servers_of(run)) and time.monotonic() < end:
         time.sleep(0.1)
     assert servers

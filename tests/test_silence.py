@@ -42,7 +42,7 @@ def test_our_own_server_and_the_schedule_stay_on_this_machine(built: Checkout, t
             [sys.executable, "-m", "enginery", "serve"], cwd=built.root, env=variables, stdout=said, stderr=said, text=True,
             start_new_session=True,
         )
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while "being served" not in (tmp_path / "serve.txt").read_text() and time.monotonic() < end:
             assert serve.poll() is None, (tmp_path / "serve.txt").read_text()
             time.sleep(0.3)

@@ -44,7 +44,7 @@ def _quieten() -> None:
     """Keep third-party noise off the terminal; Prefect's UI still gets every line."""
     os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
     os.environ.setdefault("PREFECT_LOGGING_INTERNAL_LEVEL", "CRITICAL")
-    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
     logging.getLogger("dvc").setLevel(logging.ERROR)
     logging.raiseExceptions = False  # Prefect's handler prints what it could not send
 
