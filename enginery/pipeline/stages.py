@@ -56,7 +56,7 @@ class Pipeline:
         """Why DVC finds a stage stale, in words; empty if it is up to date."""
         stage = self._stage(address)
         for dependency in stage.deps:
-            check_plain(Path(dependency.fs_path))  # DVC would wait for ever on a pipe, and not look behind a linked folder
+            check_plain(self._root / dependency.def_path)  # DVC would wait for ever on a pipe, and not look behind a linked folder
         with self._repo.lock:
             status = stage.status(check_updates=False)
         return ", ".join(_words(change) for change in status.get(address, ()))
