@@ -34,7 +34,7 @@ LOCK = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: b\n    
 
 
 def test_a_step_is_called_as_a_run_calls_it() -> None:
-    """kills.py finds a step by its command in DVC's run-cache, and by its title in a run's lines."""
+    """kills.py finds steps by their command in DVC's run-cache, by their title in a run's lines."""
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     titles = set()
     for step in steps(load_spec(ROOT / "params.yaml")):

@@ -396,21 +396,21 @@ def prefect_server() -> Iterator[str]:
                 start_new_session=True,
             )
         try:
-            _wait_for(f"{url}/health", 180)
+            _wait_for(f"{url}/health", server, 600)
             yield url
         finally:
             kill_all(tree(server.pid))
             server.wait()
 
 
-def _wait_for(url: str, seconds: float) -> None:
+def _wait_for(url: str, server: subprocess.Popen[bytes], seconds: float) -> None:
     end = time.monotonic() + seconds
     while True:
         try:
             urllib.request.urlopen(url, timeout=2).close()
             return
         except OSError:
-            if time.monotonic() > end:
+            if time.monotonic() > end or server.poll() is not None:
                 raise
             time.sleep(0.3)
 
