@@ -24,6 +24,7 @@ from benchmarks.mutation.mutants import Mutant, read_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = Path(__file__).with_name("mutmut.yaml")
+RUNNER = Path(__file__).with_name("collected.py")
 # mutmut leaves decorated functions out. In the copy these decorators are called instead, which means the same.
 _DECORATORS = (
     "contextmanager", "contextlib.contextmanager", "property", "cached_property", "cache",
@@ -63,7 +64,7 @@ def main() -> None:
 
 def mutmut(folder: Path, *arguments: str) -> None:
     """Run it in the copy; what it says goes into mutmut.log there."""
-    command = [str(Path(sys.executable).with_name("mutmut")), *arguments]
+    command = [sys.executable, "-P", str(RUNNER), *arguments]
     with (folder / "mutmut.log").open("w") as log:
         subprocess.run(
             command, cwd=folder, env=environment(folder), stdout=log, stderr=log, check=False
