@@ -7,15 +7,17 @@ mutmut itself starts pytest anew for each mutant, which takes longer than the te
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from _pytest.config import _prepareconfig
 from _pytest.main import Session
-from mutmut.__main__ import cli
+from mutmut import __main__ as program
 from mutmut.runners import harness
 from mutmut.state import state
 from mutmut.utils.file_utils import change_cwd
@@ -57,6 +59,12 @@ class CollectedRunner(harness.PytestRunner):
         return 1 if self.session.testsfailed else 0
 
 
+def matches(name: str, pattern: str) -> bool:
+    """As fnmatch, which compiles every name of a sample anew for every mutant."""
+    return fnmatch.fnmatchcase(name, pattern) if "*" in pattern else name == pattern
+
+
 if __name__ == "__main__":
     isolation.PytestRunner = CollectedRunner  # type: ignore[misc]
-    cli()
+    program.fnmatch = SimpleNamespace(fnmatch=matches)  # type: ignore[assignment]
+    program.cli()
