@@ -348,3 +348,6 @@ def test_what_is_final_is_told_by_an_image(engine: Engine, monkeypatch: pytest.M
 
 def test_a_models_head_is_read(engine: Engine) -> None:
     assert tasks.command.model_head("m") == Head("detect", {0: "disc"}, None)
+    path = model_folder("m", "export") / "record.json"
+    write_json(path, {**read_json(path), "task": "pose", "kpt_shape": [5, 3]})
+    assert tasks.command.model_head("m") == Head("pose", {0: "disc"}, (5, 3))

@@ -598,8 +598,8 @@ def test_what_a_target_is_built_with() -> None:
         "target mine: it is for compute capability 12.0, and the GPU here, Card, has 9.0. "
         "Run this on a machine with such a GPU, or correct the target in params.yaml"
     )
-    with pytest.raises(ToolchainError, match="though the driver lists Card"):
-        tasks.fingerprint._facts("mine", target, choice(gpus=(), no_gpu="none"))  # type: ignore[arg-type]
+    with pytest.raises(ToolchainError, match=r"^target t1: .*though the driver lists Card"):
+        tasks.fingerprint._facts("t1", target, choice(gpus=(), no_gpu="none"))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -617,13 +617,16 @@ def machine(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Any:
         return answer  # type: ignore[no-any-return]
 
     def recipes(given: Spec, probe: Any, targets: Any) -> Any:
+        assert given is spec
         return {name: probe(name)["runtime"] for name in targets}
 
+    def toolchains(given: Spec) -> Any:
+        assert given is spec
+        return SimpleNamespace(choose=choose)
+
     monkeypatch.setattr(tasks.fingerprint, "load_spec", lambda: spec)
-    monkeypatch.setattr(tasks.fingerprint, "stage_mistakes", lambda spec: [])
-    monkeypatch.setattr(
-        tasks.fingerprint, "Toolchains", lambda spec: SimpleNamespace(choose=choose)
-    )
+    monkeypatch.setattr(tasks.fingerprint, "stage_mistakes", lambda given: [] if given is spec else [""])
+    monkeypatch.setattr(tasks.fingerprint, "Toolchains", toolchains)
     monkeypatch.setattr(tasks.fingerprint, "had", lambda spec, name: name in found.had)
     monkeypatch.setattr(
         tasks.fingerprint,
@@ -666,6 +669,21 @@ def test_targets_that_cannot_be_built_here(machine: Any, spec: Spec) -> None:
         "target rtx-ada: this machine could build it at its last run: no GPU. Look at nvidia-smi and at its toolchain's path; "
         "if it has gone for good, delete artifacts/machine.json"
     )
+
+
+def test_a_gpu_that_is_not_a_targets_excludes_it(
+    machine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tasks.fingerprint._facts
+
+    def facts(name: str, *given: Any) -> Any:
+        if name == "rtx-ada":
+            raise Elsewhere(name, "another GPU", "c")
+        return own(name, *given)
+
+    monkeypatch.setattr(tasks.fingerprint, "_facts", facts)
+    assert list(tasks.fingerprint.fingerprint()) == ["rtx-ada"]
+    assert list(machine.written[0][0]) == ["rtx-ampere", "rtx-blackwell"]
 
 
 def test_mistakes_stop_everything(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import pickle
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import ultralytics
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import ModelError
 from enginery.graphs import export
@@ -159,3 +161,57 @@ def test_whole_numbers_and_words_are_never_nan() -> None:
     words = TensorProto(data_type=TensorProto.STRING, dims=[1], string_data=[b"nan"])
     assert not export._has_nan(words)
     assert (export._PART, export._SHOWN_NAMES) == (1 << 24, 5)
+
+
+def test_a_source_of_another_digest(tmp_path: Path) -> None:
+    source = tmp_path / "w.pt"
+    source.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    (tmp_path / "x").mkdir()
+    same = export._copy(source, tmp_path / "x", ExportSettings("detect", sha256=digest))
+    assert (same, same.read_bytes()) == (tmp_path / "x/model.pt", b"weights")
+    with pytest.raises(ModelError) as error:
+        export._copy(source, tmp_path / "x", ExportSettings("detect", sha256="0"))
+    assert error.value.what == f"{source} has the SHA-256 {digest}, and params.yaml says 0"
+    assert error.value.cure == "Get the file again; if the new one is meant, correct `sha256`"
+
+
+def test_a_graph_is_copied_with_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, folder = tmp_path / "own.onnx", tmp_path / "x"
+    source.write_bytes(b"graph")
+    (tmp_path / "a/b").mkdir(parents=True)
+    folder.mkdir()
+    names = ["a/b/c", "a/b/d"]
+    for name in names:
+        (tmp_path / name).write_text(name)
+    asked: list[Any] = []
+    monkeypatch.setattr(export, "data_files", lambda *given: asked.append(given) or names)
+    monkeypatch.setattr(export, "check_data_file", lambda *given: asked.append(given))
+    copied, digests = export._copy_onnx(source, folder, ExportSettings("detect"))
+    assert copied == folder / "model.onnx"
+    assert asked == [(copied, source), *((tmp_path / name, tmp_path / name, source) for name in names)]
+    assert digests == {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+    assert [(folder / name).read_text() for name in names] == names
+
+
+def test_a_stride_of_one_is_one() -> None:
+    assert export._facts(ExportSettings("detect"), {}, 1, None)["stride"] == 1
+    with pytest.raises(ValueError):
+        export._facts(ExportSettings("detect"), {}, 0, None)
+
+
+def test_a_graph_is_fed_by_one_input() -> None:
+    model = onnx.ModelProto(opset_import=[helper.make_opsetid("", 17)])
+    with pytest.raises(ModelError) as error:
+        export._check_ends(SOURCE, model)
+    assert error.value.what == (
+        "user/w.pt has 0 inputs (none), and images are fed to a graph with one"
+    )
+    for name in "ab":
+        model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]))
+    with pytest.raises(ModelError) as error:
+        export._check_ends(SOURCE, model)
+    assert error.value.what == (
+        "user/w.pt has 2 inputs (a, b), and images are fed to a graph with one"
+    )
+    assert error.value.cure == "Export it with the image as its only input"
