@@ -198,6 +198,12 @@ def test_which_files_are_predicted() -> None:
 # Validation on the GPU
 
 
+def test_the_main_point_is_where_the_first_profile_is_fastest() -> None:
+    kinds = ((0, "opt"), (0, "max"), (1, "opt"))
+    points = [OperatingPoint(profile, which, (1, 3, 8, 16)) for profile, which in kinds]
+    assert [point.main for point in points] == [True, False, False]
+
+
 def test_an_engine_is_judged_against_its_original(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
