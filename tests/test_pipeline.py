@@ -258,6 +258,22 @@ def test_a_merge_conflict_is_left_to_its_user(project: Project) -> None:
     assert lock.read_text().startswith("<<<<<<< HEAD")
 
 
+def test_a_folder_in_the_place_of_the_lock_file_is_left_to_its_user(project: Project) -> None:
+    lock = project.root / "dvc.lock"
+    lock.unlink()
+    (lock / "inside").mkdir(parents=True)
+    with pytest.raises(EngineryError, match=r"dvc\.lock is no plain file\. Move it away; take dvc"):
+        repair(project.root, project.said.append)
+    assert (lock / "inside").is_dir()
+
+
+def test_stages_that_dvc_does_not_take_are_one_line(project: Project) -> None:
+    path = project.root / "dvc.yaml"
+    path.write_text(path.read_text() + "    nonsense: 1\n")
+    with pytest.raises(EngineryError, match=r"^DVC does not take dvc\.yaml: .*git again$"):
+        project.build()
+
+
 def test_a_folder_that_is_no_project_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(EngineryError, match="is no DVC project"):
         Pipeline(tmp_path)

@@ -18,7 +18,7 @@ from typing import Any
 from enginery.errors import BusyError, EngineryError, IntegrityError
 from enginery.files import sweep_below
 from enginery.inputs import check_plain
-from enginery.layout import crash_log
+from enginery.layout import DVC_FILE, crash_log
 from enginery.pipeline.lockfile import Output, md5_of
 from enginery.pipeline.objects import Objects
 from enginery.pipeline.push import Progress, Pushed, push
@@ -63,8 +63,17 @@ class Pipeline:
 
     def _stage(self, address: str) -> Any:
         if not self._stages:  # parsing dvc.yaml and dvc.lock for each stage anew would take most of a run that has nothing to do
-            self._stages = {stage.addressing: stage for stage in self._repo.stage.load_all("dvc.yaml")}
+            self._stages = {stage.addressing: stage for stage in self._load()}
         return self._stages[address]
+
+    def _load(self) -> Any:
+        from dvc.exceptions import DvcException
+
+        try:
+            return self._repo.stage.load_all(str(DVC_FILE))
+        except DvcException as error:
+            what = f"DVC does not take {DVC_FILE}: {' '.join(str(error).split())}"
+            raise EngineryError(what, "Take it from git again") from None
 
     def has_remote(self) -> bool:
         """Whether a default remote is configured."""
