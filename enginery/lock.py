@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from enginery.errors import BusyError
+from enginery.errors import BusyError, DiskFullError
+from enginery.files import is_full
 
 LOCK = Path(".dvc/tmp/enginery.lock")
 
@@ -19,6 +20,7 @@ def only_run() -> Iterator[None]:
 
     Raises:
         BusyError: another run holds it; says which process.
+        DiskFullError: there is no room for its number.
     """
     LOCK.parent.mkdir(parents=True, exist_ok=True)
     with LOCK.open("a+", encoding="utf-8") as file:
@@ -29,6 +31,10 @@ def only_run() -> Iterator[None]:
             who = f"another run (process {file.read().strip()})"
             raise BusyError(f"{who} is at work in this checkout", "Wait for it to end") from None
         file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        try:
+            os.write(file.fileno(), str(os.getpid()).encode())  # what a buffer keeps would fail again when it is closed
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise DiskFullError(LOCK) from None
         yield
