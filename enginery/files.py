@@ -204,11 +204,17 @@ def dumps(value: Any) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON; a file that already says so keeps its time, so that nobody re-reads it."""
-    text = dumps(value)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    data = dumps(value).encode()
+    if path.is_file() and path.read_bytes() == data:
         return
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(data)
+
+
+def make_way(path: Path) -> None:
+    """Remove a folder that lies where a file of Enginery's own belongs."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
 
 
 def read_json(path: Path) -> Any:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from enginery.errors import BusyError, DiskFullError
+from enginery.errors import BusyError, DiskFullError, EngineryError
 from enginery.files import is_full
 
 LOCK = Path(".dvc/tmp/enginery.lock")
@@ -21,8 +21,13 @@ def only_run() -> Iterator[None]:
     Raises:
         BusyError: another run holds it; says which process.
         DiskFullError: there is no room for its number.
+        EngineryError: this folder is no checkout.
     """
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        LOCK.parent.mkdir(exist_ok=True)
+    except FileNotFoundError:  # DVC would take one that is made here for a project without settings
+        what = f"{Path.cwd()} is no DVC project: it has no .dvc"
+        raise EngineryError(what, "Run this in the checkout's folder, or take .dvc from git again") from None
     with LOCK.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from enginery import files, lock
-from enginery.errors import BusyError, DiskFullError
+from enginery.errors import BusyError, DiskFullError, EngineryError
 
 GONE = 999_999_999  # a process number that Linux does not give
 
@@ -157,6 +157,14 @@ def test_json_is_sorted_indented_and_refuses_nan(tmp_path: Path) -> None:
 def test_one_run_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock is nobody else's while it is held, not even shared; then it is anybody's."""
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(EngineryError) as missing, lock.only_run():
+        pass
+    assert str(missing.value) == (
+        f"{tmp_path} is no DVC project: it has no .dvc. "
+        "Run this in the checkout's folder, or take .dvc from git again"
+    )
+    assert list(tmp_path.iterdir()) == []
+    Path(".dvc").mkdir()
     with lock.only_run():
         assert lock.LOCK.read_text() == str(os.getpid())
         for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):
