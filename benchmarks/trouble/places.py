@@ -239,7 +239,8 @@ def _in_a_namespace(name: str, server: str, source: Place, keep: Path | None) ->
             **{**found, "problems": tuple(found["problems"]), "remarks": tuple(found["remarks"])}
         )
     except (IndexError, ValueError, TypeError):
-        said = " | ".join((done.stdout + done.stderr).splitlines()[-3:])
+        last = (done.stdout + done.stderr).splitlines()[-3:]
+        said = " | ".join([f"it ended with {done.returncode}", *last])
         return Verdict(name, "", 0, 0, (f"the script itself: {said}",))
 
 
