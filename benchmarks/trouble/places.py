@@ -233,6 +233,7 @@ def _in_a_namespace(name: str, server: str, source: Place, keep: Path | None) ->
         *(["--keep", str(keep.resolve())] if keep else []),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    shutil.rmtree(_folder(os.getpid()), ignore_errors=True)  # in there it was full of mounts
     try:
         found = json.loads(done.stdout.splitlines()[-1])
         return Verdict(
@@ -248,7 +249,7 @@ def _play(name: str, server: str, source: Path, keep: Path | None) -> Verdict:
     """One case, in this process's mount namespace."""
     adopt_orphans()
     about = _undisturbed(Place(source, server))
-    folder = workshop() / f"place-{os.getpid()}"
+    folder = _folder(os.getppid())
     place = copied(Place(source, server), folder, linked=False)
     (folder / "home").mkdir()
     try:
@@ -269,11 +270,12 @@ def _play(name: str, server: str, source: Path, keep: Path | None) -> Verdict:
                 )
     finally:
         kill_all(below_me())
-        subprocess.run(
-            ["umount", "--recursive", "--lazy", str(folder)], capture_output=True, check=False
-        )
-        shutil.rmtree(folder, ignore_errors=True)
     return verdict
+
+
+def _folder(script: int) -> Path:
+    """Where the script with this process number has a case's checkout."""
+    return workshop() / f"place-{script}"
 
 
 def _without_room(
