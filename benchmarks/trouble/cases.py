@@ -1047,7 +1047,7 @@ def _commands() -> Iterator[Case]:
     )
     yield command(
         "a file that cannot be written",
-        "params.yaml/x",
+        r"params\.yaml(/x)?: (File exists|Not a directory)",
         "calibration",
         "export",
         OWN,
