@@ -185,3 +185,23 @@ def test_one_run_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     with lock.LOCK.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
+
+    def fail(number: int) -> None:
+        def write(descriptor: int, data: bytes) -> int:
+            raise OSError(number, "no")
+
+        monkeypatch.setattr(os, "write", write)
+
+    fail(errno.ENOSPC)
+    with pytest.raises(DiskFullError) as error, lock.only_run():
+        pass
+    assert error.value.path == lock.LOCK
+    fail(errno.EIO)
+    with pytest.raises(OSError, match="no") as other, lock.only_run():
+        pass
+    assert not isinstance(other.value, DiskFullError)
