@@ -262,6 +262,7 @@ def _play(name: str, server: str, source: Path, keep: Path | None) -> Verdict:
                 place.change(_change)
                 verdict = _without_room(name, which, how == "room for half", place, about, stack)
             if verdict.problems and keep:
+                shutil.rmtree(keep / re.sub(r"\W+", "-", name), ignore_errors=True)
                 shutil.copytree(
                     place.folder,
                     keep / re.sub(r"\W+", "-", name),
