@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from enginery import files, lock
@@ -205,3 +206,15 @@ def test_a_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(OSError, match="no") as other, lock.only_run():
         pass
     assert not isinstance(other.value, DiskFullError)
+
+
+def test_a_full_disk_as_numpy_says_it(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    with pytest.raises(OSError, match="requested and") as error:
+        np.zeros(1 << 20, np.uint8).tofile("/dev/full")
+    assert files.is_full(error.value)
+    assert not files.is_full(OSError("odd"))
+    with pytest.raises(DiskFullError) as said, files.replacing_folder(tmp_path / "set"):
+        raise error.value
+    assert said.value.path == tmp_path / "set"
