@@ -20,6 +20,7 @@ MACHINE = ARTIFACTS / "machine.json"
 DVC_FILE = Path("dvc.yaml")
 INT8 = "int8"
 CACHE, HISTOGRAMS = "calibration.cache", "histograms.npz"  # in a model's calibration folder
+_CURE = "take it from git again"
 _FLOATS, _DEMO = ("fp32", "fp16"), "demo-data"
 CALIBRATION_STEPS = ("calibration-images", "calibrate")
 
@@ -149,11 +150,12 @@ def idle_steps(spec: Spec) -> Iterator[Step]:
 def stage_mistakes(spec: Spec, path: Path = DVC_FILE) -> Iterator[str]:
     """Where dvc.yaml has not the stages that params.yaml asks for, or one that it gives no settings."""
     if not path.is_file():
-        return  # DVC itself says so
+        yield f"{path} is {'no plain file' if path.exists() else 'missing'}: {_CURE}"
+        return
     try:
         stages = yaml.safe_load(path.read_text(encoding="utf-8"))["stages"].keys()
     except (UnicodeDecodeError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
-        yield f"{path} cannot be read as a list of stages ({' '.join(str(error).split())}): take it from git again"
+        yield f"{path} cannot be read as a list of stages ({' '.join(str(error).split())}): {_CURE}"
         return
     for name in dict.fromkeys(step.stage for step in steps(spec)):
         if name == _DEMO and name not in stages:

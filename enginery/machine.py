@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
-from enginery.files import read_json, write_json
+from enginery.files import make_way, read_json, write_json
 from enginery.gpu import gpus
 from enginery.layout import MACHINE
 from enginery.spec import Spec
@@ -23,6 +23,7 @@ def remember(spec: Spec, found: Mapping[str, ToolchainInfo]) -> None:
     """Write down the targets that this machine can build now; of those not asked about, what was known."""
     known = {name: facts for name, facts in _targets().items() if name in spec.targets}
     now = {name: {"asked": _asked(spec, name), "toolchain": asdict(info)} for name, info in found.items()}
+    make_way(MACHINE)
     write_json(MACHINE, {"gpus": [asdict(gpu) for gpu in gpus()], "targets": {**known, **now}})
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from enginery.calibration.cache import SUFFIX
 from enginery.errors import EngineryError
-from enginery.files import sha256, write_json
+from enginery.files import make_way, sha256, write_json
 from enginery.graphs.external import data_digests
 from enginery.graphs.session import CPU, fastest_provider
 from enginery.layout import CALIBRATION_STEPS, INT8, RECIPES, Step, idle_steps, steps
@@ -60,11 +60,13 @@ def recipes(spec: Spec, probe: Probe, targets: Collection[str]) -> dict[Path, di
 def write_recipes(found: Mapping[Path, Mapping[str, Any]], spec: Spec) -> None:
     """Write the recipes, leaving unchanged files alone and removing those no step has."""
     for path, recipe in found.items():
+        make_way(path)
         write_json(path, recipe)
     known = {step.recipe for step in (*steps(spec), *idle_steps(spec))}
     for path in sorted(RECIPES.rglob("*.json")):
         if path not in known:
-            path.unlink()
+            make_way(path)
+            path.unlink(missing_ok=True)
 
 
 def _version(tool: str) -> str:

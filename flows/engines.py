@@ -22,8 +22,9 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
+from enginery import tracebacks
 from enginery.errors import ConfigError, DamagedFileError, Elsewhere, EngineryError, Lost
-from enginery.layout import Step, needs, steps
+from enginery.layout import Step, crash_log, needs, steps
 from enginery.lock import only_run
 from enginery.pipeline import Pipeline
 from enginery.registry import entries
@@ -127,8 +128,8 @@ def _fingerprint(run: Run, step: Step) -> State[None]:
         excluded = fingerprint(run.targets)
         if run.insisted and excluded:
             raise next(iter(excluded.values()))
-    except EngineryError as error:
-        return Failed(message=str(error))
+    except Exception as error:
+        return Failed(message=_cause(step, error))
     run.excluded.update(excluded)
     for name, reason in excluded.items():
         if isinstance(reason, Elsewhere) and not isinstance(reason, Lost):
@@ -159,10 +160,18 @@ def _reproduce(run: Run, step: Step) -> State[None]:
                 logger.log(LEVELS.get(str(event.get("severity")), 20), "%s", event["message"])
 
         outcome = run.pipeline.reproduce(step.address, on_event)  # type: ignore[arg-type]
-    except EngineryError as error:
-        logger.error("%s", error)
-        return Failed(message=str(error))
+    except Exception as error:
+        cause = _cause(step, error)
+        logger.error("%s", cause)
+        return Failed(message=cause)
     return Completed(name=outcome.capitalize(), message=reason)
+
+
+def _cause(step: Step, error: Exception) -> str:
+    """One line; of an error that nobody foresaw, with the file that holds its traceback."""
+    if isinstance(error, EngineryError):
+        return str(error)
+    return tracebacks.explain(step.title, error, crash_log(step.address))
 
 
 def _publish_tables(run: Run) -> None:

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from enginery.calibration import cache
-from enginery.errors import ModelError
 from enginery.evaluation.images import image_folder, preprocess, read_image, save_batch
 from enginery.files import read_json, replacing_folder, sha256, write_json
 from enginery.gpu import reserved
-from enginery.graphs.inspect import GraphInfo, Profile, check_profile, graph_info
+from enginery.graphs.inspect import GraphInfo, fit_profiles, graph_info
 from enginery.layout import CACHE, INT8, Step, build_folder, calibration_images_file, model_folder, timing_folder
 from enginery.report.events import emit, log
 from enginery.spec import BUILD_OPTIONS, Spec, load_spec
@@ -120,18 +119,10 @@ def _calibration_batch(step: Step, spec: Spec, folder: Path) -> Path:
 
 def _profiles(wanted: Mapping[str, Any], info: GraphInfo, where: str) -> tuple[dict[str, dict[str, list[int]]], ...]:
     """The profiles for the graph's image input; checked here because TensorRT reports a bad one poorly or not at all."""
-    name = wanted["input"] or info.inputs[0].name
     profiles: list[dict[str, list[int]]] = wanted.get("profiles") or [wanted["profile"]]
-    mistakes = [mistake for shapes in profiles for mistake in check_profile(info, {name: _as_profile(shapes)})]
-    if mistakes:
-        cure = "Correct batch, height, width, profiles or input of the model in params.yaml"
-        raise ModelError(f"{where}: the profile does not fit: {'; '.join(dict.fromkeys(mistakes))}", cure)
+    name = fit_profiles(info, profiles, wanted["input"], where)
     static = all(isinstance(size, int) for size in info.inputs[0].shape)
     return () if static else tuple({name: shapes} for shapes in profiles)
-
-
-def _as_profile(shapes: Mapping[str, list[int]]) -> Profile:
-    return Profile(**{which: tuple(shape) for which, shape in shapes.items()})
 
 
 if __name__ == "__main__":

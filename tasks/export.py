@@ -19,7 +19,13 @@ from tasks.command import recipe, record, run_step
 def export_model(step: Step) -> None:
     """Write the model's FP32 graph, the reference of everything that follows."""
     wanted, model = recipe(step), load_spec().models[step.model]
-    settings = replace(_settings(wanted), trusted=model.trusted, sha256=model.sha256)
+    settings = replace(
+        _settings(wanted),
+        trusted=model.trusted,
+        sha256=model.sha256,
+        profiles=tuple(model.all_profiles()),
+        input=model.input,
+    )
     with replacing_folder(model_folder(step.model, "export")) as folder:
         facts = export(Path(wanted["source"]), settings, folder / "model.onnx")
         if facts.get("source_data", {}) != wanted.get("data", {}):  # DVC would hold it for what the recipe names

@@ -13,10 +13,11 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from enginery import files, lock
-from enginery.errors import BusyError, DiskFullError
+from enginery.errors import BusyError, DiskFullError, EngineryError
 
 GONE = 999_999_999  # a process number that Linux does not give
 
@@ -161,6 +162,14 @@ def test_json_is_sorted_indented_and_refuses_nan(tmp_path: Path) -> None:
 def test_one_run_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock is nobody else's while it is held, not even shared; then it is anybody's."""
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(EngineryError) as missing, lock.only_run():
+        pass
+    assert str(missing.value) == (
+        f"{tmp_path} is no DVC project: it has no .dvc. "
+        "Run this in the checkout's folder, or take .dvc from git again"
+    )
+    assert list(tmp_path.iterdir()) == []
+    Path(".dvc").mkdir()
     with lock.only_run():
         assert lock.LOCK.read_text() == str(os.getpid())
         for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):
@@ -242,3 +251,33 @@ def test_what_cannot_be_swept_is_left(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / f".x.{GONE}.part").mkdir()
     monkeypatch.setattr(shutil, "rmtree", refuse)
     files.sweep_below(tmp_path)
+def test_a_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
+
+    def fail(number: int) -> None:
+        def write(descriptor: int, data: bytes) -> int:
+            raise OSError(number, "no")
+
+        monkeypatch.setattr(os, "write", write)
+
+    fail(errno.ENOSPC)
+    with pytest.raises(DiskFullError) as error, lock.only_run():
+        pass
+    assert error.value.path == lock.LOCK
+    fail(errno.EIO)
+    with pytest.raises(OSError, match="no") as other, lock.only_run():
+        pass
+    assert not isinstance(other.value, DiskFullError)
+
+
+def test_a_full_disk_as_numpy_says_it(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    with pytest.raises(OSError, match="requested and") as error:
+        np.zeros(1 << 20, np.uint8).tofile("/dev/full")
+    assert files.is_full(error.value)
+    assert not files.is_full(OSError("odd"))
+    with pytest.raises(DiskFullError) as said, files.replacing_folder(tmp_path / "set"):
+        raise error.value
+    assert said.value.path == tmp_path / "set"

@@ -161,6 +161,12 @@ def info(runtime: str = "tensorrt", *shown: dict[str, str], blind: bool = False)
     return ToolchainInfo(runtime, "10.16.1", "3.11", "linux_x86_64", ("weak typing",), ("9.0",), shown, "" if shown else "none", blind)
 
 
+def in_a_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the stages of this one, and nothing else."""
+    monkeypatch.chdir(folder)
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
+
+
 @pytest.mark.parametrize(("target", "found", "listed", "error", "words"), [
     ({}, info("tensorrt"), None, Elsewhere, "works on its GPU, and this machine shows it none"),
     ({}, info("tensorrt", blind=True), None, ToolchainError, "Install NumPy and pycuda"),
@@ -175,7 +181,7 @@ def test_what_a_toolchain_tells_of_this_machine(
     error: type[EngineryError] | None, words: str,
 ) -> None:
     """No such machine is here: the toolchain's answers are stood in for."""
-    monkeypatch.chdir(tmp_path)
+    in_a_checkout(tmp_path, monkeypatch)
     write(tmp_path, targets__mine={"runtime": "tensorrt", **target}, matrix__targets=["mine"])
     monkeypatch.setattr(Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), found, listed))
     if error is Elsewhere:
@@ -198,7 +204,7 @@ def test_what_a_toolchain_tells_of_this_machine(
 
 
 def test_mistakes_are_said_though_another_target_is_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    in_a_checkout(tmp_path, monkeypatch)
     mine, other = ({"runtime": "tensorrt", **more} for more in ({"strongly_typed": True, "dla_core": 0}, {}))
     write(tmp_path, targets__mine=mine, targets__other=other, matrix__targets=["other", "mine"])
 
@@ -214,7 +220,7 @@ def test_mistakes_are_said_though_another_target_is_broken(tmp_path: Path, monke
 
 
 def test_a_machine_that_loses_its_gpu_is_not_taken_for_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    in_a_checkout(tmp_path, monkeypatch)
     write(tmp_path, targets__mine={"runtime": "tensorrt"}, matrix__targets=["mine"])
     sees = [info("tensorrt", CARD)]
     monkeypatch.setattr(Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), sees[-1], None))

@@ -82,4 +82,12 @@ def test_a_damaged_list_of_stages_is_a_mistake(tmp_path: Path, content: str) -> 
     path = tmp_path / "dvc.yaml"
     path.write_text(content)
     [mistake] = stage_mistakes(load_spec(ROOT / "params.yaml"), path)
+    assert mistake.endswith("): take it from git again")
     assert mistake.startswith(f"{path} cannot be read as a list of stages (")
+
+
+def test_no_list_of_stages_is_a_mistake(tmp_path: Path) -> None:
+    spec, path = load_spec(ROOT / "params.yaml"), tmp_path / "dvc.yaml"
+    assert list(stage_mistakes(spec, path)) == [f"{path} is missing: take it from git again"]
+    path.mkdir()
+    assert list(stage_mistakes(spec, path)) == [f"{path} is no plain file: take it from git again"]

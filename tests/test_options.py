@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from enginery.errors import ConfigError
+from enginery.errors import ConfigError, EngineryError
 from enginery.evaluation.engine_report import operating_points
 from enginery.layout import Step, needs, steps, timing_folder
 from enginery.spec import BUILD_OPTIONS, Model, Spec, Target, load_spec
-from flows.engines import select
+from flows.engines import _cause, select
 from tests.test_recipes import changed, edit
 from tests.test_spec import write
 
@@ -200,3 +200,15 @@ def test_what_dvc_says_a_build_reads_its_step_needs() -> None:
     assert read == {"${item.precision}", "fp32"}
     found = {other.precision for other in steps(server()) if other.name == "quantize" and needs(build, other)}
     assert found == {"fp16", "fp32"}
+
+
+def test_what_nobody_foresaw_fails_its_step_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    step = Step("build", "m", "ada", "fp16")
+    assert _cause(step, EngineryError("x is y", "Mend it")) == "x is y. Mend it"
+    log = "artifacts/logs/build-m-ada-fp16.txt"
+    said = f"build m fp16 for ada: ValueError: an odd text. Its traceback is in {log}"
+    assert _cause(step, ValueError("an odd\ntext")) == said
+    assert "an odd\ntext" in Path(log).read_text()

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper
 from enginery.errors import EngineryError, ModelError
 from enginery.files import read_json
 from enginery.graphs import session
-from enginery.layout import RECIPES
+from enginery.layout import MACHINE, RECIPES
+from enginery.machine import remember
 from enginery.recipes import recipes, write_recipes
 from enginery.spec import Spec, load_spec
 from enginery.status import differences
@@ -139,3 +140,19 @@ def test_differences_in_words() -> None:
     old = {"tools": {"onnxsim": "0.8.0"}, "version": 1, "parameters": {"profile": {"min": [1]}}}
     new = {"tools": {"onnxsim": "0.8.1"}, "version": 1, "parameters": {"profile": {"min": [2]}}}
     assert list(differences(old, new)) == ["min [1] -> [2]", "onnxsim 0.8.0 -> 0.8.1"]
+
+
+def test_whatever_lies_in_the_place_of_a_recipe_gives_way(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = recipes(spec, probe, spec.matrix.targets)
+    first, second, *_ = found
+    for folder in (first, MACHINE, first.with_name("stranger.json")):
+        (folder / "inside").mkdir(parents=True)
+    second.parent.mkdir(parents=True, exist_ok=True)
+    second.write_bytes(b"\xff\x00")
+    write_recipes(found, spec)
+    remember(spec, {})
+    assert all(path.is_file() for path in (first, second, MACHINE))
+    assert not first.with_name("stranger.json").exists()

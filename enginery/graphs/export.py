@@ -23,7 +23,7 @@ from enginery.graphs.external import (
     values,
     write_graph,
 )
-from enginery.graphs.inspect import KEPT, clean, info_of, read_graph
+from enginery.graphs.inspect import KEPT, clean, fit_profiles, info_of, read_graph
 from enginery.vision import import_torchvision, loading, silence
 
 _SHOWN_NAMES = 5
@@ -34,7 +34,8 @@ _PART = 1 << 24  # values that are looked at together
 class ExportSettings:
     """What weights become: `imgsz` is (height, width), `dynamic` leaves batch, height and width open. An ONNX has all but its task.
 
-    `trusted` weights may run code when they are loaded; `sha256` is the digest that the source's own file must have.
+    `trusted` weights may run code when they are loaded; `sha256` is the digest that the source's own file must have. An ONNX
+    must have sizes, and an `input`, that `profiles` fit.
     """
 
     task: str
@@ -44,6 +45,8 @@ class ExportSettings:
     opset: int = 17
     trusted: bool = False
     sha256: str | None = None
+    profiles: tuple[dict[str, list[int]], ...] = ()
+    input: str | None = None
 
 
 def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
@@ -54,8 +57,8 @@ def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     torch's own classes.
 
     Raises:
-        ModelError: the source or a data file of it is missing, cut off, no model, or of another task; the source is not the
-            one whose digest is given, or wants to run code.
+        ModelError: the source or a data file of it is missing, cut off, no model, of another task, or of other sizes; the source
+            is not the one whose digest is given, or wants to run code.
     """
     if not source.is_file():
         raise ModelError(f"{source}: no such file", "Correct the model's source in params.yaml")
@@ -102,6 +105,7 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
     if settings.task == "pose" and "kpt_shape" not in facts:
         raise ModelError(f"{source} has no `kpt_shape` in its metadata", "Add it as Ultralytics writes it, for example [17, 3]")
     _check_ends(source, model)
+    fit_profiles(info_of(model), settings.profiles, settings.input, str(source))
     _check_weights(source, model)
     return _written(model, out, facts, {key: metadata[key] for key in KEPT if key in metadata})
 

@@ -18,11 +18,12 @@ from typing import Any
 from enginery.errors import BusyError, EngineryError, IntegrityError
 from enginery.files import sweep_below
 from enginery.inputs import check_plain
-from enginery.layout import crash_log
+from enginery.layout import DVC_FILE, crash_log
 from enginery.pipeline.lockfile import Output, md5_of
 from enginery.pipeline.objects import Objects
 from enginery.pipeline.push import Progress, Pushed, push
 from enginery.pipeline.repair import keep, repair
+from enginery.pipeline.room import room
 from enginery.pipeline.site_cache import VARIABLE as SITE_CACHE
 from enginery.pipeline.site_cache import private_site_cache
 from enginery.processes import stop_group
@@ -38,8 +39,9 @@ class Pipeline:
 
     def __init__(self, root: Path = Path(), say: Callable[[str], None] | None = None) -> None:
         self._root = root
-        repair(root, say or (lambda line: print(line, file=sys.stderr)))
-        self._open()
+        with room(root):
+            repair(root, say or (lambda line: print(line, file=sys.stderr)))
+            self._open()
 
     def _open(self) -> None:
         self._stages: dict[str, Any] = {}
@@ -54,17 +56,27 @@ class Pipeline:
 
     def stale(self, address: str) -> str:
         """Why DVC finds a stage stale, in words; empty if it is up to date."""
-        stage = self._stage(address)
+        with room(self._root):
+            stage = self._stage(address)
         for dependency in stage.deps:
             check_plain(self._root / dependency.def_path)  # DVC would wait for ever on a pipe, and not look behind a linked folder
-        with self._repo.lock:
+        with room(self._root), self._repo.lock:
             status = stage.status(check_updates=False)
         return ", ".join(_words(change) for change in status.get(address, ()))
 
     def _stage(self, address: str) -> Any:
         if not self._stages:  # parsing dvc.yaml and dvc.lock for each stage anew would take most of a run that has nothing to do
-            self._stages = {stage.addressing: stage for stage in self._repo.stage.load_all("dvc.yaml")}
+            self._stages = {stage.addressing: stage for stage in self._load()}
         return self._stages[address]
+
+    def _load(self) -> Any:
+        from dvc.exceptions import DvcException
+
+        try:
+            return self._repo.stage.load_all(str(DVC_FILE))
+        except DvcException as error:
+            what = f"DVC does not take {DVC_FILE}: {' '.join(str(error).split())}"
+            raise EngineryError(what, "Take it from git again") from None
 
     def has_remote(self) -> bool:
         """Whether a default remote is configured."""
@@ -78,8 +90,13 @@ class Pipeline:
 
         Raises:
             BusyError: another process reproduces it.
+            DiskFullError: there was no room; it names the place.
             EngineryError: it failed; the step's own line says why.
         """
+        with room(self._root, [Path(out.def_path).parent for out in self._stage(address).outs]):
+            return self._reproduce(address, on_event)
+
+    def _reproduce(self, address: str, on_event: OnEvent) -> str:
         outcome = self._run(address, on_event, *(["--pull"] if self.has_remote() and self._make_room(address) else []))
         if self._make_whole(address, on_event):
             return outcome

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from enginery.errors import EngineryError
+from enginery.files import is_full
 
 
 def add_command(commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
@@ -39,8 +40,8 @@ def exit_code(run: Callable[[], int]) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        cure = "Correct the path or its rights, then run again"
-        print(f"error: {error.filename}: {error.strerror}. {cure}", file=sys.stderr)
+        cure = "Free some space there" if is_full(error) else "Correct the path or its rights"
+        print(f"error: {error.filename}: {error.strerror}. {cure}, then run again", file=sys.stderr)
         return 1
 
 
