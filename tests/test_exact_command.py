@@ -25,6 +25,7 @@ from enginery.files import read_json, write_json
 from enginery.graphs.export import ExportSettings
 from enginery.layout import Step, model_folder
 from enginery.registry import Engine, engine_in
+from enginery.spec import Model
 from tests.registered import register
 
 
@@ -135,6 +136,9 @@ def test_the_arguments_of_a_step(capsys: pytest.CaptureFixture[str], monkeypatch
 # An export
 
 
+SIZES = {which: [1, 3, 640, 640] for which in ("min", "opt", "max")}
+
+
 @pytest.fixture
 def exported(monkeypatch: pytest.MonkeyPatch) -> Any:
     """What the export was asked for, and what it tells."""
@@ -145,7 +149,7 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Any:
         out.write_bytes(b"graph")
         return found.facts
 
-    model = SimpleNamespace(trusted=True, sha256="abc")
+    model = Model(source="w.pt", validation="set", trusted=True, sha256="a" * 64, input="images")
     monkeypatch.setattr(tasks.export, "load_spec", lambda: SimpleNamespace(models={"m": model}))
     monkeypatch.setattr(tasks.export, "export", export)
     monkeypatch.setattr(tasks.export, "log", found.said.append)
@@ -159,7 +163,9 @@ def test_weights_are_exported_as_the_recipe_says(exported: Any) -> None:
     }
     write_json(step.recipe, {"parameters": parameters})
     tasks.export.export_model(step)
-    settings = ExportSettings("pose", (64, 96), 4, True, 18, True, "abc")
+    settings = ExportSettings(
+        "pose", (64, 96), 4, True, 18, True, "a" * 64, (SIZES,), "images"
+    )
     assert exported.asked == [(Path("w.pt"), settings)]
     folder = model_folder("m", "export")
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "record.json"]
@@ -173,7 +179,10 @@ def test_an_own_graph_has_all_but_its_task(exported: Any) -> None:
     write_json(step.recipe, {"parameters": parameters})
     exported.facts["source_data"] = {"w": "1"}
     tasks.export.export_model(step)
-    assert exported.asked == [(Path("own.onnx"), ExportSettings("pose", trusted=True, sha256="abc"))]
+    settings = ExportSettings(
+        "pose", trusted=True, sha256="a" * 64, profiles=(SIZES,), input="images"
+    )
+    assert exported.asked == [(Path("own.onnx"), settings)]
     for data in ({"w": "2"}, None):
         exported.facts["source_data"] = data
         if data is None:
