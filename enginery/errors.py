@@ -1,4 +1,5 @@
-"""All errors that Enginery raises on purpose, as one tree. Each says what happened, the cause and what to do, in one line.
+"""All errors that Enginery raises on purpose, as one tree. Each says what happened, the cause and
+what to do, in one line.
 
 EngineryError
 ├── ConfigError       params.yaml: all mistakes at once
@@ -45,7 +46,9 @@ class ConfigError(EngineryError):
     def __init__(self, where: str, mistakes: Sequence[str]) -> None:
         self.mistakes = tuple(mistakes)
         lines = "".join(f"\n  {mistake}" for mistake in mistakes)
-        super().__init__(f"{where}: {len(mistakes)} mistake{'s' if len(mistakes) != 1 else ''}{lines}")
+        super().__init__(
+            f"{where}: {len(mistakes)} mistake{'s' if len(mistakes) != 1 else ''}{lines}"
+        )
 
 
 class ModelError(EngineryError):
@@ -93,7 +96,9 @@ class GpuError(EngineryError):
 
 
 class Elsewhere(EngineryError):
-    """A target of runtime `tensorrt` whose toolchain or GPU is not here: for another machine; `why` says what is missing."""
+    """A target of runtime `tensorrt` whose toolchain or GPU is not here: for another machine; `why`
+    says what is missing.
+    """
 
     def __init__(self, target: str, why: str, cure: str) -> None:
         super().__init__(f"target {target}: {why}", cure)

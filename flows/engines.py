@@ -1,7 +1,8 @@
-"""The flow: every step in its order, one Prefect task each; those that need a failed one are skipped, the others go on.
+"""The flow: every step in its order, one Prefect task each; those that need a failed one are
+skipped, the others go on.
 
-Of a target whose toolchain or GPU is on another machine, the steps end as Elsewhere: that machine makes them.
-Of a target whose toolchain is broken, they fail, and the other targets go on.
+Of a target whose toolchain or GPU is on another machine, the steps end as Elsewhere: that machine
+makes them. Of a target whose toolchain is broken, they fail, and the other targets go on.
 """
 
 from __future__ import annotations
@@ -23,16 +24,23 @@ from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
 from enginery.errors import ConfigError, DamagedFileError, Elsewhere, EngineryError, Lost
-from enginery.layout import Step, needs, steps
-from enginery.lock import only_run
 from enginery.pipeline import Pipeline
-from enginery.registry import entries
+from enginery.pipeline.staleness import explain
+from enginery.project.params import Matrix, Spec, load_spec
+from enginery.project.paths import Step, needs, steps
+from enginery.registry.store import entries
 from enginery.report import display as terminal
 from enginery.report.display import Display, Outcome, skipped_for
-from enginery.report.tables import class_metric, class_rows, engine_rows, listed, outcomes_of, validation_rows
-from enginery.spec import Matrix, Spec, load_spec
-from enginery.status import explain
-from enginery.toolchain.choice import absent
+from enginery.report.tables import (
+    class_metric,
+    class_rows,
+    engine_rows,
+    listed,
+    outcomes_of,
+    validation_rows,
+)
+from enginery.system.checkout_lock import only_run
+from enginery.toolchain.selection import absent
 from tasks.fingerprint import fingerprint
 
 LEVELS = {"error": 40, "warning": 30, "info": 20, "debug": 10}
@@ -47,45 +55,67 @@ class Run:
     display: Display
     targets: frozenset[str]
     insisted: bool  # on the target, by its name: then it must be for this machine
-    excluded: dict[str, EngineryError] = field(default_factory=dict)  # targets of other machines, and broken ones
+    excluded: dict[str, EngineryError] = field(
+        default_factory=dict
+    )  # targets of other machines, and broken ones
     outcomes: dict[Step, Outcome] = field(default_factory=dict)
     states: dict[Step, State[Any]] = field(default_factory=dict)
 
 
-@flow(name="engines", description="Build, validate and register every engine of params.yaml that is not up to date.")
-def build_engines(model: str | None = None, target: str | None = None, precision: str | None = None) -> State[None]:
+@flow(
+    name="engines",
+    description="Build, validate and register every engine of params.yaml that is not up to date.",
+)
+def build_engines(
+    model: str | None = None, target: str | None = None, precision: str | None = None
+) -> State[None]:
     """Bring every engine up to date, or only those of one model, target or precision."""
     with only_run(), terminal.current:
         spec = load_spec()
         gone = absent(spec)
-        wanted = [step for step in select(spec, model, target, precision) if step.toolchain not in gone]
+        wanted = [
+            step for step in select(spec, model, target, precision) if step.toolchain not in gone
+        ]
         timings = [step for step in wanted if step.toolchain]
         targets = frozenset(step.target for step in wanted if step.target)
         run = Run(Pipeline(), spec.matrix, terminal.current, targets, insisted=bool(target))
         for step in (*wanted, *timings):  # restored before the builds, kept after them
             _run_step(run, step)
         verdict = _verdict(run)
-        run.display.summary = verdict.message or ""  # known from here on, whatever Prefect's server does
+        run.display.summary = (
+            verdict.message or ""
+        )  # known from here on, whatever Prefect's server does
         _publish_tables(run)
         return verdict
 
 
-def select(spec: Spec, model: str | None, target: str | None, precision: str | None) -> Iterator[Step]:
+def select(
+    spec: Spec, model: str | None, target: str | None, precision: str | None
+) -> Iterator[Step]:
     """The steps that the wanted engines need, in order.
 
     Raises:
         ConfigError: a name that params.yaml's matrix does not have.
     """
     wanted = {"model": model, "target": target, "precision": precision}
-    known = {"model": spec.matrix.models, "target": spec.matrix.targets, "precision": spec.matrix.precisions}
+    known = {
+        "model": spec.matrix.models,
+        "target": spec.matrix.targets,
+        "precision": spec.matrix.precisions,
+    }
     mistakes = [
         f"--{kind} {name}: not in params.yaml's matrix, which has {', '.join(known[kind])}"
-        for kind, name in wanted.items() if name and name not in known[kind]
+        for kind, name in wanted.items()
+        if name and name not in known[kind]
     ]
     if mistakes:
         raise ConfigError("what to build", mistakes)
     every = list(steps(spec))
-    named = [step for step in every if all(not name or getattr(step, kind) in ("", name) for kind, name in wanted.items())]
+    named = [
+        step
+        for step in every
+        if all(not name or getattr(step, kind) in ("", name) for kind, name in wanted.items())
+    ]
     for step in every:
         if step in named or any(needs(other, step) for other in named):
             yield step
@@ -101,10 +131,14 @@ def _run_step(run: Run, step: Step) -> None:
     else:
         upstream = [state for other, state in run.states.items() if needs(step, other)]
         body = _fingerprint if step.name == "fingerprint" else _reproduce
-        state = body.with_options(task_run_name=step.title)(quote(run), step, return_state=True, wait_for=upstream)
+        state = body.with_options(task_run_name=step.title)(
+            quote(run), step, return_state=True, wait_for=upstream
+        )
         run.states[step] = state
     name = state.name if not state.is_failed() else "Failed"
-    run.outcomes[step] = Outcome(step.title, name or "Completed", state.message or "", time.monotonic() - began)
+    run.outcomes[step] = Outcome(
+        step.title, name or "Completed", state.message or "", time.monotonic() - began
+    )
     run.display.ended(run.outcomes[step])
 
 
@@ -122,7 +156,9 @@ def _decided(run: Run, step: Step) -> State[None] | None:
 
 @task(name="fingerprint", cache_policy=NO_CACHE, persist_result=False)
 def _fingerprint(run: Run, step: Step) -> State[None]:
-    """What the machine and its toolchains are; in this process, since every run does it and it is quick."""
+    """What the machine and its toolchains are; in this process, since every run does it and it is
+    quick.
+    """
     try:
         excluded = fingerprint(run.targets)
         if run.insisted and excluded:
@@ -139,7 +175,8 @@ def _fingerprint(run: Run, step: Step) -> State[None]:
 @task(name="step", cache_policy=NO_CACHE, persist_result=False)
 def _end(decided: State[None]) -> State[None]:
     """Show in Prefect how a step ends that is not begun."""
-    # Made anew: Prefect drops an end that is older than the task's beginning, and shows it as running.
+    # Made anew: Prefect drops an end that is older than the task's beginning, and shows it as
+    # running.
     return State(type=decided.type, name=decided.name, message=decided.message)
 
 
@@ -184,14 +221,22 @@ def _publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
     context = FlowRunContext.get()
     assert context and context.flow_run
     artifact = ArtifactCreate(
-        key=key, type="table", description=description, data=json.dumps(rows), flow_run_id=context.flow_run.id,
+        key=key,
+        type="table",
+        description=description,
+        data=json.dumps(rows),
+        flow_run_id=context.flow_run.id,
     )
     context.client.create_artifact(artifact)
 
 
 def _lost_by_class(run: Run) -> Iterator[tuple[str, str, list[dict[str, Any]]]]:
     """For each graph that failed its gate, what every class lost: an artifact's key, a title, rows."""
-    failed = [step for step, outcome in run.outcomes.items() if step.name == "register" and outcome.state == "Failed"]
+    failed = [
+        step
+        for step, outcome in run.outcomes.items()
+        if step.name == "register" and outcome.state == "Failed"
+    ]
     refused = {(step.model, step.precision): step for step in failed}
     for (model, precision), step in refused.items():
         with suppress(DamagedFileError):  # it was not the gate that failed
@@ -203,7 +248,8 @@ def failures(run: Run) -> list[dict[str, str]]:
     """What failed or was skipped, and why."""
     return [
         {"step": outcome.title, "state": outcome.state, "why": outcome.reason}
-        for outcome in run.outcomes.values() if outcome.state in ("Failed", "Skipped")
+        for outcome in run.outcomes.values()
+        if outcome.state in ("Failed", "Skipped")
     ]
 
 
@@ -215,5 +261,7 @@ def _verdict(run: Run) -> State[None]:
     if "Failed" in counts:
         return Failed(message=summary, data=None)
     if run.targets <= run.excluded.keys():
-        return Completed(message=f"{summary}: every target is for another machine, and nothing is built on this one")
+        return Completed(
+            message=f"{summary}: every target is for another machine, and nothing is built on this one"
+        )
     return Completed(message=summary)

@@ -8,16 +8,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from enginery.environment import drop_credentials
 from enginery.errors import EngineryError
-from enginery.evaluation.head import Head
-from enginery.files import read_json
-from enginery.home import ensure_home
-from enginery.layout import Step, crash_log, model_folder
-from enginery.processes import interrupt_on_sigterm, time_limit
+from enginery.project.params import load_spec
+from enginery.project.paths import Step, crash_log, model_folder
 from enginery.report.events import emit, error_line
-from enginery.spec import load_spec
-from enginery.tracebacks import crash_file, explain
+from enginery.system.environment import drop_credentials
+from enginery.system.files import read_json
+from enginery.system.home import ensure_home
+from enginery.system.processes import interrupt_on_sigterm, time_limit
+from enginery.system.tracebacks import crash_file, explain
+from enginery.vision.tasks import Head
 
 
 def run_step(name: str, work: Callable[[Step], None], *parts: str) -> None:
@@ -50,12 +50,17 @@ def _do(step: Step, work: Callable[[Step], None]) -> None:
     began_with = _read(step.recipe)
     work(step)
     if _read(step.recipe) != began_with:  # DVC would hold what was made for made by the new one
-        raise EngineryError(f"{step.recipe} was written anew while this step ran", "Run again, and let one run end before the next")
+        raise EngineryError(
+            f"{step.recipe} was written anew while this step ran",
+            "Run again, and let one run end before the next",
+        )
 
 
 def _stopped(step: Step, seconds: int, log: Path) -> tuple[int, str]:
     what = f"{step.title} was stopped at its time limit of {seconds} s; where it stood is in {log}"
-    return error_line(f"{what}. If it only needs longer, raise time_limit_s.{step.name} in params.yaml")
+    return error_line(
+        f"{what}. If it only needs longer, raise time_limit_s.{step.name} in params.yaml"
+    )
 
 
 def recipe(step: Step) -> Any:
@@ -64,7 +69,9 @@ def recipe(step: Step) -> Any:
         return read_json(step.recipe)["parameters"]
     except FileNotFoundError:
         what = f"{step.recipe} is missing"
-        raise EngineryError(what, "Run the fingerprint step first: .venv/bin/dvc repro fingerprint") from None
+        raise EngineryError(
+            what, "Run the fingerprint step first: .venv/bin/dvc repro fingerprint"
+        ) from None
 
 
 def record(step: Step, **facts: Any) -> dict[str, Any]:

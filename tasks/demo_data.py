@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from enginery.demo.dataset import write_dataset
-from enginery.files import replacing_folder
-from enginery.layout import Step
+from enginery.project.paths import Step
 from enginery.report.events import log
+from enginery.system.files import replacing_folder
 from tasks.command import recipe, run_step
 
 FIRST_SEED = {"validation": 1, "calibration": 500_001}

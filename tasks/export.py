@@ -1,4 +1,6 @@
-"""export: trained weights (or the user's own ONNX) to a checked ONNX graph with nothing in it that changes from run to run."""
+"""export: trained weights (or the user's own ONNX) to a checked ONNX graph with nothing in it that
+changes from run to run.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import ModelError
-from enginery.files import replacing_folder, write_json
-from enginery.graphs.export import ExportSettings, export
-from enginery.layout import Step, model_folder
+from enginery.project.params import load_spec
+from enginery.project.paths import Step, model_folder
 from enginery.report.events import log
-from enginery.spec import load_spec
+from enginery.sources.export import ExportSettings, export
+from enginery.system.files import replacing_folder, write_json
 from tasks.command import recipe, record, run_step
 
 
@@ -22,8 +24,12 @@ def export_model(step: Step) -> None:
     settings = replace(_settings(wanted), trusted=model.trusted, sha256=model.sha256)
     with replacing_folder(model_folder(step.model, "export")) as folder:
         facts = export(Path(wanted["source"]), settings, folder / "model.onnx")
-        if facts.get("source_data", {}) != wanted.get("data", {}):  # DVC would hold it for what the recipe names
-            raise ModelError(f"the data files of {wanted['source']} changed since this run began", "Run again")
+        if facts.get("source_data", {}) != wanted.get(
+            "data", {}
+        ):  # DVC would hold it for what the recipe names
+            raise ModelError(
+                f"the data files of {wanted['source']} changed since this run began", "Run again"
+            )
         write_json(folder / "record.json", record(step, **facts))
     log(f"exported {wanted['source']}: {facts['nodes']} nodes, opset {facts['opset']}")
 
@@ -32,8 +38,11 @@ def _settings(wanted: Mapping[str, Any]) -> ExportSettings:
     if "opset" not in wanted:  # an ONNX
         return ExportSettings(wanted["task"])
     return ExportSettings(
-        task=wanted["task"], imgsz=(wanted["height"], wanted["width"]), batch=wanted["batch"],
-        dynamic=wanted["dynamic"], opset=wanted["opset"],
+        task=wanted["task"],
+        imgsz=(wanted["height"], wanted["width"]),
+        batch=wanted["batch"],
+        dynamic=wanted["dynamic"],
+        opset=wanted["opset"],
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enginery.evaluation.images import list_images
-from enginery.evaluation.labels import check_format
-from enginery.files import sha256, sha256_tree, write_json
-from enginery.layout import Step, images_file
+from enginery.project.paths import Step, images_file
 from enginery.report.events import log
+from enginery.system.files import sha256, sha256_tree, write_json
+from enginery.vision.images import list_images
+from enginery.vision.labels import check_format
 from tasks.command import recipe, run_step
 
 

@@ -1,21 +1,28 @@
-"""register: the gate. An engine whose graph passed and whose plan is what was recorded enters the registry, with its manifest."""
+"""register: the gate. An engine whose graph passed and whose plan is what was recorded enters the
+registry, with its manifest.
+"""
 
 from __future__ import annotations
 
 from enginery.errors import GateError
 from enginery.evaluation.gate import failures
-from enginery.files import read_json
-from enginery.layout import Step, build_folder, engine_folder, model_folder
-from enginery.manifest import compose
-from enginery.registry import publish
+from enginery.project.paths import Step, build_folder, engine_folder, model_folder
+from enginery.registry.manifest import compose
+from enginery.registry.store import publish
 from enginery.report.events import log
+from enginery.system.files import read_json
 from enginery.toolchain.plan import check_built
 from tasks.command import recipe, run_step
 
 
 def register(step: Step) -> None:
-    """Judge, check the plan's digest and header, then publish; a failing engine leaves the registry as it was."""
-    build, precision = build_folder(step.model, step.target, step.precision), model_folder(step.model, step.precision)
+    """Judge, check the plan's digest and header, then publish; a failing engine leaves the registry
+    as it was.
+    """
+    build, precision = (
+        build_folder(step.model, step.target, step.precision),
+        model_folder(step.model, step.precision),
+    )
     records = {
         "export": read_json(model_folder(step.model, "export") / "record.json"),
         "simplify": read_json(model_folder(step.model, "simplify") / "record.json"),
@@ -33,7 +40,10 @@ def register(step: Step) -> None:
     publish(plan, compose(step, records), engine_folder(step.model, step.target, step.precision))
     log(f"registered {step.model} {step.precision} for {step.target} as candidate")
     if "native_cache" in records["build"]:
-        log("its metrics are those of Enginery's ranges; what TensorRT's own cost, only `enginery validate` tells", "warning")
+        log(
+            "its metrics are those of Enginery's ranges; what TensorRT's own cost, only `enginery validate` tells",
+            "warning",
+        )
 
 
 def _refusal(step: Step, failed: list[str], quantized: bool) -> GateError:

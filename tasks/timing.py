@@ -1,13 +1,15 @@
-"""timing: what the builds of a toolchain measured of TensorRT's kernels, for DVC to keep. The builds themselves write it.
+"""timing: what the builds of a toolchain measured of TensorRT's kernels, for DVC to keep. The
+builds themselves write it.
 
-In a new checkout DVC restores it before this is run; what is run then finds nothing there because nothing was kept yet.
+In a new checkout DVC restores it before this is run; what is run then finds nothing there because
+nothing was kept yet.
 """
 
 from __future__ import annotations
 
-from enginery.files import sweep_below
-from enginery.layout import ARTIFACTS, Step
+from enginery.project.paths import ARTIFACTS, Step
 from enginery.report.events import log
+from enginery.system.files import sweep_below
 from tasks.command import run_step
 
 

@@ -1,4 +1,5 @@
-"""validate: the graph that is given to the builder against the FP32 original, on every validation image.
+"""validate: the graph that is given to the builder against the FP32 original, on every validation
+image.
 
 Made once and shared by all targets.
 """
@@ -8,9 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from enginery.evaluation.validation import validate_graph
-from enginery.files import read_json, write_json
-from enginery.layout import Step, images_file, model_folder
+from enginery.project.paths import Step, images_file, model_folder
 from enginery.report.events import log, progress
+from enginery.system.files import read_json, write_json
 from tasks.command import model_head, recipe, record, run_step
 
 
@@ -20,13 +21,24 @@ def validate(step: Step) -> None:
     precision = model_folder(step.model, step.precision)
     wanted = recipe(step)
     report = validate_graph(
-        export / "model.onnx", precision / "graph" / "model.onnx", Path(wanted["validation"]), model_head(step.model),
-        lambda done, total: progress("images", done, total), (wanted["height"], wanted["width"]),
+        export / "model.onnx",
+        precision / "graph" / "model.onnx",
+        Path(wanted["validation"]),
+        model_head(step.model),
+        lambda done, total: progress("images", done, total),
+        (wanted["height"], wanted["width"]),
     )
     images = read_json(images_file(step.model))
-    facts = record(step, report=report.to_dict(), images_sha256=images["tree_sha256"], images=len(images["images"]))
+    facts = record(
+        step,
+        report=report.to_dict(),
+        images_sha256=images["tree_sha256"],
+        images=len(images["images"]),
+    )
     write_json(precision / "validation.json", facts)
-    log(f"{report.candidate.metric.title} {report.candidate.value:.4f}, FP32 original {report.reference.value:.4f}")
+    log(
+        f"{report.candidate.metric.title} {report.candidate.value:.4f}, FP32 original {report.reference.value:.4f}"
+    )
 
 
 if __name__ == "__main__":

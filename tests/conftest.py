@@ -1,4 +1,6 @@
-"""A checkout in a folder of its own (a space and a letter outside ASCII in its path), and one Prefect server for all tests."""
+"""A checkout in a folder of its own (a space and a letter outside ASCII in its path), and one
+Prefect server for all tests.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,17 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("enginery", "tasks", "flows", "dvc.yaml", "params.yaml", "prefect.yaml", ".dvc/config", ".dvcignore", "data/demo")
+NEEDED = (
+    "enginery",
+    "tasks",
+    "flows",
+    "dvc.yaml",
+    "params.yaml",
+    "prefect.yaml",
+    ".dvc/config",
+    ".dvcignore",
+    "data/demo",
+)
 
 
 @dataclass(frozen=True)
@@ -32,7 +44,15 @@ class Checkout:
         """Run a Python module with its arguments, as `python -m`."""
         line = [sys.executable, "-m", *command]
         environment = self.environment(**variables)
-        return subprocess.run(line, cwd=self.root, env=environment, text=True, capture_output=True, timeout=500, check=False)
+        return subprocess.run(
+            line,
+            cwd=self.root,
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=500,
+            check=False,
+        )
 
     def environment(self, **variables: str) -> dict[str, str]:
         """The environment of a command in this checkout."""
@@ -54,7 +74,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
     home = tmp_path_factory.mktemp("prefect")
-    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": url, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
     os.environ["PREFECT_HOME"] = str(home)
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     with (home / "server.log").open("w") as log:
@@ -111,7 +136,9 @@ def use_onnx(params: dict[str, Any], source: str) -> None:
 
 
 def use_cache(params: dict[str, Any], path: str) -> None:
-    """Take a calibration cache for the demo's calibration images, and nothing of what is for images."""
+    """Take a calibration cache for the demo's calibration images, and nothing of what is for
+    images.
+    """
     rest = params["int8"]["yolov8n-shapes"]
     params["int8"]["yolov8n-shapes"] = {"calibration": path, "rule": rest["rule"]}
 
@@ -125,13 +152,23 @@ def fresh(tmp_path: Path, server: str) -> Checkout:
 
 
 def watched(log: Path) -> dict[str, str]:
-    """The variables with which a process and its children note in a file what they would send elsewhere."""
+    """The variables with which a process and its children note in a file what they would send
+    elsewhere.
+    """
     compiler = shutil.which("gcc")
     library = log.with_name("watch.so")
     if not compiler:
         return {}
     if not library.exists():
-        command = [compiler, "-shared", "-fPIC", "-o", str(library), str(ROOT / "tests/watch.c"), "-ldl"]
+        command = [
+            compiler,
+            "-shared",
+            "-fPIC",
+            "-o",
+            str(library),
+            str(ROOT / "tests/watch.c"),
+            "-ldl",
+        ]
         subprocess.run(command, check=True, timeout=60)
     return {"LD_PRELOAD": str(library), "ENGINERY_TEST_CONNECTIONS": str(log)}
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from enginery.files import read_json, sha256, write_json
-from enginery.layout import Step, engine_folder
-from enginery.manifest import compose
-from enginery.registry import Engine, engine_in, publish
+from enginery.project.paths import Step, engine_folder
+from enginery.registry.manifest import compose
+from enginery.registry.store import Engine, engine_in, publish
+from enginery.system.files import read_json, sha256, write_json
 
 DIGEST = "0" * 64
 GPU = {

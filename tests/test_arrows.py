@@ -21,13 +21,26 @@ def imported(folder: str) -> Iterator[tuple[Path, str]]:
             yield from ((path, name.split(".")[0]) for name in names)
 
 
-@pytest.mark.parametrize(("folder", "above"), [("enginery", {"tasks", "flows", "prefect"}), ("tasks", {"flows", "prefect"})])
+@pytest.mark.parametrize(
+    ("folder", "above"),
+    [("enginery", {"tasks", "flows", "prefect"}), ("tasks", {"flows", "prefect"})],
+)
 def test_nothing_imports_what_is_above_it(folder: str, above: set[str]) -> None:
-    assert [f"{path}: {name}" for path, name in imported(folder) if name in above and path != ENTRY] == []
+    assert [
+        f"{path}: {name}" for path, name in imported(folder) if name in above and path != ENTRY
+    ] == []
 
 
 def test_dvc_is_reached_through_one_package_and_tensorrt_by_the_child_alone() -> None:
-    found = {(name, path.relative_to(ROOT).as_posix()) for folder in ("enginery", "tasks", "flows") for path, name in imported(folder)}
-    assert {path.rsplit("/", 1)[0] for name, path in found if name == "dvc"} == {"enginery/pipeline"}
+    found = {
+        (name, path.relative_to(ROOT).as_posix())
+        for folder in ("enginery", "tasks", "flows")
+        for path, name in imported(folder)
+    }
+    assert {path.rsplit("/", 1)[0] for name, path in found if name == "dvc"} == {
+        "enginery/pipeline"
+    }
     assert {path for name, path in found if name in ("tensorrt", "tensorrt_rtx")} == set()
-    assert {path.rsplit("/", 1)[0] for name, path in found if name == "pycuda"} == {"enginery/toolchain/child"}
+    assert {path.rsplit("/", 1)[0] for name, path in found if name == "pycuda"} == {
+        "enginery/toolchain/child"
+    }

@@ -1,4 +1,6 @@
-"""Calibration to the last bit: bins, thresholds, caches and states, against numbers by hand or by a slow, plain reference."""
+"""Calibration to the last bit: bins, thresholds, caches and states, against numbers by hand or by a
+slow, plain reference.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from enginery.calibration import cache, collect, complete, histogram, state, thresholds
+from enginery.calibration import cache, collect, histogram, state, thresholds
+from enginery.calibration import propagate as complete
 from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
 
@@ -265,7 +268,9 @@ def test_each_divergence_against_the_plain_algorithm() -> None:
 
 
 def test_entropy_clips_a_tenth_at_most() -> None:
-    """1224 values in 128 bins that four wide levels would blur, and outliers: clipping them all is best wherever it is allowed."""
+    """1224 values in 128 bins that four wide levels would blur, and outliers: clipping them all is
+    best wherever it is allowed.
+    """
     counts = {index: 35 if index % 4 == 3 else 1 for index in range(128)} | {0: 9}
     exactly = made({**counts, 500: 136}, 0, 501 / 4096)
     assert sum(counts.values()) == 9 * 136
@@ -290,7 +295,9 @@ def test_entropy_of_few_bins_keeps_the_range() -> None:
 
 
 def test_of_equal_minima_the_widest_counts() -> None:
-    """Every candidate without outliers is the same as its quantized self: all that end in empty bins weigh nothing."""
+    """Every candidate without outliers is the same as its quantized self: all that end in empty
+    bins weigh nothing.
+    """
     found = made(dict.fromkeys(range(0, 512, 4), 3), 0, 0.25)
     ends = range(128, 510)
     values = thresholds._divergence(found.counts.astype(np.float64), np.array(ends))
@@ -345,7 +352,9 @@ def test_the_clipped_share() -> None:
 
 
 def test_the_bytes_of_a_cache_for_each_tensorrt(tmp_path: Path) -> None:
-    """Scales are thresholds / 127, big-endian float32 in hex without leading zeros, tensors by name."""
+    """Scales are thresholds / 127, big-endian float32 in hex without leading zeros, tensors by
+    name.
+    """
     made_here = cache.from_thresholds(
         {"images": 1.0, "/model.0/conv: 1": 127.0, "zero": 0.0, "ä": 2.0**-130 * 127}
     )
@@ -731,7 +740,9 @@ def test_the_graph_that_is_run_has_these_outputs_alone() -> None:
 
 
 def test_images_are_fitted_as_the_task_wants_them(tmp_path: Path) -> None:
-    """Twice as wide as high: to classify, the white middle is cut out; otherwise grey comes above and below."""
+    """Twice as wide as high: to classify, the white middle is cut out; otherwise grey comes above
+    and below.
+    """
     import cv2
 
     pixels = np.zeros((4, 8, 3), np.uint8)
@@ -782,7 +793,9 @@ def test_a_stopped_run_keeps_whole_rounds_and_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two workers, one batch each a round: after two pictures all is kept, and the run that goes on begins with the third."""
+    """Two workers, one batch each a round: after two pictures all is kept, and the run that goes on
+    begins with the third.
+    """
     monkeypatch.setattr(collect, "_WORKERS", 2)
     monkeypatch.setattr(collect, "_BATCHES", 1)
     monkeypatch.setattr(collect, "_SAVE_EVERY_S", -1.0)

@@ -1,4 +1,6 @@
-"""The child program, part by part, against recorders of TensorRT, pycuda and the driver: every setting, byte and message."""
+"""The child program, part by part, against recorders of TensorRT, pycuda and the driver: every
+setting, byte and message.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Which toolchain and GPU a target gets, from answers that are written here: every reason in its words."""
+"""Which toolchain and GPU a target gets, from answers that are written here: every reason in its
+words.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from typing import Any
 import pytest
 
 from enginery.errors import Elsewhere, GpuError, NoInterpreter, OtherVersion, ToolchainError
-from enginery.gpu import Gpu
-from enginery.toolchain import choice
-from enginery.toolchain.choice import Choice, Toolchains
+from enginery.gpu.inventory import Gpu
+from enginery.toolchain import selection as choice
 from enginery.toolchain.requests import ToolchainInfo
+from enginery.toolchain.selection import Choice, Toolchains
 
 CARD = Gpu(1, "GPU-1", "Card", "8.6", 24000, "580", "12.8", 2000, 9000)
 OWN = Path(".venv/bin/python")

@@ -1,4 +1,6 @@
-"""Engines from their registration to their GPU: what is refused, what is asked for, each in its words and numbers."""
+"""Engines from their registration to their GPU: what is refused, what is asked for, each in its
+words and numbers.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,13 @@ import numpy as np
 import onnx
 import pytest
 
+import enginery.actions.engine_session
+import enginery.actions.inspect
+import enginery.actions.sensitivity
+import enginery.actions.validate
 import tasks.fingerprint
-import tasks.inspect_engine
-import tasks.on_gpu
 import tasks.register
-import tasks.sensitivity
 import tasks.timing
-import tasks.validate_engine
 from enginery.calibration import cache
 from enginery.errors import (
     ConfigError,
@@ -34,15 +36,15 @@ from enginery.errors import (
 )
 from enginery.evaluation.compare import Closeness
 from enginery.evaluation.engine_report import OperatingPoint
-from enginery.evaluation.head import Head
-from enginery.files import read_json, sha256, write_json
-from enginery.gpu import Gpu
-from enginery.layout import Step, build_folder, engine_folder, model_folder
+from enginery.gpu.inventory import Gpu
+from enginery.project.params import Spec, load_spec
+from enginery.project.paths import Step, build_folder, engine_folder, model_folder
 from enginery.quantization.sensitivity import LayerCost
-from enginery.registry import Engine, engine_in
-from enginery.spec import Spec, load_spec
-from enginery.toolchain.choice import Choice
+from enginery.registry.store import Engine, engine_in
+from enginery.system.files import read_json, sha256, write_json
 from enginery.toolchain.requests import InspectRequest, MeasureRequest, Point, ToolchainInfo
+from enginery.toolchain.selection import Choice
+from enginery.vision.tasks import Head
 from tests.registered import change_manifest, compared, profile, records, register
 from tests.test_exact_steps import HEAD, MODEL, network
 
@@ -75,7 +77,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...
     """A checkout of this test's own; what the steps say."""
     monkeypatch.chdir(tmp_path)
     said: list[tuple[str, ...]] = []
-    for module in (tasks.register, tasks.sensitivity, tasks.timing, tasks.fingerprint):
+    for module in (tasks.register, enginery.actions.sensitivity, tasks.timing, tasks.fingerprint):
         monkeypatch.setattr(module, "log", lambda *given: said.append(given))
     return said
 
@@ -188,29 +190,33 @@ def test_an_engine_has_its_gpu_to_itself(engine: Engine, monkeypatch: pytest.Mon
 
     @contextmanager
     def reserved(gpu: Any, needed: int, on_wait: Any) -> Iterator[None]:
-        calls.append((gpu, needed, on_wait is tasks.on_gpu.log))
+        calls.append((gpu, needed, on_wait is enginery.actions.engine_session.log))
         yield
         calls.append("given back")
 
     known = SimpleNamespace(models={"m": 1}, targets={"server": 1})
     chosen = SimpleNamespace(choose=lambda target: calls.append(target) or choice())
-    monkeypatch.setattr(tasks.on_gpu, "Toolchains", lambda spec: chosen if spec is known else None)
-    monkeypatch.setattr(tasks.on_gpu, "reserved", reserved)
-    with tasks.on_gpu.on_gpu(known, engine) as found:  # type: ignore[arg-type]
+    monkeypatch.setattr(
+        enginery.actions.engine_session,
+        "Toolchains",
+        lambda spec: chosen if spec is known else None,
+    )
+    monkeypatch.setattr(enginery.actions.engine_session, "reserved", reserved)
+    with enginery.actions.engine_session.on_gpu(known, engine) as found:  # type: ignore[arg-type]
         assert found == choice()
         assert calls == ["server", (GPU, 512, True)]
     assert calls[2:] == ["given back"]
     engine.plan.write_bytes(b"plaN" * 100)
     with (
         pytest.raises(IntegrityError, match="a byte changed; it was not used"),
-        tasks.on_gpu.on_gpu(known, engine),
+        enginery.actions.engine_session.on_gpu(known, engine),
     ):  # type: ignore[arg-type]
         pass
     assert len(calls) == 4
 
 
 def test_the_request_for_a_plan(engine: Engine) -> None:
-    assert tasks.on_gpu.plan_of(engine, choice()) == {
+    assert enginery.actions.engine_session.plan_of(engine, choice()) == {
         "runtime": "tensorrt",
         "plan": engine.plan,
         "plan_sha256": sha256(engine.plan),
@@ -219,7 +225,7 @@ def test_the_request_for_a_plan(engine: Engine) -> None:
         "dla_core": None,
     }
     other = register("m/server/int8", version_compatible=True, dla_core=1)
-    found = tasks.on_gpu.plan_of(other, choice())
+    found = enginery.actions.engine_session.plan_of(other, choice())
     assert (found["host_code"], found["dla_core"]) == (True, 1)
 
 
@@ -231,25 +237,27 @@ def test_an_engine_that_params_yaml_does_not_know(
 ) -> None:
     known = SimpleNamespace(models=models, targets=targets)
     with pytest.raises(EngineryError) as error:
-        tasks.on_gpu.check_known(known, engine)  # type: ignore[arg-type]
+        enginery.actions.engine_session.check_known(known, engine)  # type: ignore[arg-type]
     assert error.value.what == f"m/server/fp16: its {what} is not in params.yaml"
     assert error.value.cure.startswith("Add it again, or ")
-    tasks.on_gpu.check_known(SimpleNamespace(models=("m",), targets=("server",)), engine)  # type: ignore[arg-type]
+    enginery.actions.engine_session.check_known(
+        SimpleNamespace(models=("m",), targets=("server",)), engine
+    )  # type: ignore[arg-type]
 
 
 def test_an_engine_of_another_training(engine: Engine) -> None:
-    tasks.on_gpu.check_original(engine)
+    enginery.actions.engine_session.check_original(engine)
     path = model_folder("m", "export") / "record.json"
     write_json(path, {**read_json(path), "stride": 64})
     with pytest.raises(EngineryError) as error:
-        tasks.on_gpu.check_original(engine)
+        enginery.actions.engine_session.check_original(engine)
     assert (
         str(error.value)
         == "m/server/fp16: its model has changed since it was built. Run `enginery build` first"
     )
     path.unlink()
     with pytest.raises(EngineryError) as error:
-        tasks.on_gpu.check_original(engine)
+        enginery.actions.engine_session.check_original(engine)
     assert (
         str(error.value)
         == f"m/server/fp16: {path} is missing: its original is not here. Run `enginery build` first"
@@ -260,14 +268,16 @@ def test_an_rtx_engine_takes_the_first_gpu_that_it_is_for(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(tasks.on_gpu, "choose", lambda *given: asked.append(given) or GPU)
-    assert tasks.on_gpu._with_gpu(engine, choice()) == choice()
+    monkeypatch.setattr(
+        enginery.actions.engine_session, "choose", lambda *given: asked.append(given) or GPU
+    )
+    assert enginery.actions.engine_session._with_gpu(engine, choice()) == choice()
     assert asked == []
     without = replace(choice(), gpu=None, visible=None)
-    assert tasks.on_gpu._with_gpu(engine, without) == choice()
+    assert enginery.actions.engine_session._with_gpu(engine, without) == choice()
     assert asked == [(None, "9.0")]
-    monkeypatch.setattr(tasks.on_gpu, "choose", lambda *given: None)
-    assert tasks.on_gpu._with_gpu(engine, without) == without
+    monkeypatch.setattr(enginery.actions.engine_session, "choose", lambda *given: None)
+    assert enginery.actions.engine_session._with_gpu(engine, without) == without
 
 
 OTHER = {"gpu": "Old", "uuid": "GPU-2", "compute_capability": "8.6"}
@@ -282,23 +292,24 @@ OTHER = {"gpu": "Old", "uuid": "GPU-2", "compute_capability": "8.6"}
     ],
 )
 def test_an_engine_for_another_gpu(engine: Engine, gpus: tuple[Any, ...], words: str) -> None:
-    tasks.on_gpu._check_gpu(engine, choice())
-    tasks.on_gpu._check_gpu(engine, choice(gpus=(OTHER, CARD)))
+    enginery.actions.engine_session._check_gpu(engine, choice())
+    enginery.actions.engine_session._check_gpu(engine, choice(gpus=(OTHER, CARD)))
     with pytest.raises(Elsewhere) as error:
-        tasks.on_gpu._check_gpu(engine, choice(gpus=gpus))
+        enginery.actions.engine_session._check_gpu(engine, choice(gpus=gpus))
     prefix = "target server: m/server/fp16 is for compute capability 9.0 on Card, and this machine shows its toolchain"
     assert str(error.value) == f"{prefix} {words}"
 
 
 def test_a_toolchain_that_shows_no_gpu(engine: Engine) -> None:
     with pytest.raises(
-        ToolchainError, match=r"tensorrt 10\.16\.1\.11 works on its GPU, and this machine shows it none"
+        ToolchainError,
+        match=r"tensorrt 10\.16\.1\.11 works on its GPU, and this machine shows it none",
     ):
-        tasks.on_gpu._check_gpu(engine, choice(gpus=(), no_gpu="no driver"))
+        enginery.actions.engine_session._check_gpu(engine, choice(gpus=(), no_gpu="no driver"))
     rtx = changed(engine, runtime="tensorrt_rtx", gpu=None, compute_capability=None)
-    tasks.on_gpu._check_gpu(rtx, choice(gpus=(OTHER,)))
+    enginery.actions.engine_session._check_gpu(rtx, choice(gpus=(OTHER,)))
     with pytest.raises(Elsewhere) as error:
-        tasks.on_gpu._check_gpu(rtx, choice(gpus=(), no_gpu="no driver"))
+        enginery.actions.engine_session._check_gpu(rtx, choice(gpus=(), no_gpu="no driver"))
     assert str(error.value) == (
         "target server: m/server/fp16 is for compute capability any, and this machine shows its toolchain no GPU. "
         "Use a machine that has one (no driver)"
@@ -318,10 +329,10 @@ def test_a_toolchain_that_shows_no_gpu(engine: Engine) -> None:
 def test_a_plan_runs_with_the_tensorrt_that_built_it(built: Any, has: Any, runs: bool) -> None:
     engine = register("m/server/fp16", **built)
     if runs:
-        tasks.on_gpu._check_runtime(engine, choice(**has))
+        enginery.actions.engine_session._check_runtime(engine, choice(**has))
         return
     with pytest.raises(EngineError) as error:
-        tasks.on_gpu._check_runtime(engine, choice(**has))
+        enginery.actions.engine_session._check_runtime(engine, choice(**has))
     found = info(**has)
     assert str(error.value) == (
         "m/server/fp16 is of tensorrt 10.16.1.11 for linux_x86_64, and toolchain mine is "
@@ -333,17 +344,19 @@ def test_an_inspection_is_asked_for(engine: Engine, monkeypatch: pytest.MonkeyPa
     asked: list[Any] = []
     known = SimpleNamespace(targets={"server": SimpleNamespace(time_limit_s=77)})
     monkeypatch.setattr(
-        tasks.inspect_engine, "on_gpu", lambda *given: asked.append(given) or nullcontext(choice())
+        enginery.actions.inspect,
+        "on_gpu",
+        lambda *given: asked.append(given) or nullcontext(choice()),
     )
     monkeypatch.setattr(
-        tasks.inspect_engine, "inspect", lambda *given: asked.append(given) or {"layers": [1]}
+        enginery.actions.inspect, "inspect", lambda *given: asked.append(given) or {"layers": [1]}
     )
-    found = tasks.inspect_engine.inspect_engine(known, engine)  # type: ignore[arg-type]
+    found = enginery.actions.inspect.inspect_engine(known, engine)  # type: ignore[arg-type]
     assert found == {"layers": [1], "skipped_tactics": 0}
     assert asked[0] == (known, engine)
     python, request, told, limit = asked[1]
-    fields = tasks.on_gpu.plan_of(engine, choice())
-    assert (python, told, limit) == (PYTHON, tasks.on_gpu.important, 77)
+    fields = enginery.actions.engine_session.plan_of(engine, choice())
+    assert (python, told, limit) == (PYTHON, enginery.actions.engine_session.important, 77)
     assert request == InspectRequest(**fields, shape=(1, 3, 160, 160))
 
 
@@ -365,13 +378,13 @@ def test_each_point_is_measured(
         images = [(np.full((3, *given[2]), number, np.float32), {}) for number in range(3)]
         return nullcontext(images)
 
-    monkeypatch.setattr(tasks.validate_engine, "open_validation_set", open_set)
-    monkeypatch.setattr(tasks.validate_engine, "model_head", lambda name: f"head of {name}")
+    monkeypatch.setattr(enginery.actions.validate, "open_validation_set", open_set)
+    monkeypatch.setattr(enginery.actions.validate, "model_head", lambda name: f"head of {name}")
     monkeypatch.setattr(
-        tasks.validate_engine, "measure", lambda *given: asked.append(given) or "measured"
+        enginery.actions.validate, "measure", lambda *given: asked.append(given) or "measured"
     )
     clocks = SimpleNamespace(follow=print)
-    found = tasks.validate_engine._measure(known, engine, choice(), points, tmp_path, clocks)  # type: ignore[arg-type]
+    found = enginery.actions.validate._measure(known, engine, choice(), points, tmp_path, clocks)  # type: ignore[arg-type]
     assert found == "measured"
     assert asked[:2] == [
         (Path("set"), "head of m", (8, 16), None),
@@ -380,7 +393,7 @@ def test_each_point_is_measured(
     python, request, told, limit = asked[2]
     assert (python, told, limit) == (PYTHON, print, 77)
     assert request == MeasureRequest(
-        **tasks.on_gpu.plan_of(engine, choice()),
+        **enginery.actions.engine_session.plan_of(engine, choice()),
         noisy=1.25,
         points=(
             Point((1, 3, 8, 16), tmp_path / "0/images.npy", tmp_path / "0", 0, timed=True),
@@ -388,14 +401,14 @@ def test_each_point_is_measured(
         ),
     )
     assert np.load(tmp_path / "0/images.npy")[:, 0, 0, 0].tolist() == [0, 1, 2]
-    assert (tasks.validate_engine.SLOWER, tasks.validate_engine.FEW) == (1.02, 16)
+    assert (enginery.actions.validate.SLOWER, enginery.actions.validate.FEW) == (1.02, 16)
 
 
 def test_the_closeness_of_some_images() -> None:
     reference = SimpleNamespace(run=lambda image: [image * 2])
     engine = SimpleNamespace(run=lambda image: [image * 3])
     images = np.array([[1.0], [2.0]], np.float32)
-    found = tasks.validate_engine._closeness(reference, engine, images)  # type: ignore[arg-type]
+    found = enginery.actions.validate._closeness(reference, engine, images)  # type: ignore[arg-type]
     assert found == Closeness(2.0, 0.5, 0, 0)
 
 
@@ -430,17 +443,17 @@ def ranked(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Any:
         return [LayerCost(HEAD, 0.5), LayerCost("/model.0/conv/Conv", 0.25)]
 
     monkeypatch.setattr(
-        tasks.sensitivity,
+        enginery.actions.sensitivity,
         "list_images",
         lambda *given: found.asked.append(given) or tuple(map(Path, "abcdefghij")),
     )
-    monkeypatch.setattr(tasks.sensitivity, "feeds", feeds)
-    monkeypatch.setattr(tasks.sensitivity, "rank", rank)
+    monkeypatch.setattr(enginery.actions.sensitivity, "feeds", feeds)
+    monkeypatch.setattr(enginery.actions.sensitivity, "rank", rank)
     return found
 
 
 def test_layers_are_ranked_on_eight_calibration_images(spec: Spec, ranked: Any) -> None:
-    costs = tasks.sensitivity.ranking(spec, MODEL)
+    costs = enginery.actions.sensitivity.ranking(spec, MODEL)
     assert costs == [
         {"layer": HEAD, "cost": 0.5, "in_float": True},
         {"layer": "/model.0/conv/Conv", "cost": 0.25, "in_float": False},
@@ -456,20 +469,20 @@ def test_layers_are_ranked_on_eight_calibration_images(spec: Spec, ranked: Any) 
 
 
 def test_a_ranking_is_kept_until_something_changes(spec: Spec, ranked: Any) -> None:
-    first = tasks.sensitivity.ranking(spec, MODEL)
-    assert tasks.sensitivity.ranking(spec, MODEL) == first
+    first = enginery.actions.sensitivity.ranking(spec, MODEL)
+    assert enginery.actions.sensitivity.ranking(spec, MODEL) == first
     assert ranked.ranks == 1
     kept = model_folder(MODEL, "int8") / "sensitivity.json"
     assert [layer["layer"] for layer in read_json(kept)["layers"]] == [HEAD, "/model.0/conv/Conv"]
     ranked.images = np.ones((1, 3, 4, 4), np.float32)
-    tasks.sensitivity.ranking(spec, MODEL)
+    enginery.actions.sensitivity.ranking(spec, MODEL)
     cache.write(
         cache.from_thresholds({"images": 1.0, "r": 2.0}),
         model_folder(MODEL, "calibration") / "calibration.cache",
     )
-    tasks.sensitivity.ranking(spec, MODEL)
+    enginery.actions.sensitivity.ranking(spec, MODEL)
     onnx.save(network(2), model_folder(MODEL, "simplify") / "model.onnx")
-    tasks.sensitivity.ranking(spec, MODEL)
+    enginery.actions.sensitivity.ranking(spec, MODEL)
     assert ranked.ranks == 4
 
 
@@ -478,7 +491,7 @@ def test_an_imported_cache_ranks_the_layers_that_it_has_ranges_for(spec: Spec, r
         cache.from_thresholds({"images": 1.0}),
         model_folder(MODEL, "calibration") / "calibration.cache",
     )
-    tasks.sensitivity.ranking(spec, MODEL)
+    enginery.actions.sensitivity.ranking(spec, MODEL)
     assert ranked.given[0] == ["/model.0/conv/Conv"]
 
 
@@ -486,14 +499,14 @@ def test_without_a_folder_of_calibration_images_the_validations_count(
     spec: Spec, ranked: Any
 ) -> None:
     Path(spec.int8[MODEL].calibration).rmdir()
-    tasks.sensitivity.ranking(spec, MODEL)
+    enginery.actions.sensitivity.ranking(spec, MODEL)
     assert ranked.asked[0] == (Path(spec.models[MODEL].validation), "detect")
 
 
 def test_what_cannot_be_ranked(spec: Spec) -> None:
     def refused(name: str) -> str:
         with pytest.raises(EngineryError) as error:
-            tasks.sensitivity.ranking(spec, name)
+            enginery.actions.sensitivity.ranking(spec, name)
         return str(error.value)
 
     assert refused("other") == f"other has no calibration in params.yaml. int8 has {MODEL}"
@@ -517,11 +530,11 @@ def test_the_fewest_layers_are_proposed_by_their_exact_names(
         asked.append(list(names))
         return len(names) >= 2
 
-    monkeypatch.setattr(tasks.sensitivity, "_gate", lambda *given: passes)
+    monkeypatch.setattr(enginery.actions.sensitivity, "_gate", lambda *given: passes)
     layers = [{"layer": name, "in_float": name == "b"} for name in ("/a.0/Conv", "b", "c+", "d")]
-    assert tasks.sensitivity.propose(spec, MODEL, layers) == [r"^/a\.0/Conv$", r"^c\+$"]
+    assert enginery.actions.sensitivity.propose(spec, MODEL, layers) == [r"^/a\.0/Conv$", r"^c\+$"]
     assert asked == [[], ["/a.0/Conv"], ["/a.0/Conv", "c+"]]
-    assert tasks.sensitivity.propose(spec, MODEL, layers[:1]) is None
+    assert enginery.actions.sensitivity.propose(spec, MODEL, layers[:1]) is None
 
 
 def test_a_proposal_is_judged_as_the_pipeline_would(
@@ -546,8 +559,8 @@ def test_a_proposal_is_judged_as_the_pipeline_would(
         value = 0.5 if len(quantized) else 0.3
         return SimpleNamespace(to_dict=lambda: compared(value=value))
 
-    monkeypatch.setattr(tasks.sensitivity, "validate_graph", validate_graph)
-    passes = tasks.sensitivity._gate(spec, MODEL)
+    monkeypatch.setattr(enginery.actions.sensitivity, "validate_graph", validate_graph)
+    passes = enginery.actions.sensitivity._gate(spec, MODEL)
     assert passes([]) is True
     assert passes(["/model.0/conv/Conv"]) is False
     model = spec.models[MODEL]

@@ -1,4 +1,6 @@
-"""What decides whether an engine is used: images, labels, closeness, metrics and the gate, each number exact."""
+"""What decides whether an engine is used: images, labels, closeness, metrics and the gate, each
+number exact.
+"""
 
 from __future__ import annotations
 
@@ -32,8 +34,8 @@ from enginery.evaluation import (
     validation,
 )
 from enginery.evaluation.compare import Accumulator, Closeness
-from enginery.evaluation.head import Head
-from enginery.vision import import_torchvision
+from enginery.sources.ultralytics_compat import import_torchvision
+from enginery.vision.tasks import Head
 
 import_torchvision()  # once, and not by whichever test comes first
 importlib.import_module("ultralytics.models.yolo")
@@ -62,7 +64,9 @@ def test_constants() -> None:
 
 
 def test_closeness_by_hand() -> None:
-    """Two images of two outputs; differences of 1, -2 and 2, squares of 9, against 9 + 16 + 1 + 4 + 4 + 4 of the reference."""
+    """Two images of two outputs; differences of 1, -2 and 2, squares of 9, against 9 + 16 + 1 + 4 +
+    4 + 4 of the reference.
+    """
     found = Accumulator()
     found.add([np.array([3, 4]), np.array([1])], [np.array([4, 4]), np.array([1])])
     found.add([np.array([2, -2]), np.array([2])], [np.array([0, -2]), np.array([4])])
@@ -848,7 +852,10 @@ def detections(*rows: Sequence[float], anchors: int = 8) -> NDArray[np.float32]:
 
 
 def test_what_was_found_in_each_image() -> None:
-    """The second image is twice as large as the graph's: its box is, too. The third row overlaps the first: NMS drops it."""
+    """The second image is twice as large as the graph's: its box is, too.
+
+    The third row overlaps the first: NMS drops it.
+    """
     sure, again = (8, 8, 8, 4, 0.9, 0.1, 0.0), (8, 8.5, 8, 4, 0.8, 0.1, 0.0)
     unsure = (4, 12, 2, 2, 0.0, 0.0, 0.3)
     outputs = np.concatenate(

@@ -1,4 +1,6 @@
-"""What an export records of a model: names by number, stride, keypoints; and what it asks of Ultralytics."""
+"""What an export records of a model: names by number, stride, keypoints; and what it asks of
+Ultralytics.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +15,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-import tasks.on_gpu
-import tasks.predict
+import enginery.actions.engine_session
+import enginery.actions.predict
 import tasks.simplify
 from enginery.errors import DataError, ModelError
-from enginery.files import write_json
-from enginery.graphs import export
-from enginery.graphs.export import ExportSettings
-from enginery.layout import Step
+from enginery.project.paths import Step
+from enginery.sources import export
+from enginery.sources.export import ExportSettings
+from enginery.system.files import write_json
 
 
 def graph(path: Path, **metadata: str) -> onnx.ModelProto:
@@ -190,7 +192,9 @@ def test_weights_are_exported_as_they_are_asked_for(
 def test_outputs_come_in_the_graphs_order(tmp_path: Path) -> None:
     for number in range(3):
         np.save(tmp_path / f"{number}.npy", np.full(2, number, np.float32))
-    found = tasks.on_gpu.outputs_of({"outputs": ["b", "c", "a"]}, tmp_path, ["a", "b"])
+    found = enginery.actions.engine_session.outputs_of(
+        {"outputs": ["b", "c", "a"]}, tmp_path, ["a", "b"]
+    )
     assert [output.tolist() for output in found] == [[2, 2], [0, 0]]
     assert all(isinstance(output, np.memmap) for output in found)
 
@@ -203,9 +207,9 @@ def test_what_tensorrt_remarks_is_left_out(
     monkeypatch: pytest.MonkeyPatch, severity: str | None, shown: bool
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(tasks.on_gpu, "emit", seen.append)
+    monkeypatch.setattr(enginery.actions.engine_session, "emit", seen.append)
     event = {"event": "log", "severity": severity} if severity else {"event": "progress"}
-    tasks.on_gpu.important(event)
+    enginery.actions.engine_session.important(event)
     assert seen == ([event] if shown else [])
 
 
@@ -218,7 +222,7 @@ def test_pictures_are_called_as_their_images(tmp_path: Path) -> None:
         Path("c/x.webp"),
         Path("y.png"),
     ]
-    assert tasks.predict.picture_names(paths) == {
+    assert enginery.actions.predict.picture_names(paths) == {
         Path("a/x.png"): "x",
         Path("b/x.jpg"): "x-2",
         Path("x-2.png"): "x-2-2",
@@ -230,14 +234,14 @@ def test_pictures_are_called_as_their_images(tmp_path: Path) -> None:
 def test_images_and_folders_of_images(tmp_path: Path) -> None:
     for name in ("b.JPG", "a.png", "c.txt"):
         (tmp_path / name).write_text("")
-    assert tasks.predict._files((tmp_path, Path("z.tif"))) == [
+    assert enginery.actions.predict._files((tmp_path, Path("z.tif"))) == [
         tmp_path / "a.png",
         tmp_path / "b.JPG",
         Path("z.tif"),
     ]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError) as error:
-        tasks.predict._files((tmp_path / "empty",))
+        enginery.actions.predict._files((tmp_path / "empty",))
     assert (
         str(error.value)
         == f"{tmp_path}/empty holds no images. Name .bmp, .jpeg, .jpg, .png, .webp files"

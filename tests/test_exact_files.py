@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from enginery import files, lock
 from enginery.errors import BusyError, DiskFullError
+from enginery.system import checkout_lock as lock
+from enginery.system import files
 
 GONE = 999_999_999  # a process number that Linux does not give
 
@@ -23,7 +24,7 @@ def names(folder: Path) -> list[str]:
 
 def test_constants() -> None:
     assert set(files._FULL) >= {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    assert Path(".dvc/tmp/enginery.lock") == lock.LOCK
+    assert Path(".dvc/tmp/enginery.system.checkout_lock") == lock.LOCK
 
 
 def test_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +41,9 @@ def test_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_takes_its_place_in_one_move(tmp_path: Path) -> None:
-    """The very file that was written, not a copy: readers see the old one or the new one, never a part."""
+    """The very file that was written, not a copy: readers see the old one or the new one, never a
+    part.
+    """
     path = tmp_path / "deep" / "a.txt"
     with files.replacing(path) as partial:
         assert partial.parent == path.parent

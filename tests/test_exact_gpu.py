@@ -11,9 +11,9 @@ from typing import Any
 import pynvml
 import pytest
 
-from enginery import gpu
 from enginery.errors import GpuError
-from enginery.gpu import Clocks, Gpu, GpuState
+from enginery.gpu import inventory as gpu
+from enginery.gpu.inventory import Clocks, Gpu, GpuState
 
 NAMES = ("Card A", "Card B")
 UUIDS = ("GPU-aa11", "GPU-bb22")
@@ -216,7 +216,9 @@ def test_clocks_are_noted_around_timings() -> None:
 
 
 def test_a_reserved_gpu_is_ours_alone_and_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its turn is taken first: another run that waits must not be counted, and it ends after the work."""
+    """Its turn is taken first: another run that waits must not be counted, and it ends after the
+    work.
+    """
     calls: list[Any] = []
 
     @contextmanager

@@ -1,4 +1,6 @@
-"""A child process and what becomes of it: real processes of a few lines, in place of the child program."""
+"""A child process and what becomes of it: real processes of a few lines, in place of the child
+program.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from enginery import processes
 from enginery.errors import BuildError, ChildCrashed, ChildTimeout, NoInterpreter, ToolchainError
+from enginery.system import processes
 from enginery.toolchain import process
 from enginery.toolchain.process import Child
 
@@ -37,7 +39,9 @@ def test_constants() -> None:
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make these lines the child program; it knows its request as `request`, and `say` writes an event."""
+    """Make these lines the child program; it knows its request as `request`, and `say` writes an
+    event.
+    """
 
     def make(*lines: str) -> None:
         head = [

@@ -1,4 +1,6 @@
-"""The steps, with everything around them at hand: what they ask for, what they write, and what they refuse."""
+"""The steps, with everything around them at hand: what they ask for, what they write, and what they
+refuse.
+"""
 
 from __future__ import annotations
 
@@ -25,24 +27,24 @@ import tasks.quantize
 import tasks.refitting
 import tasks.simplify
 import tasks.validate
-from enginery import recipes
 from enginery.calibration import cache, state
 from enginery.calibration.histogram import Histogram
 from enginery.errors import ConfigError, DataError, ModelError, RefitError
-from enginery.evaluation import head
 from enginery.evaluation.compare import Closeness
-from enginery.evaluation.score import Metrics
 from enginery.evaluation.validation import GraphReport
-from enginery.files import sha256, write_json
-from enginery.gpu import Gpu
+from enginery.gpu.inventory import Gpu
 from enginery.graphs import simplify
 from enginery.graphs.inspect import Profile
-from enginery.layout import Step
-from enginery.manifest import Manifest, compose
-from enginery.records import parse
-from enginery.spec import Spec, load_spec
-from enginery.toolchain.choice import Choice
+from enginery.pipeline import recipes
+from enginery.project.params import Spec, load_spec
+from enginery.project.paths import Step
+from enginery.registry.manifest import Manifest, compose
+from enginery.registry.records import parse
+from enginery.system.files import sha256, write_json
 from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult, ToolchainInfo
+from enginery.toolchain.selection import Choice
+from enginery.vision import tasks as head
+from enginery.vision.score import Metrics
 from tests.registered import records_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -189,7 +191,9 @@ def test_ranges_are_those_of_the_images_whatever_the_batch(
 
 
 def test_a_classifier_is_calibrated_on_what_it_is_fed() -> None:
-    """The white middle of a wide black picture is cut out; to detect, the whole would be fitted, grey above and below."""
+    """The white middle of a wide black picture is cut out; to detect, the whole would be fitted,
+    grey above and below.
+    """
     simplified()
     Path("images").mkdir()
     pixels = np.zeros((4, 8, 3), np.uint8)
@@ -352,7 +356,7 @@ def test_validation_images_are_listed_with_their_labels(said: list[Any]) -> None
     write_recipe(step, validation="set", task="detect")
     tasks.images.list_validation_images(step)
     found = read(f"artifacts/models/{MODEL}/images.json")
-    from enginery.files import sha256_tree
+    from enginery.system.files import sha256_tree
 
     assert found == {
         "images": {f"images/{path.name}": sha256(path) for path in paths},

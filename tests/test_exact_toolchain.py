@@ -15,8 +15,9 @@ import pytest
 
 from enginery import errors
 from enginery.errors import DiskFullError, IntegrityError, NoInterpreter, ToolchainError
-from enginery.spec import Target
-from enginery.toolchain import client, endings, environments, features, plan
+from enginery.project.params import Target
+from enginery.toolchain import child_errors as endings
+from enginery.toolchain import client, environments, features, plan
 from enginery.toolchain.requests import (
     BuildRequest,
     BuildResult,

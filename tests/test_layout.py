@@ -11,16 +11,19 @@ from typing import Any
 import pytest
 import yaml
 
-from enginery.layout import Step, idle_steps, needs, stage_mistakes, steps
-from enginery.recipes import recipes
-from enginery.spec import Spec, load_spec
+from enginery.pipeline.recipes import recipes
+from enginery.project.params import Spec, load_spec
+from enginery.project.paths import Step, idle_steps, needs, stage_mistakes, steps
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_titles_and_addresses() -> None:
     step = Step("build", "yolov8n", "rtx-ada", "fp16")
-    assert (step.title, step.address) == ("build yolov8n fp16 for rtx-ada", "build@yolov8n-rtx-ada-fp16")
+    assert (step.title, step.address) == (
+        "build yolov8n fp16 for rtx-ada",
+        "build@yolov8n-rtx-ada-fp16",
+    )
     assert step.recipe.as_posix() == "artifacts/recipes/build/yolov8n-rtx-ada-fp16.json"
 
 
@@ -42,17 +45,26 @@ def load(folder: Path, **changes: Any) -> Spec:
     return load_spec(folder / "params.yaml")
 
 
-@pytest.mark.parametrize(("precisions", "made", "idle"), [
-    (["fp32"], ["fp32"], ["fp16"]), (["fp16"], ["fp32", "fp16"], []), (["int8"], ["fp32", "int8"], ["fp16"]),
-    (["int8", "fp16"], ["fp32", "fp16", "int8"], []),
-])
-def test_only_graphs_that_something_reads_are_made(tmp_path: Path, precisions: list[str], made: list[str], idle: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("precisions", "made", "idle"),
+    [
+        (["fp32"], ["fp32"], ["fp16"]),
+        (["fp16"], ["fp32", "fp16"], []),
+        (["int8"], ["fp32", "int8"], ["fp16"]),
+        (["int8", "fp16"], ["fp32", "fp16", "int8"], []),
+    ],
+)
+def test_only_graphs_that_something_reads_are_made(
+    tmp_path: Path, precisions: list[str], made: list[str], idle: list[str]
+) -> None:
     changes: dict[str, Any] = {} if "int8" in precisions else {"int8": {}}
     spec = load(tmp_path, matrix={"precisions": precisions}, **changes)
     assert [step.precision for step in steps(spec) if step.name == "quantize"] == made
     assert [step.precision for step in idle_steps(spec)] == idle
     written = recipes(spec, lambda target: {}, [])
-    assert [written[step.recipe]["parameters"] for step in idle_steps(spec)] == [{"needed": False}] * len(idle)
+    assert [written[step.recipe]["parameters"] for step in idle_steps(spec)] == [
+        {"needed": False}
+    ] * len(idle)
 
 
 def test_the_demos_stage_and_its_key_go_together(tmp_path: Path) -> None:
@@ -63,9 +75,15 @@ def test_the_demos_stage_and_its_key_go_together(tmp_path: Path) -> None:
     demo, none = load_spec(ROOT / "params.yaml"), load(tmp_path, demo=None)
     assert [*stage_mistakes(demo, there), *stage_mistakes(none, here)] == []
     [mistake] = stage_mistakes(demo, here)
-    assert mistake == f"demo: {here} has no stage demo-data for it: take this key out, too, or put the stage back"
+    assert (
+        mistake
+        == f"demo: {here} has no stage demo-data for it: take this key out, too, or put the stage back"
+    )
     [mistake] = stage_mistakes(none, there)
-    assert mistake == f"demo: missing: {there} has the stage demo-data: take that out, too, or put this key back"
+    assert (
+        mistake
+        == f"demo: missing: {there} has the stage demo-data: take that out, too, or put this key back"
+    )
     del without["stages"]["build"]
     here.write_text(yaml.safe_dump(without))
     assert list(stage_mistakes(none, here)) == [f"{here} has no stage build: put it back"]
@@ -73,7 +91,9 @@ def test_the_demos_stage_and_its_key_go_together(tmp_path: Path) -> None:
 
 def test_dvc_has_the_same_stages() -> None:
     command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
-    listed = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True).stdout.split()
+    listed = subprocess.run(
+        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True
+    ).stdout.split()
     assert sorted(listed) == sorted(step.address for step in steps(load_spec(ROOT / "params.yaml")))
 
 

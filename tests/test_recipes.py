@@ -12,13 +12,16 @@ from onnx import TensorProto, helper
 
 from enginery.errors import EngineryError, ModelError
 from enginery.graphs import session
-from enginery.layout import RECIPES
-from enginery.recipes import recipes, write_recipes
-from enginery.spec import Spec, load_spec
-from enginery.status import differences
+from enginery.pipeline.recipes import recipes, write_recipes
+from enginery.pipeline.staleness import differences
+from enginery.project.params import Spec, load_spec
+from enginery.project.paths import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPORT, CALIBRATE = RECIPES / "export/yolov8n-shapes.json", RECIPES / "calibrate/yolov8n-shapes-int8.json"
+EXPORT, CALIBRATE = (
+    RECIPES / "export/yolov8n-shapes.json",
+    RECIPES / "calibrate/yolov8n-shapes-int8.json",
+)
 
 
 def probe(target: str) -> dict[str, Any]:
@@ -27,7 +30,9 @@ def probe(target: str) -> dict[str, Any]:
 
 def changed(before: Spec, after: Spec) -> set[str]:
     old, new = (recipes(found, probe, found.matrix.targets) for found in (before, after))
-    return {path.relative_to("artifacts/recipes").as_posix() for path in new if old[path] != new[path]}
+    return {
+        path.relative_to("artifacts/recipes").as_posix() for path in new if old[path] != new[path]
+    }
 
 
 def edit(spec: Spec, dotted: str, value: Any) -> Spec:
@@ -47,7 +52,9 @@ def spec() -> Spec:
 
 def test_a_target_parameter_touches_its_builds(spec: Spec) -> None:
     after = edit(spec, "targets/rtx-ada/optimization_level", 2)
-    assert changed(spec, after) == {f"build/yolov8n-shapes-rtx-ada-{p}.json" for p in ("fp16", "fp32", "int8")}
+    assert changed(spec, after) == {
+        f"build/yolov8n-shapes-rtx-ada-{p}.json" for p in ("fp16", "fp32", "int8")
+    }
 
 
 def test_a_tolerance_touches_registration_only(spec: Spec) -> None:
@@ -58,8 +65,19 @@ def test_a_tolerance_touches_registration_only(spec: Spec) -> None:
 def test_a_models_task_chooses_its_tolerance(spec: Spec) -> None:
     classifies = edit(spec, "models/yolov8n-shapes/task", "classify")
     assert changed(spec, edit(spec, "validation/top1_drop", 0.02)) == set()
-    assert {name.split("/")[0] for name in changed(classifies, edit(classifies, "validation/top1_drop", 0.02))} == {"register"}
-    touched = {"export", "images", "simplify", "calibration-images", "calibrate", "validate", "register"}
+    assert {
+        name.split("/")[0]
+        for name in changed(classifies, edit(classifies, "validation/top1_drop", 0.02))
+    } == {"register"}
+    touched = {
+        "export",
+        "images",
+        "simplify",
+        "calibration-images",
+        "calibrate",
+        "validate",
+        "register",
+    }
     assert {name.split("/")[0] for name in changed(spec, classifies)} == touched
 
 
@@ -73,16 +91,24 @@ def test_what_an_export_does_not_use_touches_no_onnx(spec: Spec) -> None:
     graph = edit(spec, f"{name}/source", "own.onnx")
     for key, value in (("opset", 18), ("height", 320), ("batch", 2)):
         assert "export/yolov8n-shapes.json" in changed(spec, edit(spec, f"{name}/{key}", value))
-        assert "export/yolov8n-shapes.json" not in changed(graph, edit(graph, f"{name}/{key}", value))
+        assert "export/yolov8n-shapes.json" not in changed(
+            graph, edit(graph, f"{name}/{key}", value)
+        )
     recipe = recipes(graph, probe, [])[EXPORT]
     assert recipe["parameters"] == {"source": "own.onnx", "task": "detect"}
     assert list(recipe["tools"]) == ["onnx"]
     assert list(recipes(spec, probe, [])[EXPORT]["tools"]) == ["ultralytics", "torch", "onnx"]
 
 
-def test_a_gpu_that_calibrates_is_part_of_the_recipe(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_calibrates_is_part_of_the_recipe(
+    spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
     on_cpu = recipes(spec, probe, [])
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(
+        onnxruntime,
+        "get_available_providers",
+        lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+    )
     assert recipes(spec, probe, []) == on_cpu  # ONNX Runtime knows GPUs, and this machine has none
     monkeypatch.setattr(session, "gpus", lambda: ["a GPU"])
     on_gpu = recipes(spec, probe, [])
@@ -91,7 +117,9 @@ def test_a_gpu_that_calibrates_is_part_of_the_recipe(spec: Spec, monkeypatch: py
     assert list(differing) == ["provider none -> CUDAExecutionProvider"]
 
 
-def test_a_provider_that_does_not_start_is_no_cpu_in_disguise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_does_not_start_is_no_cpu_in_disguise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """This ONNX Runtime has no CUDA: asked for it, it goes on with the CPU and a warning."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
@@ -103,23 +131,33 @@ def test_a_provider_that_does_not_start_is_no_cpu_in_disguise(monkeypatch: pytes
 
 
 def test_a_package_under_another_name(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {"onnxruntime": "", "onnxruntime-gpu": "1.31.1", "opencv-python": "", "opencv-python-headless": "5.0"}
+    versions = {
+        "onnxruntime": "",
+        "onnxruntime-gpu": "1.31.1",
+        "opencv-python": "",
+        "opencv-python-headless": "5.0",
+    }
 
     def version(package: str) -> str:
         if not versions.get(package, "1"):
             raise PackageNotFoundError(package)
         return versions.get(package, "1")
 
-    monkeypatch.setattr("enginery.recipes.version", version)
+    monkeypatch.setattr("enginery.pipeline.recipes.version", version)
     assert recipes(spec, probe, [])[CALIBRATE]["tools"] == {
-        "numpy": "1", "onnx": "1", "onnxruntime": "1.31.1", "opencv-python": "5.0",
+        "numpy": "1",
+        "onnx": "1",
+        "onnxruntime": "1.31.1",
+        "opencv-python": "5.0",
     }
     versions["onnxruntime-gpu"] = ""
     with pytest.raises(EngineryError, match="the package onnxruntime is not installed here"):
         recipes(spec, probe, [])
 
 
-def test_writing_keeps_unchanged_files_and_removes_strangers(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writing_keeps_unchanged_files_and_removes_strangers(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     found = recipes(spec, probe, spec.matrix.targets)
     write_recipes(found, spec)

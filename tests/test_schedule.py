@@ -1,4 +1,6 @@
-"""The real change: a toolchain's TensorRT-RTX is upgraded in place, and the scheduled run rebuilds its engines by itself, and no others."""
+"""The real change: a toolchain's TensorRT-RTX is upgraded in place, and the scheduled run rebuilds
+its engines by itself, and no others.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from enginery.processes import stop_group
+from enginery.system.processes import stop_group
 from tests.conftest import Checkout
 from tests.test_flow import build, counted, task_states
 
@@ -21,14 +23,27 @@ AMPERE = {name.replace("ada", "ampere") for name in ADA}
 
 
 def install(python: Path, version: str) -> None:
-    command = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"tensorrt-rtx-cu13=={version}"]
+    command = [
+        str(python),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        f"tensorrt-rtx-cu13=={version}",
+    ]
     subprocess.run(command, check=True)
 
 
 def scheduled_run(server: str, seconds: float) -> dict[str, Any]:
     """The first finished run that a schedule started."""
     end = time.monotonic() + seconds
-    wanted = {"flow_runs": {"deployment_id": {"is_null_": False}, "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}}}}
+    wanted = {
+        "flow_runs": {
+            "deployment_id": {"is_null_": False},
+            "state": {"type": {"any_": ["COMPLETED", "FAILED", "CRASHED"]}},
+        }
+    }
     while time.monotonic() < end:
         found: list[dict[str, Any]] = httpx.post(f"{server}/flow_runs/filter", json=wanted).json()
         if found:
@@ -43,7 +58,10 @@ def test_an_upgraded_toolchain_is_noticed_on_schedule(fresh: Checkout, tmp_path:
     install(python, "1.6.1.120")
 
     def use_toolchain(params: dict[str, Any]) -> None:
-        params["matrix"]["precisions"], params["int8"] = ["fp32", "fp16"], {}  # TensorRT-RTX 1.6.1 refuses the INT8 graph
+        params["matrix"]["precisions"], params["int8"] = (
+            ["fp32", "fp16"],
+            {},
+        )  # TensorRT-RTX 1.6.1 refuses the INT8 graph
         params["toolchains"] = {"rtx": {"python": str(python)}}
         params["targets"]["rtx-ada"]["toolchain"] = "rtx"
 
@@ -57,7 +75,13 @@ def test_an_upgraded_toolchain_is_noticed_on_schedule(fresh: Checkout, tmp_path:
     command = [sys.executable, "-m", "enginery", "serve", "--cron", "* * * * *"]
     with (tmp_path / "serve.log").open("w") as log:
         server = subprocess.Popen(
-            command, cwd=fresh.root, env=fresh.environment(), stdout=log, stderr=log, text=True, start_new_session=True
+            command,
+            cwd=fresh.root,
+            env=fresh.environment(),
+            stdout=log,
+            stderr=log,
+            text=True,
+            start_new_session=True,
         )
         try:
             run = scheduled_run(fresh.server, 150)

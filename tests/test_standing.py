@@ -10,14 +10,22 @@ from typing import Any
 import pytest
 import yaml
 
-from enginery.files import read_json, write_json
-from enginery.layout import BUILDS, ENGINES, RECIPES, REPORTS, Step, engine_report, model_folder
-from enginery.registry import Engine, entries
+from enginery.cli.main import main
+from enginery.pipeline.staleness import record_file
+from enginery.project.params import Matrix
+from enginery.project.paths import (
+    BUILDS,
+    ENGINES,
+    RECIPES,
+    REPORTS,
+    Step,
+    engine_report,
+    model_folder,
+)
+from enginery.registry.standing import build_seconds, standing
+from enginery.registry.store import Engine, entries
 from enginery.report.tables import engine_notes, engine_rows, listed, outcomes_of
-from enginery.spec import Matrix
-from enginery.standing import build_seconds, standing
-from enginery.status import record_file
-from flows.cli import main
+from enginery.system.files import read_json, write_json
 from tests.registered import compared, profile, recipe, register, report
 
 MATRIX = Matrix(models=("m",), targets=("server",), precisions=("fp16",))
@@ -332,7 +340,7 @@ def test_prune_waits_for_no_run_and_follows_no_link(
     outside = tmp_path / "outside"
     shutil.move(ENGINES / "m/other/fp16", outside)
     (ENGINES / "m/other/fp16").symlink_to(outside)
-    lock = Path(".dvc/tmp/enginery.lock")
+    lock = Path(".dvc/tmp/enginery.system.checkout_lock")
     lock.parent.mkdir(parents=True)
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Closeness:
-    """Over all outputs and images: largest difference, RMS of the difference relative to the reference's RMS, NaN and Inf counted."""
+    """Over all outputs and images: largest difference, RMS of the difference relative to the
+    reference's RMS, NaN and Inf counted.
+    """
 
     max_abs: float
     rms_relative: float
@@ -40,5 +42,9 @@ class Accumulator:
 
     def closeness(self) -> Closeness:
         """What was found so far."""
-        relative = float(np.sqrt(self._squares / self._reference)) if self._reference else float(self._squares > 0)
+        relative = (
+            float(np.sqrt(self._squares / self._reference))
+            if self._reference
+            else float(self._squares > 0)
+        )
         return Closeness(self._worst, relative, self._nan, self._inf)

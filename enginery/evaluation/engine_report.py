@@ -20,7 +20,7 @@ from enginery.evaluation.reports import (
     refusals,
     too_far,
 )
-from enginery.records import Above0, Count, Record, Sha256, Shape
+from enginery.registry.records import Above0, Count, Record, Sha256, Shape
 
 NOISY = 1.25  # p90 / p50 from which a run's times tell more of the machine than of the engine
 Which = Literal["min", "opt", "max"]

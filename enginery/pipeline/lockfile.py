@@ -1,4 +1,6 @@
-"""dvc.lock: the digests of what every stage wrote, in the work tree and as committed. Read here without DVC."""
+"""dvc.lock: the digests of what every stage wrote, in the work tree and as committed. Read here
+without DVC.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +85,8 @@ def load_yaml(content: bytes) -> Any:
 
 
 def outputs(stage: Any) -> tuple[Output, ...]:
-    """The outputs in a stage's entry of dvc.lock or of DVC's run-cache; not those of DVC 2, whose digests are none of the bytes.
+    """The outputs in a stage's entry of dvc.lock or of DVC's run-cache; not those of DVC 2, whose
+    digests are none of the bytes.
 
     Raises:
         ValueError: it has another shape.

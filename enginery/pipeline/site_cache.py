@@ -13,7 +13,7 @@ from pathlib import Path
 
 from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]
 
-from enginery.files import replacing
+from enginery.system.files import replacing
 
 VARIABLE = "DVC_SITE_CACHE_DIR"
 _LOCAL_CONFIG = Path(".dvc/config.local")
@@ -45,8 +45,12 @@ def _close(folder: Path) -> None:
 
 
 def _tell_dvc(config: Path, folder: Path) -> None:
-    """Name the folder to a DVC that is started by hand, too: by its whole path, since DVC takes another from where it is started."""
-    with suppress(PermissionError, ConfigObjError):  # another user's checkout; what is no configuration, DVC itself refuses
+    """Name the folder to a DVC that is started by hand, too: by its whole path, since DVC takes
+    another from where it is started.
+    """
+    with suppress(
+        PermissionError, ConfigObjError
+    ):  # another user's checkout; what is no configuration, DVC itself refuses
         settings = ConfigObj(str(config), encoding="utf-8", interpolation=False)
         core = settings.setdefault("core", {})
         known = str(core.get("site_cache_dir", ""))

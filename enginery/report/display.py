@@ -1,4 +1,5 @@
-"""What the terminal shows of a run: one line a step that did something, a live line for the one at work.
+"""What the terminal shows of a run: one line a step that did something, a live line for the one at
+work.
 
 What failed is said again at the end, where it is read: each with its reason and what to run next.
 """
@@ -15,7 +16,14 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
-COLOURS = {"Cached": "dim", "Elsewhere": "dim", "Restored": "cyan", "Completed": "green", "Failed": "red", "Skipped": "yellow"}
+COLOURS = {
+    "Cached": "dim",
+    "Elsewhere": "dim",
+    "Restored": "cyan",
+    "Completed": "green",
+    "Failed": "red",
+    "Skipped": "yellow",
+}
 
 
 MOST_TITLES = 3  # of steps that failed for one reason
@@ -47,7 +55,10 @@ class Failure:
 
 @dataclass
 class Display:
-    """Follows a run on a console; `quiet` shows nothing. `summary` is set when the run has ended."""
+    """Follows a run on a console; `quiet` shows nothing.
+
+    `summary` is set when the run has ended.
+    """
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
     quiet: bool = False
@@ -55,7 +66,12 @@ class Display:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+        )
         hidden = self.quiet or not self.console.is_terminal
         self._progress = Progress(*columns, console=self.console, transient=True, disable=hidden)
         self._task: Any = None
@@ -75,9 +91,19 @@ class Display:
         """The step at work says something."""
         if self._task is not None and event["event"] == "progress":
             phase = f"{title}: {event['phase']}"
-            self._progress.update(self._task, description=phase, completed=event["step"], total=event["steps"])
-        elif event.get("notice") and not self.quiet:  # of many messages, one that must not be missed
-            self.console.print(f"Warning   {title}: {event['message']}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            self._progress.update(
+                self._task, description=phase, completed=event["step"], total=event["steps"]
+            )
+        elif (
+            event.get("notice") and not self.quiet
+        ):  # of many messages, one that must not be missed
+            self.console.print(
+                f"Warning   {title}: {event['message']}",
+                style="yellow",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
     def table(self, title: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Show a table."""
@@ -95,12 +121,16 @@ class Display:
     def failures(self) -> list[Failure]:
         """What failed, those of one reason together."""
         failed = [outcome for outcome in self.outcomes.values() if outcome.state == "Failed"]
-        blocked = [outcome.reason for outcome in self.outcomes.values() if outcome.state == "Skipped"]
+        blocked = [
+            outcome.reason for outcome in self.outcomes.values() if outcome.state == "Skipped"
+        ]
         reasons: dict[str, list[str]] = {}
         for outcome in failed:
             reasons.setdefault(outcome.reason, []).append(outcome.title)
         return [
-            Failure(tuple(titles), reason, sum(blocked.count(skipped_for(title)) for title in titles))
+            Failure(
+                tuple(titles), reason, sum(blocked.count(skipped_for(title)) for title in titles)
+            )
             for reason, titles in reasons.items()
         ]
 
@@ -109,7 +139,9 @@ class Display:
         for failure in self.failures():
             shown = ", ".join(failure.titles[:MOST_TITLES])
             more = len(failure.titles) - MOST_TITLES
-            self._line(f"Failed    {shown}{f' and {more} more' if more > 0 else ''}", COLOURS["Failed"])
+            self._line(
+                f"Failed    {shown}{f' and {more} more' if more > 0 else ''}", COLOURS["Failed"]
+            )
             self._line(f"          {failure.reason}")
             if failure.skipped:
                 self._line(f"          {failure.skipped} steps need it: they were skipped")
@@ -160,9 +192,20 @@ current = Display(quiet=True)  # the command line puts its own here; a worker's 
 def table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
     """Rows of equal keys as a table; numbers to the right."""
     rows = list(rows)
-    result = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
+    result = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        collapse_padding=True,
+    )
     for key in rows[0] if rows else ():
-        result.add_column(str(key), justify="right" if isinstance(rows[0][key], int | float) else "left", overflow="fold")
+        result.add_column(
+            str(key),
+            justify="right" if isinstance(rows[0][key], int | float) else "left",
+            overflow="fold",
+        )
     for row in rows:
         result.add_row(*(str(value) for value in row.values()))
     return result

@@ -1,4 +1,6 @@
-"""What an engine is made of, as rows: each layer's kind, precision, kernel and share of a run, from what TensorRT's inspector tells."""
+"""What an engine is made of, as rows: each layer's kind, precision, kernel and share of a run, from
+what TensorRT's inspector tells.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,20 @@ from typing import Any
 
 # How the inspector writes datatypes, widest first: a layer counts as the narrowest that it reads.
 _DATATYPES = {
-    "other": "^$", "fp32": r"\bFP32\b|\bFloat\b", "bf16": r"\bBF16\b|\bBFloat16\b", "fp16": r"\bFP16\b|\bHalf\b", "fp8": r"\bFP8\b",
+    "other": "^$",
+    "fp32": r"\bFP32\b|\bFloat\b",
+    "bf16": r"\bBF16\b|\bBFloat16\b",
+    "fp16": r"\bFP16\b|\bHalf\b",
+    "fp8": r"\bFP8\b",
     "int8": r"\bInt8\b",
 }
 
 
 @dataclass(frozen=True)
 class LayerFacts:
-    """A layer: its precision is the narrowest datatype among its inputs; milliseconds of a run, and the share of all."""
+    """A layer: its precision is the narrowest datatype among its inputs; milliseconds of a run, and
+    the share of all.
+    """
 
     name: str
     kind: str
@@ -38,7 +46,16 @@ def layer_facts(found: Mapping[str, Any]) -> list[LayerFacts]:
         name = described["Name"]
         took = times.get(name, 0.0) / same[name]
         tactic = str(described.get("TacticName") or described.get("TacticValue") or "")
-        facts.append(LayerFacts(name, str(described.get("LayerType", "")), _precision(described), tactic, took, took / whole))
+        facts.append(
+            LayerFacts(
+                name,
+                str(described.get("LayerType", "")),
+                _precision(described),
+                tactic,
+                took,
+                took / whole,
+            )
+        )
     return facts
 
 
@@ -50,7 +67,14 @@ def summary(layers: Sequence[LayerFacts]) -> list[dict[str, Any]]:
         if counted[precision]:
             share = sum(layer.share for layer in layers if layer.precision == precision)
             took = sum(layer.milliseconds for layer in layers if layer.precision == precision)
-            rows.append({"precision": precision, "layers": counted[precision], "time": f"{took:.3f} ms", "share": f"{share:.1%}"})
+            rows.append(
+                {
+                    "precision": precision,
+                    "layers": counted[precision],
+                    "time": f"{took:.3f} ms",
+                    "share": f"{share:.1%}",
+                }
+            )
     return rows
 
 
@@ -59,8 +83,12 @@ def rows(layers: Sequence[LayerFacts], top: int | None) -> list[dict[str, Any]]:
     ordered = sorted(layers, key=lambda layer: -layer.milliseconds)[:top]
     return [
         {
-            "layer": layer.name, "kind": layer.kind, "precision": layer.precision, "time": f"{layer.milliseconds * 1000:.1f} us",
-            "share": f"{layer.share:.1%}", "kernel": layer.tactic,
+            "layer": layer.name,
+            "kind": layer.kind,
+            "precision": layer.precision,
+            "time": f"{layer.milliseconds * 1000:.1f} us",
+            "share": f"{layer.share:.1%}",
+            "kernel": layer.tactic,
         }
         for layer in ordered
     ]
@@ -72,5 +100,14 @@ def as_json(layers: Sequence[LayerFacts]) -> list[dict[str, Any]]:
 
 
 def _precision(layer: Mapping[str, Any]) -> str:
-    datatypes = " ".join(str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", ()))
-    return next((name for name in reversed(_DATATYPES) if re.search(_DATATYPES[name], datatypes, re.IGNORECASE)), "other")
+    datatypes = " ".join(
+        str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", ())
+    )
+    return next(
+        (
+            name
+            for name in reversed(_DATATYPES)
+            if re.search(_DATATYPES[name], datatypes, re.IGNORECASE)
+        ),
+        "other",
+    )

@@ -8,18 +8,24 @@ from typing import Any
 
 from enginery.evaluation.engine_report import EngineReport, Times
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord
-from enginery.files import read_json
-from enginery.manifest import BuildParameters, Manifest, QuantizeRecord
-from enginery.records import Recipe
-from enginery.registry import MANIFEST, PLAN, Engine
+from enginery.registry.manifest import BuildParameters, Manifest, QuantizeRecord
+from enginery.registry.records import Recipe
+from enginery.registry.store import MANIFEST, PLAN, Engine
 from enginery.report.tables import Listed
+from enginery.system.files import read_json
 
 RUNTIMES = {"tensorrt_rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 _SHOWN_MESSAGES = 8
 _SHOWN_CLASSES = 10
 # Of a build's parameters, what the page says in words.
 _TOLD = (
-    "runtime", "runtime_version", "platform", "compute_capability", "gpu", "profile", "profiles",
+    "runtime",
+    "runtime_version",
+    "platform",
+    "compute_capability",
+    "gpu",
+    "profile",
+    "profiles",
 )
 Section = tuple[str, list[str]]
 
@@ -135,7 +141,10 @@ def _makers(manifest: Manifest, seconds: float | None) -> Iterator[str]:
     steps = manifest.steps
     calibrate = [steps.quantize.calibration.recipe] if steps.quantize.calibration else []
     recipes: list[Recipe[Any]] = [
-        steps.export.recipe, steps.simplify.recipe, *calibrate, steps.quantize.recipe,
+        steps.export.recipe,
+        steps.simplify.recipe,
+        *calibrate,
+        steps.quantize.recipe,
         steps.validation.recipe,
     ]
     for recipe in recipes:

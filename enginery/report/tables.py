@@ -9,14 +9,14 @@ from typing import Any
 
 from enginery.errors import DamagedFileError
 from enginery.evaluation.engine_report import EngineReport
-from enginery.evaluation.head import metric_in
 from enginery.evaluation.reports import MetricsRecord, ReportRecord
-from enginery.layout import Step, model_folder
-from enginery.manifest import ValidationRecord
-from enginery.records import read_record
-from enginery.registry import PLAN, Engine, Entry
-from enginery.spec import Matrix
-from enginery.standing import Standing, build_seconds, standing
+from enginery.project.params import Matrix
+from enginery.project.paths import Step, model_folder
+from enginery.registry.manifest import ValidationRecord
+from enginery.registry.records import read_record
+from enginery.registry.standing import Standing, build_seconds, standing
+from enginery.registry.store import PLAN, Engine, Entry
+from enginery.vision.tasks import metric_in
 
 _FAILED = ("Failed", "Skipped")
 _NONE = "-"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from enginery.spec import Target
+from enginery.project.params import Target
 from enginery.toolchain.requests import ToolchainInfo
 
 OLDEST = (8, 5)

@@ -13,7 +13,8 @@ Shapes = Mapping[str, Mapping[str, list[int]]]
 
 @dataclass(frozen=True)
 class ToolchainInfo:
-    """What a toolchain is, as its own interpreter told; `gpus` are those that its pycuda sees, `no_gpu` says why there are none.
+    """What a toolchain is, as its own interpreter told; `gpus` are those that its pycuda sees,
+    `no_gpu` says why there are none.
 
     `blind`: it could see none, because its NumPy or pycuda is missing or broken.
     """
@@ -31,11 +32,13 @@ class ToolchainInfo:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """One plan to build. Each of `profiles` maps an input to its shapes at min, opt and max; none for static shapes.
+    """One plan to build. Each of `profiles` maps an input to its shapes at min, opt and max; none
+    for static shapes.
 
-    The fields from `strongly_typed` on are for `tensorrt`. `timing_caches` are merged and `timing_cache` is written. A weakly typed build
-    takes `precision`; for INT8 `cache` holds the ranges (or, with `native_images`, a float32 .npy (n, 3, height, width), is where
-    TensorRT's own calibration writes them), and `float_layers` stay in fp16.
+    The fields from `strongly_typed` on are for `tensorrt`. `timing_caches` are merged and
+    `timing_cache` is written. A weakly typed build takes `precision`; for INT8 `cache` holds the
+    ranges (or, with `native_images`, a float32 .npy (n, 3, height, width), is where TensorRT's own
+    calibration writes them), and `float_layers` stay in fp16.
     """
 
     runtime: str
@@ -65,8 +68,8 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A plan that was built: digests, bytes, seconds, MiB, tactics skipped for want of memory, layers that DLA left to the GPU, and
-    TensorRT's warnings."""
+    """A plan that was built: digests, bytes, seconds, MiB, tactics skipped for want of memory,
+    layers that DLA left to the GPU, and TensorRT's warnings."""
 
     plan_sha256: str
     plan_bytes: int
@@ -82,7 +85,9 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """A plan to load on a GPU (an index or UUID); `host_code` is for version-compatible plans, which bring code of their own."""
+    """A plan to load on a GPU (an index or UUID); `host_code` is for version-compatible plans,
+    which bring code of their own.
+    """
 
     runtime: str
     plan: Path
@@ -94,7 +99,9 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class RefitRequest(PlanRequest):
-    """New weights (an .npz by name, each after `prefix`) and INT8 ranges (largest magnitude by tensor); the plan goes to `out`."""
+    """New weights (an .npz by name, each after `prefix`) and INT8 ranges (largest magnitude by
+    tensor); the plan goes to `out`.
+    """
 
     weights: Path = field(kw_only=True)
     out: Path = field(kw_only=True)
@@ -114,7 +121,8 @@ class RefitResult:
 
 @dataclass(frozen=True)
 class Point:
-    """An input shape (batch, channels, height, width) in a profile, and the images, a float32 .npy, that are run at it.
+    """An input shape (batch, channels, height, width) in a profile, and the images, a float32 .npy,
+    that are run at it.
 
     The engine's outputs go to the folder `outputs` as 0.npy, 1.npy ...
     """
@@ -128,7 +136,9 @@ class Point:
 
 @dataclass(frozen=True)
 class MeasureRequest(PlanRequest):
-    """Points to run an engine at; `runs` are timed at each (0: none), again where p90 is more than `noisy` times p50."""
+    """Points to run an engine at; `runs` are timed at each (0: none), again where p90 is more than
+    `noisy` times p50.
+    """
 
     points: tuple[Point, ...] = field(kw_only=True)
     runs: int = 200

@@ -23,13 +23,18 @@ def refit(trt, logger, request, out):
         data = bytes(memoryview(engine.serialize()))
         write(request["out"], data)
         out.send(
-            "result", plan_sha256=hashlib.sha256(data).hexdigest(), plan_bytes=len(data), seconds=time.monotonic() - began,
+            "result",
+            plan_sha256=hashlib.sha256(data).hexdigest(),
+            plan_bytes=len(data),
+            seconds=time.monotonic() - began,
             runtime_version=full_version(request["runtime"], trt),
         )
 
 
 def set_weights(trt, engine, logger, request):
-    """All that is given; what the engine has beside it (constants that no initializer holds) stays as it was built."""
+    """All that is given; what the engine has beside it (constants that no initializer holds) stays
+    as it was built.
+    """
     refitter = trt.Refitter(engine, logger)
     kept = []  # the refitter copies nothing
     with np.load(request["weights"]) as weights:
@@ -37,12 +42,22 @@ def set_weights(trt, engine, logger, request):
             name = key[len(request["prefix"]) :]
             kept.append(np.ascontiguousarray(weights[key]).ravel())
             if not refitter.set_named_weights(name, trt.Weights(kept[-1])):
-                raise Refused("refit", "the weights {} do not fit: {}".format(name, logger.reason() or "the plan has none of this name"))
+                raise Refused(
+                    "refit",
+                    "the weights {} do not fit: {}".format(
+                        name, logger.reason() or "the plan has none of this name"
+                    ),
+                )
     if request["ranges"]:
         set_ranges(refitter, request["ranges"])
     missing = refitter.get_missing_weights()
     if missing or not refitter.refit_cuda_engine():
-        raise Refused("refit", "still needed: " + ", ".join(missing[:3]) if missing else logger.reason() or "TensorRT gave no reason")
+        raise Refused(
+            "refit",
+            "still needed: " + ", ".join(missing[:3])
+            if missing
+            else logger.reason() or "TensorRT gave no reason",
+        )
 
 
 def set_ranges(refitter, ranges):

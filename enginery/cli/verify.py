@@ -1,0 +1,128 @@
+"""`enginery verify`: every byte of every registered engine against its manifest and dvc.lock;
+`--restore` brings damaged ones back.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from enginery.cli import add_command
+from enginery.pipeline.lockfile import Output
+
+Outputs = Mapping[str, Output]  # by path
+
+
+def add(commands: Any) -> None:
+    """Add the command to the parser of `enginery`."""
+    text = "read every byte of every engine again, and compare it with its manifest and dvc.lock"
+    parser = add_command(commands, "verify", _run, text)
+    parser.add_argument(
+        "--restore", action="store_true", help="bring damaged ones back from DVC's cache or remote"
+    )
+
+
+def _run(args: argparse.Namespace) -> int:
+    from enginery.pipeline.lockfile import recorded
+    from enginery.project.paths import ENGINES
+    from enginery.registry.store import engine_folders
+
+    folders = engine_folders(ENGINES)
+    last = _last()
+    if args.restore and not _restore(folders, last):
+        return 1
+    known = _by_path(recorded()) or last
+    damaged = _damaged(folders, known)
+    if damaged:
+        cure = "`enginery verify --restore` brings back what DVC recorded"
+        print(f"{damaged} of {len(folders)} engines are damaged: {cure}", file=sys.stderr)
+        return 1
+    if folders and not known:
+        print("there is no dvc.lock: engines were compared with their own manifests only")
+    _tell_uncommitted(folders, known, last)
+    print(f"{len(folders)} engines, every digest as recorded")
+    return 0
+
+
+def _by_path(stages: Mapping[str, tuple[Output, ...]]) -> Outputs:
+    return {output.path: output for outputs in stages.values() for output in outputs}
+
+
+def _last() -> Outputs:
+    """What the last commit recorded; nothing without git, or where nothing was committed."""
+    from enginery.pipeline.lockfile import committed, parse
+
+    content = committed()
+    with suppress(ValueError):
+        return _by_path(parse(content)) if content else {}
+    return {}
+
+
+def _damaged(folders: Sequence[Path], known: Outputs) -> int:
+    """How many engines are not what was recorded of them; what is wrong is said, one line each."""
+    from enginery.report.events import progress
+
+    damaged = 0
+    for done, folder in enumerate(folders, 1):
+        harm = _harm(folder, known)
+        for line in harm:
+            print(line)
+        damaged += bool(harm)
+        progress("verify", done, len(folders))
+    return damaged
+
+
+def _harm(folder: Path, known: Outputs) -> list[str]:
+    from enginery.pipeline.lockfile import md5_of
+    from enginery.registry.store import damage, entry_in
+
+    harm = damage(entry_in(folder))
+    output = known.get(folder.as_posix())
+    if known and output is None:
+        return [*harm, f"{folder}: dvc.lock does not record this engine"]
+    if output and not harm and md5_of(folder) != output.digest:
+        return [f"{folder}: plan and manifest fit each other, and are not what dvc.lock records"]
+    return harm
+
+
+def _tell_uncommitted(folders: Sequence[Path], known: Outputs, last: Outputs) -> None:
+    """Which engines the last commit does not have like this: no fault, but only its author can say
+    why.
+    """
+    names = [folder.as_posix() for folder in folders]
+    other = [name for name in names if name in known and last and last.get(name) != known[name]]
+    if other:
+        engines = ", ".join("/".join(Path(name).parts[-3:]) for name in other)
+        print(
+            f"not as in the last commit's dvc.lock, so built here since or altered with it: {engines}"
+        )
+
+
+def _restore(folders: Sequence[Path], last: Outputs) -> bool:
+    """Bring engines back, and what they were registered from; False if some cannot be."""
+    from enginery.pipeline import Pipeline
+    from enginery.pipeline.lockfile import recorded
+    from enginery.project.paths import build_folder
+    from enginery.report.events import progress
+    from enginery.system.checkout_lock import only_run
+
+    with only_run():
+        pipeline, lost = Pipeline(), []
+        known = _by_path(recorded()) or last
+        for done, folder in enumerate(folders, 1):
+            build = build_folder(*folder.parts[-3:]).as_posix()
+            sources = [
+                output for path, output in known.items() if Path(path).parent.as_posix() == build
+            ]
+            here = [output for output in sources if Path(output.path).exists()]
+            engine = known.get(folder.as_posix())
+            lost += pipeline.restore([*here, *([engine] if engine else [])], print)
+            progress("restore", done, len(folders))
+    if lost:
+        cure = "`enginery build` makes them again, on the machine with their toolchain and GPU"
+        print(f"{len(lost)} outputs cannot be brought back: {cure}", file=sys.stderr)
+    return not lost
