@@ -11,7 +11,7 @@ import pynvml
 import pytest
 
 from enginery.errors import Elsewhere, GpuError
-from enginery.gpu import inventory as gpu
+from enginery.gpu.inventory import inventory as gpu
 from enginery.project.params import load_spec
 from enginery.toolchain.selection import Toolchains
 from tests.test_spec import write
