@@ -12,7 +12,7 @@ import pytest
 
 from enginery.errors import Elsewhere, GpuError
 from enginery.gpu.inventory import inventory as gpu
-from enginery.project.params import load_spec
+from enginery.project.load import load_spec
 from enginery.toolchain.selection import Toolchains
 from tests.test_spec import write
 

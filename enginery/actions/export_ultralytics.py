@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from tasks.command import model_head
 
 from enginery.actions.engine_session import check_original
 from enginery.errors import EngineryError
@@ -18,7 +19,6 @@ from enginery.project.paths import model_folder
 from enginery.registry.store import Engine, check_whole
 from enginery.system.files import replacing
 from enginery.vision.images import list_images, preprocess, read_image
-from tasks.command import model_head
 
 INPUT = "images"
 NMS_OPERATORS = {

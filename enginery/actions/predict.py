@@ -12,6 +12,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tasks.command import model_head
 
 from enginery.actions.engine_session import important, on_gpu, outputs_of, plan_of
 from enginery.errors import DataError
@@ -25,7 +26,6 @@ from enginery.toolchain.requests import MeasureRequest, Point
 from enginery.toolchain.selection import Choice
 from enginery.vision.images import SUFFIXES, preprocess, read_image
 from enginery.vision.results import describe, draw, to_results
-from tasks.command import model_head
 
 AT_ONCE = 64  # images that are in memory together
 

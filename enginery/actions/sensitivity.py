@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from tasks.command import model_head
 
 from enginery.calibration import cache
 from enginery.errors import EngineryError
@@ -21,8 +22,9 @@ from enginery.evaluation.gate import failures
 from enginery.evaluation.validation import validate_graph
 from enginery.graphs.inspect import read_graph
 from enginery.graphs.precision import half, write_typed
+from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
-from enginery.project.paths import CACHE, INT8, model_folder
+from enginery.project.paths import CACHE, model_folder
 from enginery.quantization.placement import Placement, place
 from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
@@ -31,7 +33,6 @@ from enginery.report.events import log, progress
 from enginery.system.files import dumps, read_json, sha256, temporary_folder, write_json
 from enginery.vision.feeds import feeds
 from enginery.vision.images import list_images
-from tasks.command import model_head
 
 IMAGES = 8
 

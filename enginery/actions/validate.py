@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tasks.command import model_head
 
 from enginery.actions.engine_session import important, on_gpu, outputs_of, plan_of
 from enginery.errors import EngineError
@@ -30,8 +31,9 @@ from enginery.evaluation.reports import refusals
 from enginery.evaluation.runners import GraphRunner, RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
 from enginery.gpu.inventory import Clocks
+from enginery.project.engine_name import INT8
 from enginery.project.params import Model, Spec
-from enginery.project.paths import ARTIFACTS, INT8, engine_report, model_folder
+from enginery.project.paths import ARTIFACTS, engine_report, model_folder
 from enginery.registry.records import parse
 from enginery.registry.store import Engine, engine_in
 from enginery.report.events import progress
@@ -41,7 +43,6 @@ from enginery.toolchain.requests import MeasureRequest, Point
 from enginery.toolchain.selection import Choice
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.images import save_batch
-from tasks.command import model_head
 
 SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
 FEW = 16  # images at a point other than the profile's own

@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     _quieten()
     from enginery.orchestration.server import prefect_server
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
 
     load_spec()  # a mistake is told before a server is started
     with prefect_server() as connection:
@@ -79,10 +79,10 @@ def _follow(args: argparse.Namespace, connection: Connection, display: Display) 
         EngineryError: there was no step to run, or no server to begin with.
     """
     import httpx
+    from flows.engines import build_engines
 
     from enginery.errors import EngineryError, ServerLostError
     from enginery.orchestration.server import requests_through
-    from flows.engines import build_engines
 
     try:
         with requests_through(connection):

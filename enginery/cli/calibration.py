@@ -93,7 +93,7 @@ def _show(args: Arguments) -> int:
 def _import(args: Arguments) -> int:
     from enginery.calibration import cache
     from enginery.graphs.inspect import read_graph
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.quantization.placement import place
     from enginery.quantization.rules import patterns
 

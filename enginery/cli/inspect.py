@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from enginery.actions.inspect import inspect_engine
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.registry.store import find
     from enginery.report.display import print_table
     from enginery.report.layers import as_json, layer_facts, rows, summary

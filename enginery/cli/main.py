@@ -75,12 +75,12 @@ def parser() -> argparse.ArgumentParser:
 def _status(args: Arguments) -> int:
     from enginery.errors import Elsewhere, Lost
     from enginery.pipeline import Pipeline
+    from enginery.pipeline.fingerprint import fingerprint
     from enginery.pipeline.staleness import explain
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.project.paths import steps
     from enginery.system.checkout_lock import only_run
     from enginery.toolchain.selection import absent
-    from tasks.fingerprint import fingerprint
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     spec = load_spec()

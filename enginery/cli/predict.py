@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from enginery.actions.predict import Wanted, predict
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.registry.store import find
 
     for line in predict(

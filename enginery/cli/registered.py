@@ -64,7 +64,7 @@ def _show(args: Arguments) -> int:
 
 
 def _prune(args: Arguments) -> int:
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.registry.prune import remove, retired
     from enginery.system.checkout_lock import only_run
 
@@ -93,7 +93,7 @@ def _summary(count: int, megabytes: float, dry_run: bool) -> str:
 def known_matrix() -> Matrix | None:
     """What params.yaml asks for; None if it has mistakes: looking at engines must always work."""
     from enginery.errors import ConfigError
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
 
     try:
         return load_spec().matrix

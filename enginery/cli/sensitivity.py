@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from enginery.actions.sensitivity import propose, ranking
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.report.display import print_table
 
     spec = load_spec()

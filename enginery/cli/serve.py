@@ -19,12 +19,12 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
+    from flows.engines import build_engines
     from prefect.client.schemas.schedules import CronSchedule
 
     from enginery.errors import EngineryError
     from enginery.orchestration.server import prefect_server
-    from enginery.project.params import load_spec
-    from flows.engines import build_engines
+    from enginery.project.load import load_spec
 
     load_spec()  # a mistake is told now, not at the first run
     try:

@@ -34,7 +34,7 @@ def add(commands: Any) -> None:
 
 def _list(args: Arguments) -> int:
     from enginery.errors import ToolchainError
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.report.display import print_table
     from enginery.toolchain.environments import identify
     from enginery.toolchain.selection import Toolchains
@@ -69,7 +69,7 @@ def _check(args: Arguments) -> int:
     from dataclasses import asdict
 
     from enginery.errors import ToolchainError
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.system.files import dumps
     from enginery.toolchain.environments import identify
     from enginery.toolchain.selection import Toolchains
@@ -97,7 +97,7 @@ def _add(args: Arguments) -> int:
 
 def _remove(args: Arguments) -> int:
     from enginery.errors import ToolchainError
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.toolchain.environments import remove
 
     if args.name in load_spec().toolchains:

@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
 def _run(args: argparse.Namespace) -> int:
     from enginery.actions.validate import validate_engine
     from enginery.errors import Elsewhere, EngineryError
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.registry.store import engines, find
     from enginery.report.display import print_table
     from enginery.report.tables import latency_row
