@@ -26,12 +26,12 @@ import tasks.timing
 from enginery.calibration import cache
 from enginery.errors import (
     ConfigError,
-    Elsewhere,
     EngineError,
     EngineryError,
+    ExcludedTargetError,
     GateError,
     IntegrityError,
-    Lost,
+    TargetLostError,
     ToolchainError,
 )
 from enginery.evaluation.compare import Closeness
@@ -294,7 +294,7 @@ OTHER = {"gpu": "Old", "uuid": "GPU-2", "compute_capability": "8.6"}
 def test_an_engine_for_another_gpu(engine: Engine, gpus: tuple[Any, ...], words: str) -> None:
     enginery.actions.engine_session._check_gpu(engine, choice())
     enginery.actions.engine_session._check_gpu(engine, choice(gpus=(OTHER, CARD)))
-    with pytest.raises(Elsewhere) as error:
+    with pytest.raises(ExcludedTargetError) as error:
         enginery.actions.engine_session._check_gpu(engine, choice(gpus=gpus))
     prefix = "target server: m/server/fp16 is for compute capability 9.0 on Card, and this machine shows its toolchain"
     assert str(error.value) == f"{prefix} {words}"
@@ -308,7 +308,7 @@ def test_a_toolchain_that_shows_no_gpu(engine: Engine) -> None:
         enginery.actions.engine_session._check_gpu(engine, choice(gpus=(), no_gpu="no driver"))
     rtx = changed(engine, runtime="tensorrt_rtx", gpu=None, compute_capability=None)
     enginery.actions.engine_session._check_gpu(rtx, choice(gpus=(OTHER,)))
-    with pytest.raises(Elsewhere) as error:
+    with pytest.raises(ExcludedTargetError) as error:
         enginery.actions.engine_session._check_gpu(rtx, choice(gpus=(), no_gpu="no driver"))
     assert str(error.value) == (
         "target server: m/server/fp16 is for compute capability any, and this machine shows its toolchain no GPU. "
@@ -605,7 +605,7 @@ def test_what_a_target_is_built_with() -> None:
     assert tasks.fingerprint._facts("mine", target, choice(features=("weak typing",))) == own  # type: ignore[arg-type]
     any_card = SimpleNamespace(compute_capability=None)
     assert tasks.fingerprint._facts("mine", any_card, choice(gpus=(CARD, OTHER)))["gpu"] == "Card"  # type: ignore[arg-type]
-    with pytest.raises(Elsewhere) as elsewhere:
+    with pytest.raises(ExcludedTargetError) as elsewhere:
         tasks.fingerprint._facts("mine", other, choice())  # type: ignore[arg-type]
     assert str(elsewhere.value) == (
         "target mine: it is for compute capability 12.0, and the GPU here, Card, has 9.0. "
@@ -667,14 +667,17 @@ def test_a_machine_that_can_build_all(machine: Any, spec: Spec) -> None:
 
 def test_targets_that_cannot_be_built_here(machine: Any, spec: Spec) -> None:
     broken = ToolchainError("target rtx-ampere: broken", "c")
-    machine.answers = {"rtx-ampere": broken, "rtx-ada": Elsewhere("rtx-ada", "no GPU", "c")}
+    machine.answers = {
+        "rtx-ampere": broken,
+        "rtx-ada": ExcludedTargetError("rtx-ada", "no GPU", "c"),
+    }
     found = tasks.fingerprint.fingerprint()
     assert list(found) == ["rtx-ampere", "rtx-ada"]
-    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, Elsewhere)
+    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, ExcludedTargetError)
     assert list(machine.written[0][0]) == ["rtx-blackwell"]
     machine.had = {"rtx-ada", "rtx-ampere"}
     found = tasks.fingerprint.fingerprint()
-    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, Lost)
+    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, TargetLostError)
     assert str(found["rtx-ada"]) == (
         "target rtx-ada: this machine could build it at its last run: no GPU. Look at nvidia-smi and at its toolchain's path; "
         "if it has gone for good, delete artifacts/machine.json"
@@ -717,8 +720,8 @@ def test_dvc_is_told_what_it_cannot_leave_out(
     assert here == [("broken. mend it", "error")]
     assert (recipe.exists(), other.exists()) == (False, True)
     machine.answers = {
-        "rtx-ampere": Elsewhere("rtx-ampere", "no GPU", "c"),
-        "rtx-ada": Elsewhere("rtx-ada", "none", "c"),
+        "rtx-ampere": ExcludedTargetError("rtx-ampere", "no GPU", "c"),
+        "rtx-ada": ExcludedTargetError("rtx-ada", "none", "c"),
     }
     with pytest.raises(EngineryError) as error:
         tasks.fingerprint._stage(Step("fingerprint"))

@@ -26,7 +26,7 @@ from onnx import numpy_helper
 
 from enginery.errors import (
     BuildError,
-    ChildCrashed,
+    ChildCrashedError,
     DataError,
     EngineError,
     GpuError,
@@ -339,7 +339,7 @@ def test_a_child_killed_at_any_time(request_: BuildRequest, after: float) -> Non
     )
     timer = threading.Timer(after, kill_child, [{}])
     timer.start()
-    with pytest.raises(ChildCrashed, match="killed by SIGKILL"):
+    with pytest.raises(ChildCrashedError, match="killed by SIGKILL"):
         build(PYTHON, wanted, silent, 120)
     assert not request_.plan.exists()
     assert not [

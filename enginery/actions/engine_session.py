@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginery.errors import Elsewhere, EngineError, EngineryError
+from enginery.errors import EngineError, EngineryError, ExcludedTargetError
 from enginery.gpu.inventory import choose, reserved
 from enginery.project.params import Spec
 from enginery.project.paths import model_folder
@@ -127,7 +127,7 @@ def _check_gpu(engine: Engine, choice: Choice) -> None:
         filter(None, (f"compute capability {manifest.compute_capability or 'any'}", manifest.gpu))
     )
     why = f"{engine.name} is for {wanted}, and this machine shows its toolchain {shown}"
-    raise Elsewhere(
+    raise ExcludedTargetError(
         engine.target,
         why,
         f"Use a machine that has one{f' ({info.no_gpu})' if info.no_gpu else ''}",

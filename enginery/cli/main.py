@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from enginery import __version__
 from enginery.cli import (
@@ -30,6 +31,9 @@ from enginery.cli import (
 )
 from enginery.system.home import ensure_home
 from enginery.system.processes import interrupt_on_sigterm
+
+if TYPE_CHECKING:
+    from enginery.errors import ExcludedTargetError
 
 Arguments = argparse.Namespace
 
@@ -73,7 +77,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _status(args: Arguments) -> int:
-    from enginery.errors import Elsewhere, Lost
+    from enginery.errors import ExcludedTargetError, TargetLostError
     from enginery.pipeline import Pipeline
     from enginery.pipeline.staleness import explain
     from enginery.project.params import load_spec
@@ -101,8 +105,8 @@ def _status(args: Arguments) -> int:
         }
     for name, error in excluded.items():
         why = (
-            f"{type(error).__name__.lower()}: {error.why}"
-            if isinstance(error, Elsewhere)
+            f"{_standing(error)}: {error.why}"
+            if isinstance(error, ExcludedTargetError)
             else f"broken: {error}"
         )
         print(f"{name}: {why}")
@@ -116,8 +120,14 @@ def _status(args: Arguments) -> int:
     return (
         1
         if any(
-            not isinstance(error, Elsewhere) or isinstance(error, Lost)
+            not isinstance(error, ExcludedTargetError) or isinstance(error, TargetLostError)
             for error in excluded.values()
         )
         else 0
     )
+
+
+def _standing(error: ExcludedTargetError) -> str:
+    from enginery.errors import TargetLostError
+
+    return "lost" if isinstance(error, TargetLostError) else "elsewhere"

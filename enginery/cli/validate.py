@@ -23,7 +23,7 @@ def add(commands: Any) -> None:
 
 def _run(args: argparse.Namespace) -> int:
     from enginery.actions.validate import validate_engine
-    from enginery.errors import Elsewhere, EngineryError
+    from enginery.errors import EngineryError, ExcludedTargetError
     from enginery.project.params import load_spec
     from enginery.registry.store import engines, find
     from enginery.report.display import print_table
@@ -43,7 +43,9 @@ def _run(args: argparse.Namespace) -> int:
         try:
             report = validate_engine(spec, engine)
         except EngineryError as error:
-            if isinstance(error, Elsewhere) and not args.engine:  # nobody asked for it by its name
+            if (
+                isinstance(error, ExcludedTargetError) and not args.engine
+            ):  # nobody asked for it by its name
                 print(f"elsewhere: {error.why}", file=sys.stderr)
             else:
                 print(f"error: {error}", file=sys.stderr)
