@@ -29,7 +29,7 @@ from enginery.toolchain.requests import (
     BuildRequest,
     InspectRequest,
     MeasureRequest,
-    Point,
+    PointRequest,
     RefitRequest,
 )
 from tests.test_bindings import toolchain
@@ -161,7 +161,7 @@ def test_without_pycuda_it_is_said_what_is_missing(
         "plan": tmp_path / "e.plan",
         "plan_sha256": sha256(tmp_path / "e.plan"),
     }
-    point = Point((1, 3, 16, 16), tmp_path / "images.npy", tmp_path)
+    point = PointRequest((1, 3, 16, 16), tmp_path / "images.npy", tmp_path)
     asks = {
         "measure": lambda: measure(ten, MeasureRequest(**plan, points=(point,)), silent, 60),
         "inspect": lambda: inspect(ten, InspectRequest(**plan, shape=point.shape), silent, 60),

@@ -34,7 +34,7 @@ from enginery.errors import (
     TargetLostError,
     ToolchainError,
 )
-from enginery.evaluation.compare import Closeness
+from enginery.evaluation.compare import OutputError
 from enginery.evaluation.engine_report import OperatingPoint
 from enginery.gpu.inventory import Gpu
 from enginery.project.params import Spec, load_spec
@@ -42,9 +42,9 @@ from enginery.project.paths import Step, build_folder, engine_folder, model_fold
 from enginery.quantization.sensitivity import LayerCost
 from enginery.registry.store import Engine, engine_in
 from enginery.system.files import read_json, sha256, write_json
-from enginery.toolchain.requests import InspectRequest, MeasureRequest, Point, ToolchainInfo
+from enginery.toolchain.requests import InspectRequest, MeasureRequest, PointRequest, ToolchainInfo
 from enginery.toolchain.selection import Choice
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 from tests.registered import change_manifest, compared, profile, records, register
 from tests.test_exact_steps import HEAD, MODEL, network
 
@@ -356,7 +356,7 @@ def test_an_inspection_is_asked_for(engine: Engine, monkeypatch: pytest.MonkeyPa
     assert asked[0] == (known, engine)
     python, request, told, limit = asked[1]
     fields = enginery.actions.engine_session.plan_of(engine, choice())
-    assert (python, told, limit) == (PYTHON, enginery.actions.engine_session.important, 77)
+    assert (python, told, limit) == (PYTHON, enginery.actions.engine_session.forward_progress, 77)
     assert request == InspectRequest(**fields, shape=(1, 3, 160, 160))
 
 
@@ -396,8 +396,8 @@ def test_each_point_is_measured(
         **enginery.actions.engine_session.plan_of(engine, choice()),
         noisy=1.25,
         points=(
-            Point((1, 3, 8, 16), tmp_path / "0/images.npy", tmp_path / "0", 0, timed=True),
-            Point((4, 3, 32, 16), tmp_path / "1/images.npy", tmp_path / "1", 1, timed=False),
+            PointRequest((1, 3, 8, 16), tmp_path / "0/images.npy", tmp_path / "0", 0, timed=True),
+            PointRequest((4, 3, 32, 16), tmp_path / "1/images.npy", tmp_path / "1", 1, timed=False),
         ),
     )
     assert np.load(tmp_path / "0/images.npy")[:, 0, 0, 0].tolist() == [0, 1, 2]
@@ -409,7 +409,7 @@ def test_the_closeness_of_some_images() -> None:
     engine = SimpleNamespace(run=lambda image: [image * 3])
     images = np.array([[1.0], [2.0]], np.float32)
     found = enginery.actions.validate._closeness(reference, engine, images)  # type: ignore[arg-type]
-    assert found == Closeness(2.0, 0.5, 0, 0)
+    assert found == OutputError(2.0, 0.5, 0, 0)
 
 
 def test_the_size_of_profiles_is_a_places() -> None:
@@ -568,7 +568,7 @@ def test_a_proposal_is_judged_as_the_pipeline_would(
         model_folder(MODEL, "export") / "model.onnx",
         ["/model.0/conv/Conv"],
         Path(model.validation),
-        Head("detect", {0: "a"}),
+        TaskMetadata("detect", {0: "a"}),
         model.size,
     )
     assert asked == [expected, (expected[0], [], *expected[2:])]

@@ -23,7 +23,7 @@ from enginery.toolchain.requests import (
     BuildResult,
     InspectRequest,
     MeasureRequest,
-    Point,
+    PointRequest,
     RefitRequest,
     RefitResult,
     ToolchainInfo,
@@ -555,7 +555,7 @@ def test_a_refit(child: type[Child], tmp_path: Path) -> None:
 
 def test_measuring_and_inspecting(child: type[Child]) -> None:
     child.facts = {"points": [1]}
-    point = Point((1, 3, 8, 8), Path("i.npy"), Path("out"))
+    point = PointRequest((1, 3, 8, 8), Path("i.npy"), Path("out"))
     measure = MeasureRequest("tensorrt", Path("a.plan"), "abc", "GPU-1", True, 1, points=(point,))
     inspect = InspectRequest("tensorrt", Path("a.plan"), "abc", shape=(1, 3, 8, 8))
     assert (

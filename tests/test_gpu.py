@@ -38,7 +38,13 @@ from enginery.gpu.inventory import Gpu, check_room, choose, gpus, state, turn
 from enginery.graphs.structure import save_weights
 from enginery.system.files import sha256
 from enginery.toolchain.client import build, measure, probe, refit
-from enginery.toolchain.requests import PREFIX, BuildRequest, MeasureRequest, Point, RefitRequest
+from enginery.toolchain.requests import (
+    PREFIX,
+    BuildRequest,
+    MeasureRequest,
+    PointRequest,
+    RefitRequest,
+)
 from tests.conftest import Checkout, copy_checkout, small, use_onnx
 from tests.test_flow import build as run_build
 from tests.test_flow import counted, refused
@@ -96,7 +102,7 @@ def run_at(
         "tensorrt",
         plan,
         digest,
-        points=(Point(shape, folder / "images.npy", folder, profile),),
+        points=(PointRequest(shape, folder / "images.npy", folder, profile),),
         runs=20,
         **more,
     )

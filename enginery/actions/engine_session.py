@@ -65,7 +65,7 @@ def outputs_of(
     ]
 
 
-def important(event: Mapping[str, Any]) -> None:
+def forward_progress(event: Mapping[str, Any]) -> None:
     """Show progress and errors; what TensorRT remarks while it loads an engine is for nobody."""
     if event.get("severity") not in ("debug", "warning"):
         emit(event)
