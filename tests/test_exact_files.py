@@ -24,7 +24,7 @@ def names(folder: Path) -> list[str]:
 
 def test_constants() -> None:
     assert set(files._FULL) >= {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-    assert Path(".dvc/tmp/enginery.system.checkout_lock") == lock.LOCK
+    assert Path(".dvc/tmp/enginery.lock") == lock.LOCK
 
 
 def test_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -191,7 +191,7 @@ def test_a_lock_that_a_killed_dvc_left_half_written_is_mended(built: Checkout) -
 def test_a_second_run_is_told_to_wait(built: Checkout) -> None:
     import fcntl
 
-    lock = built.root / ".dvc/tmp/enginery.system.checkout_lock"
+    lock = built.root / ".dvc/tmp/enginery.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

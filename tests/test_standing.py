@@ -340,7 +340,7 @@ def test_prune_waits_for_no_run_and_follows_no_link(
     outside = tmp_path / "outside"
     shutil.move(ENGINES / "m/other/fp16", outside)
     (ENGINES / "m/other/fp16").symlink_to(outside)
-    lock = Path(".dvc/tmp/enginery.system.checkout_lock")
+    lock = Path(".dvc/tmp/enginery.lock")
     lock.parent.mkdir(parents=True)
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -233,7 +233,7 @@ def test_looking_at_a_run_at_work_changes_nothing_of_it(built: Checkout) -> None
             target.update(optimization_level=1) for target in params["targets"].values()
         ]
     )
-    with (built.root / ".dvc/tmp/enginery.system.checkout_lock").open("r+") as lock:
+    with (built.root / ".dvc/tmp/enginery.lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         status = built.run("enginery", "status")
     assert (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from enginery.errors import BusyError
 
-LOCK = Path(".dvc/tmp/enginery.system.checkout_lock")
+LOCK = Path(".dvc/tmp/enginery.lock")
 
 
 @contextmanager
