@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from enginery.calibration import cache
 from enginery.errors import ModelError
@@ -33,7 +33,7 @@ from enginery.vision.images import image_folder, preprocess, read_image, save_ba
 from tasks.refitting import refitted, structure
 
 MINIMUM_MIB = 1024  # GPU memory without which no build is begun
-Shapes = Mapping[Literal["min", "opt", "max"], list[int]]
+Shapes = Mapping[str, list[int]]  # at min, opt and max
 
 
 @dataclass(frozen=True)

@@ -40,37 +40,46 @@ CLASSIFIERS_TOOLS = ("pillow", "torchvision", "ultralytics")  # they feed what c
 
 
 @dataclass(frozen=True)
+class Counting:
+    """How images become ranges: the algorithm, the size in which they are seen, and what runs the
+    graph if that is no CPU.
+    """
+
+    algorithm: str
+    height: int
+    width: int
+    task: str
+    percentile: float | None = None
+    provider: str | None = None
+
+
+@dataclass(frozen=True)
 class Parameters:
-    """From images: the algorithm and the size in which they are seen. From a cache: which layers
-    stay in FP16, because the others need a range in it.
+    """A folder of images, or a cache. Of a cache, which layers stay in FP16: the others need a range
+    in it.
     """
 
     calibration: str
-    algorithm: str | None = None
-    percentile: float | None = None
-    height: int = 0
-    width: int = 0
-    task: str | None = None
-    provider: str | None = None
+    counting: Counting | None = None
     rule: str | None = None
     exclude: tuple[str, ...] = ()
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
-    """As params.yaml says under `int8`, and what runs the graph here if that is no CPU."""
+    """As params.yaml says under `int8`."""
     settings, model = project.int8(stage), project.model(stage)
     if Path(settings.calibration).suffix == cache.SUFFIX:
         return Parameters(settings.calibration, rule=settings.rule, exclude=settings.exclude)
     provider = fastest_provider()
-    return Parameters(
-        calibration=settings.calibration,
+    counting = Counting(
         algorithm=settings.algorithm,
-        percentile=settings.percentile if settings.algorithm == "percentile" else None,
         height=model.size[0],
         width=model.size[1],
         task=model.task,
+        percentile=settings.percentile if settings.algorithm == "percentile" else None,
         provider=provider if provider != CPU else None,
     )
+    return Parameters(settings.calibration, counting)
 
 
 def tools(project: Project, stage: Stage) -> Sequence[str]:
@@ -111,10 +120,11 @@ def _calibrate(
 ) -> dict[str, Any]:
     """Write the cache; how many tensors it has, and its digest."""
     source = Path(job.parameters.calibration)
-    if source.suffix == cache.SUFFIX:
-        ranges, tensors = _from_cache(job, model, source)
+    counting = job.parameters.counting
+    if counting:
+        ranges, tensors = _from_images(job, counting, model, images, folder)
     else:
-        ranges, tensors = _from_images(job, model, images, folder)
+        ranges, tensors = _from_cache(job, model, source)
     cache.write(cache.Cache(cache.CANONICAL, ranges.scales), folder / CACHE)
     return {"tensors": len(tensors), "cache_sha256": sha256(folder / CACHE)}
 
@@ -131,30 +141,35 @@ def _from_cache(
 
 
 def _from_images(
-    job: Job[Parameters], model: onnx.ModelProto, images: Mapping[str, Any], folder: Path
+    job: Job[Parameters],
+    counting: Counting,
+    model: onnx.ModelProto,
+    images: Mapping[str, Any],
+    folder: Path,
 ) -> tuple[cache.Cache, Sequence[str]]:
-    parameters, tensors = job.parameters, tensors_to_calibrate(model.graph)
-    histograms = _count(job, model, tensors, images)
+    tensors = tensors_to_calibrate(model.graph)
+    histograms = _count(job, counting, model, tensors, images)
     state.save(folder / HISTOGRAMS, "", len(images["images"]), histograms)
-    thresholds = thresholds_of(histograms, parameters.algorithm, parameters.percentile)
+    thresholds = thresholds_of(histograms, counting.algorithm, counting.percentile)
     count = len(images["images"])
-    log(f"{parameters.algorithm} ranges of {len(tensors)} tensors from {count} images")
+    log(f"{counting.algorithm} ranges of {len(tensors)} tensors from {count} images")
     return cache.from_thresholds(thresholds), tensors
 
 
 def _count(
     job: Job[Parameters],
+    counting: Counting,
     model: onnx.ModelProto,
     tensors: tuple[str, ...],
     images: Mapping[str, Any],
 ) -> dict[str, Histogram]:
-    parameters, name = job.parameters, job.stage.model
-    folder = image_folder(Path(parameters.calibration))
+    name = job.stage.model
+    folder = image_folder(Path(job.parameters.calibration))
     paths = [folder / image for image in images["images"]]
     graph = sha256(model_folder(name, "simplify") / "model.onnx")
     key = _digest({"images": images, "recipe": read_json(job.stage.recipe), "graph": graph})
-    size = (parameters.height, parameters.width)
-    work = Work(model, tensors, paths, size, parameters.task, key)
+    size = (counting.height, counting.width)
+    work = Work(model, tensors, paths, size, counting.task, key)
     kept = kept_histograms(name)
     if done := state.images_done(kept, key):
         log(f"goes on after {done} of {len(paths)} images, where the last run was stopped")

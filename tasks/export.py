@@ -5,7 +5,7 @@ source are the same bytes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enginery.errors import ModelError
@@ -22,8 +22,19 @@ from enginery.vision.tasks import Task
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """What weights become: an ONNX of this opset, with these sizes, or open ones."""
+
+    opset: int
+    dynamic: bool
+    batch: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
 class Parameters:
-    """What is exported, and how. Sizes and opset are not those of an ONNX: it has its own.
+    """What is exported, and how. An ONNX has sizes of its own.
 
     `data` are the digests of the files beside an ONNX that hold its weights.
     """
@@ -32,12 +43,8 @@ class Parameters:
     task: Task
     sha256: str | None = None
     trusted: bool = False
-    opset: int | None = None
-    dynamic: bool | None = None
-    batch: int | None = None
-    height: int | None = None
-    width: int | None = None
-    data: Mapping[str, str] = field(default_factory=dict)
+    sizes: Sizes | None = None
+    data: Mapping[str, str] | None = None
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
@@ -46,18 +53,10 @@ def parameters(project: Project, stage: Stage) -> Parameters:
     if model.is_onnx:
         # DVC knows the graph's own file alone. What has another digest is read by nothing.
         data = {} if _has_other_digest(model) else data_digests(Path(model.source))
-        return Parameters(model.source, model.task, model.sha256, data=data)
-    return Parameters(
-        source=model.source,
-        task=model.task,
-        sha256=model.sha256,
-        trusted=model.trusted,
-        opset=model.opset,
-        dynamic=model.dynamic,
-        batch=extent(model.batch)[1],
-        height=model.size[0],
-        width=model.size[1],
-    )
+        return Parameters(model.source, model.task, model.sha256, data=data or None)
+    batch = extent(model.batch)[1]
+    sizes = Sizes(model.opset, model.dynamic, batch, *model.size)
+    return Parameters(model.source, model.task, model.sha256, model.trusted, sizes)
 
 
 def _has_other_digest(model: Model) -> bool:
@@ -83,7 +82,7 @@ def export_model(job: Job[Parameters]) -> None:
     parameters, source = job.parameters, Path(job.parameters.source)
     with replacing_folder(model_folder(job.stage.model, "export")) as folder:
         results = export(source, _settings(parameters), folder / "model.onnx")
-        if results.get("source_data", {}) != parameters.data:
+        if results.get("source_data", {}) != (parameters.data or {}):
             # DVC would hold the new graph for the old files'.
             raise ModelError(
                 f"the data files of {source} changed since this run began", "Run again"
@@ -93,16 +92,16 @@ def export_model(job: Job[Parameters]) -> None:
 
 
 def _settings(parameters: Parameters) -> ExportSettings:
-    trust = {"trusted": parameters.trusted, "sha256": parameters.sha256}
-    if parameters.opset is None:  # an ONNX
-        return ExportSettings(parameters.task, **trust)
-    return ExportSettings(
-        task=parameters.task,
-        imgsz=(parameters.height, parameters.width),
-        batch=parameters.batch,
-        dynamic=parameters.dynamic,
-        opset=parameters.opset,
-        **trust,
+    settings = ExportSettings(parameters.task, trusted=parameters.trusted, sha256=parameters.sha256)
+    sizes = parameters.sizes
+    if sizes is None:  # an ONNX
+        return settings
+    return replace(
+        settings,
+        imgsz=(sizes.height, sizes.width),
+        batch=sizes.batch,
+        dynamic=sizes.dynamic,
+        opset=sizes.opset,
     )
 
 

@@ -5,7 +5,7 @@ DVC always runs it, and before all others. The flow does the same in its own pro
 
 from __future__ import annotations
 
-from enginery.errors import Elsewhere, EngineryError
+from enginery.errors import EngineryError, ExcludedTargetError
 from enginery.pipeline.fingerprint import check_inputs, fingerprint
 from enginery.pipeline.graph import read_stages
 from enginery.pipeline.matrix import check_matrix
@@ -26,7 +26,9 @@ def fingerprint_machine(job: Job[NoParameters]) -> None:
     check_inputs(spec)
     graph, stages = read_stages(spec)
     excluded = fingerprint(spec, stages, earlier=graph.before())
-    elsewhere = [error.what for error in excluded.values() if isinstance(error, Elsewhere)]
+    elsewhere = [
+        error.what for error in excluded.values() if isinstance(error, ExcludedTargetError)
+    ]
     if elsewhere:
         what = f"this machine cannot build every target: {'; '.join(elsewhere)}"
         cure = (

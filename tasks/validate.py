@@ -13,7 +13,7 @@ from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.paths import RECORDS, images_file, model_folder
 from enginery.project.stage import Stage
-from enginery.registry.task_metadata import model_head
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
 from enginery.system.files import read_json, write_json
 from enginery.vision.tasks import Task
@@ -59,7 +59,7 @@ def validate(job: Job[Parameters]) -> None:
         model_folder(model, "export") / "model.onnx",
         precision / "graph" / "model.onnx",
         Path(parameters.validation),
-        model_head(model),
+        read_task_metadata(model),
         lambda done, total: progress("images", done, total),
         (parameters.height, parameters.width),
     )

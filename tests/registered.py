@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from enginery.project.paths import (engine_folder)
+from enginery.project.paths import engine_folder
 from enginery.project.stage import Stage
-from enginery.registry.manifest import (compose)
+from enginery.registry.manifest import compose
 from enginery.registry.store import Engine, engine_in, publish
 from enginery.system.files import read_json, sha256, write_json
 

@@ -30,7 +30,7 @@ import tasks.validate
 from enginery.calibration import cache, state
 from enginery.calibration.histogram import Histogram
 from enginery.errors import ConfigError, DataError, ModelError, RefitError
-from enginery.evaluation.compare import Closeness
+from enginery.evaluation.compare import OutputError
 from enginery.evaluation.validation import GraphReport
 from enginery.gpu.inventory import Gpu
 from enginery.graphs import simplify
@@ -39,12 +39,12 @@ from enginery.pipeline import recipes
 from enginery.project.load import load_spec
 from enginery.project.params import Spec
 from enginery.project.stage import Stage
-from enginery.registry.manifest import (Manifest, compose)
+from enginery.registry.manifest import Manifest, compose
 from enginery.registry.records import parse
+from enginery.sources.ultralytics_compat import tasks as head
 from enginery.system.files import sha256, write_json
 from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult, ToolchainInfo
 from enginery.toolchain.selection import Choice
-from enginery.sources.ultralytics_compat import tasks as head
 from enginery.vision.score import Metrics
 from tests.registered import records_of
 
@@ -571,7 +571,7 @@ def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.Mo
     step = Stage("validate", MODEL, precision="fp16")
     asked: list[Any] = []
     metrics = [Metrics(head.MAP, value, 0.9, {}) for value in (0.75, 0.5)]
-    report = GraphReport(Closeness(0.1, 0.01, 0, 0), *metrics)
+    report = GraphReport(OutputError(0.1, 0.01, 0, 0), *metrics)
     monkeypatch.setattr(
         tasks.validate, "validate_graph", lambda *given: asked.append(given) or report
     )
@@ -589,7 +589,11 @@ def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.Mo
     [(first, second, folder, judged, told, size)] = asked
     place = Path(f"artifacts/models/{MODEL}")
     assert (first, second) == (place / "export/model.onnx", place / "fp16/graph/model.onnx")
-    assert (folder, size, judged) == (Path("set"), (32, 64), head.Head("detect", {0: "a", 1: "b"}))
+    assert (folder, size, judged) == (
+        Path("set"),
+        (32, 64),
+        head.TaskMetadata("detect", {0: "a", 1: "b"}),
+    )
     told(3, 4)
     assert asked[1] == ("images", 3, 4)
     assert read(f"{place}/fp16/validation.json") == {
@@ -786,7 +790,7 @@ def test_an_option_reaches_the_builder(built: Any, option: str) -> None:
 def test_a_strongly_typed_build_takes_the_typed_graph(built: Any) -> None:
     request = built("int8", strongly_typed=True)
     assert request.onnx == Path(f"artifacts/models/{MODEL}/int8/graph/model.onnx")
-    assert (request.precision, request.cache, request.float_layers, request.strongly_typed) == (
+    assert (request.precision, request.cache, request.fp16_layers, request.strongly_typed) == (
         "fp32",
         None,
         (),
@@ -808,7 +812,7 @@ def test_int8_ranges_are_headed_for_the_tensorrt_that_reads_them(built: Any) -> 
     for version, number in (("8.6.0", 8600), ("10.16.1.11", 101601)):
         request = built("int8", runtime_version=version)
         assert request.onnx == Path(f"artifacts/models/{MODEL}/fp32/graph/model.onnx")
-        assert (request.precision, request.float_layers, request.native_images) == (
+        assert (request.precision, request.fp16_layers, request.native_images) == (
             "int8",
             (HEAD,),
             None,
@@ -820,7 +824,7 @@ def test_int8_ranges_are_headed_for_the_tensorrt_that_reads_them(built: Any) -> 
         assert not request.cache.exists()
         assert "calibration.cache" not in [path.name for path in Path(built.folder).iterdir()]
     own = built("int8", own=True)
-    assert (own.precision, own.cache, own.float_layers) == ("int8", None, ())
+    assert (own.precision, own.cache, own.fp16_layers) == ("int8", None, ())
 
 
 def test_native_calibration_gets_the_images_as_the_network_takes_them(
@@ -908,7 +912,7 @@ def test_a_build_of_what_can_be_refitted(built: Any, monkeypatch: pytest.MonkeyP
 
 def test_the_structure_is_the_graph_but_for_its_weights() -> None:
     onnx.save(network(), "g.onnx")
-    one = BuildRequest("tensorrt", Path("g.onnx"), Path("p"), "g", float_layers=("a", "b"))
+    one = BuildRequest("tensorrt", Path("g.onnx"), Path("p"), "g", fp16_layers=("a", "b"))
     digest = tasks.refitting.structure(one, ["w"])
     changed = network()
     changed.graph.initializer[0].CopyFrom(
@@ -917,7 +921,7 @@ def test_the_structure_is_the_graph_but_for_its_weights() -> None:
     onnx.save(changed, "g.onnx")
     assert tasks.refitting.structure(one, ["w"]) == digest
     assert tasks.refitting.structure(one, []) != digest
-    assert tasks.refitting.structure(replace(one, float_layers=("a",)), ["w"]) != digest
+    assert tasks.refitting.structure(replace(one, fp16_layers=("a",)), ["w"]) != digest
 
 
 @pytest.fixture
@@ -1023,7 +1027,7 @@ def test_where_a_plan_must_be_built(engine: Any, said: list[Any]) -> None:
     assert refitted(engine) is None
     engine.harm = []
     assert said == []
-    assert refitted(engine, float_layers=("a",)) is None
+    assert refitted(engine, fp16_layers=("a",)) is None
     assert said == [
         (
             "more than the weights that the registered plan can replace has changed: it is built",

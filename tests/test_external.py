@@ -27,7 +27,7 @@ from enginery.graphs.session import open_model, open_session
 from enginery.graphs.structure import save_weights, structure_digest
 from enginery.pipeline.recipes import recipes
 from enginery.project.load import load_spec
-from enginery.project.paths import (model_folder, steps)
+from enginery.project.paths import model_folder, steps
 from enginery.project.stage import Stage
 from enginery.quantization.placement import Placement, place
 from enginery.quantization.sensitivity import rank
@@ -420,12 +420,12 @@ def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
     large: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from enginery.pipeline.fingerprint import fingerprint
     from tasks.build import build as build_step
     from tasks.calibrate import calibrate
     from tasks.calibration_images import list_calibration_images
     from tasks.demo_data import demo_data
     from tasks.export import export_model
-    from enginery.pipeline.fingerprint import fingerprint
     from tasks.images import list_validation_images
     from tasks.quantize import quantize
     from tasks.register import register
@@ -478,8 +478,8 @@ def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
 
 
 def test_data_that_changes_during_a_run_is_noticed(whole: Path, checkout: Path) -> None:
-    from tasks.export import export_model
     from enginery.pipeline.fingerprint import fingerprint
+    from tasks.export import export_model
 
     split(whole, Path("data"))
     fingerprint()

@@ -10,7 +10,7 @@ import pytest
 
 from enginery.errors import GateError
 from enginery.evaluation.gate import failures
-from enginery.project.paths import (build_folder, model_folder)
+from enginery.project.paths import build_folder, model_folder
 from enginery.project.stage import Stage
 from enginery.system.files import write_json
 from tasks.register import register

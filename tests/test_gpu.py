@@ -26,7 +26,7 @@ from onnx import numpy_helper
 
 from enginery.errors import (
     BuildError,
-    ChildCrashed,
+    ChildCrashedError,
     DataError,
     EngineError,
     GpuError,
@@ -38,7 +38,13 @@ from enginery.gpu.inventory import Gpu, check_room, choose, gpus, state, turn
 from enginery.graphs.structure import save_weights
 from enginery.system.files import sha256
 from enginery.toolchain.client import build, measure, probe, refit
-from enginery.toolchain.requests import PREFIX, BuildRequest, MeasureRequest, Point, RefitRequest
+from enginery.toolchain.requests import (
+    WEIGHT_PREFIX,
+    BuildRequest,
+    MeasureRequest,
+    PointRequest,
+    RefitRequest,
+)
 from tests.conftest import Checkout, copy_checkout, small, use_onnx
 from tests.test_flow import build as run_build
 from tests.test_flow import counted, refused
@@ -96,7 +102,7 @@ def run_at(
         "tensorrt",
         plan,
         digest,
-        points=(Point(shape, folder / "images.npy", folder, profile),),
+        points=(PointRequest(shape, folder / "images.npy", folder, profile),),
         runs=20,
         **more,
     )
@@ -275,7 +281,7 @@ def test_new_weights_without_a_build(request_: BuildRequest, tmp_path: Path) -> 
     weights = numpy_helper.to_array(model.graph.initializer[0]) * -0.5
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
     onnx.save(model, tmp_path / "new.onnx")
-    save_weights(model, {"w"}, tmp_path / "w.npz", PREFIX)
+    save_weights(model, {"w"}, tmp_path / "w.npz", WEIGHT_PREFIX)
     wanted = RefitRequest(
         "tensorrt",
         request_.plan,
@@ -339,7 +345,7 @@ def test_a_child_killed_at_any_time(request_: BuildRequest, after: float) -> Non
     )
     timer = threading.Timer(after, kill_child, [{}])
     timer.start()
-    with pytest.raises(ChildCrashed, match="killed by SIGKILL"):
+    with pytest.raises(ChildCrashedError, match="killed by SIGKILL"):
         build(PYTHON, wanted, silent, 120)
     assert not request_.plan.exists()
     assert not [

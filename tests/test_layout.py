@@ -14,7 +14,7 @@ import yaml
 from enginery.pipeline.recipes import recipes
 from enginery.project.load import load_spec
 from enginery.project.params import Spec
-from enginery.project.paths import (idle_steps, needs, stage_mistakes, steps)
+from enginery.project.paths import idle_steps, needs, stage_mistakes, steps
 from enginery.project.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[1]

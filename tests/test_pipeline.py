@@ -24,7 +24,7 @@ from enginery.pipeline.lockfile import md5_of, recorded
 from enginery.pipeline.repair import KEPT, repair
 from enginery.pipeline.site_cache import private_site_cache
 from enginery.project.stage import Stage
-from enginery.registry.manifest import (compose)
+from enginery.registry.manifest import compose
 from tests.registered import records, records_of
 
 PLAN, ENGINE = "artifacts/build/m/t/fp16/model.plan", "artifacts/engines/m/t/fp16"

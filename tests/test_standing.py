@@ -13,7 +13,7 @@ import yaml
 from enginery.cli.main import main
 from enginery.pipeline.staleness import record_file
 from enginery.project.params import Matrix
-from enginery.project.paths import (BUILDS, ENGINES, RECIPES, REPORTS, engine_report, model_folder)
+from enginery.project.paths import BUILDS, ENGINES, RECIPES, REPORTS, engine_report, model_folder
 from enginery.project.stage import Stage
 from enginery.registry.standing import build_seconds, standing
 from enginery.registry.store import Engine, entries

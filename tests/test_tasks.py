@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from tasks.command import read_task_metadata
 
 from enginery.actions import predict as predicting
 from enginery.actions import validate as validate_engine
@@ -27,7 +28,7 @@ from enginery.graphs.inspect import graph_info, read_graph
 from enginery.pipeline.recipes import recipes, write_recipes
 from enginery.project.load import load_spec
 from enginery.project.params import PARAMS_FILE
-from enginery.project.paths import (engine_folder, model_folder)
+from enginery.project.paths import engine_folder, model_folder
 from enginery.project.stage import Stage
 from enginery.quantization.placement import place
 from enginery.quantization.rules import RULES
@@ -40,11 +41,10 @@ from enginery.toolchain.selection import Choice, Toolchains
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.images import list_images, preprocess
 from enginery.vision.results import describe, draw, to_results
-from enginery.vision.tasks import TASKS, Head, metric_of
+from enginery.vision.tasks import TASKS, TaskMetadata, metric_of
 from tasks.build import build
 from tasks.calibrate import calibrate
 from tasks.calibration_images import list_calibration_images
-from tasks.command import model_head
 from tasks.export import export_model
 from tasks.images import list_validation_images
 from tasks.quantize import quantize
@@ -77,18 +77,18 @@ def settings(task: str) -> ExportSettings:
     return ExportSettings(task, (SIDE, SIDE), 1, False, 17)
 
 
-def head(task: str) -> Head:
-    return Head(task, NAMES, KEYPOINTS if task == "pose" else None)
+def head(task: str) -> TaskMetadata:
+    return TaskMetadata(task, NAMES, KEYPOINTS if task == "pose" else None)
 
 
 def quiet(done: int, total: int) -> None: ...
 
 
-def measured(onnx: Path, data: Path, what: Head) -> GraphReport:
+def measured(onnx: Path, data: Path, what: TaskMetadata) -> GraphReport:
     return validate_graph(onnx, onnx, data, what, quiet)
 
 
-def theirs(onnx: Path, data: Path, what: Head, size: int, out: Path) -> Mapping[str, float]:
+def theirs(onnx: Path, data: Path, what: TaskMetadata, size: int, out: Path) -> Mapping[str, float]:
     """What Ultralytics' own command says of a graph."""
     from ultralytics import YOLO
 
@@ -218,7 +218,7 @@ def test_a_few_images_of_a_set_are_those_of_the_whole(
 def test_the_demo_models_metric_is_what_ultralytics_says(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", range(1, 9), 320)
     export(DEMO, ExportSettings("detect", (320, 320), 1, False, 17), tmp_path / "demo.onnx")
-    what = Head("detect", dict(enumerate(CLASSES)))
+    what = TaskMetadata("detect", dict(enumerate(CLASSES)))
     ours = measured(tmp_path / "demo.onnx", tmp_path / "data", what).candidate
     assert ours.value > 0.5
     expected = theirs(tmp_path / "demo.onnx", tmp_path / "data", what, 320, tmp_path)
@@ -250,7 +250,9 @@ def test_results_are_those_of_ultralytics(folder: Path, task: str) -> None:
 
     image = scene(3, 150)[0][:110]
     demo = task == "detect"
-    confidence, what = (0.25, Head(task, dict(enumerate(CLASSES)))) if demo else (0.02, head(task))
+    confidence, what = (
+        (0.25, TaskMetadata(task, dict(enumerate(CLASSES)))) if demo else (0.02, head(task))
+    )
     onnx = folder / f"{task}.onnx"
     if demo:
         export(DEMO, settings(task), onnx := folder / "demo.onnx")
@@ -376,7 +378,7 @@ def test_from_weights_to_registered_engines(
         step(Stage(step.__module__.split(".")[1], "tiny"))
     for step in (list_calibration_images, calibrate):
         step(Stage(step.__module__.split(".")[1].replace("_", "-"), "tiny", precision="int8"))
-    assert model_head("tiny") == head(task)
+    assert read_task_metadata("tiny") == head(task)
     assert len(list_images(tmp_path / "calibration", task)) == 4
     for precision in ("fp32", "fp16", "int8"):
         for step in (quantize, validate):
@@ -430,7 +432,7 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.report.candidate == report.report.reference
     assert find("fp32").state == "validated"
     some = tuple(sorted(Path(load_spec().models["tiny"].validation).rglob("*.png"))[:2])
-    wanted = predicting.Wanted(some, Path("seen"), 0.25, 0.7)
+    wanted = predicting.PredictionRequest(some, Path("seen"), 0.25, 0.7)
     lines = list(predicting.predict(load_spec(), find("fp32"), wanted))
     assert [line.partition(":")[0] for line in lines] == [path.name for path in some]
     assert all("inference 0.5 ms" in line for line in lines)

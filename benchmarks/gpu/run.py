@@ -36,11 +36,11 @@ from enginery.report.layers import layer_facts
 from enginery.toolchain import process
 from enginery.toolchain.client import build, inspect, measure, probe, refit
 from enginery.toolchain.requests import (
-    PREFIX,
+    WEIGHT_PREFIX,
     BuildRequest,
     InspectRequest,
     MeasureRequest,
-    Point,
+    PointRequest,
     RefitRequest,
 )
 from enginery.vision.images import list_images, preprocess, read_image, save_batch
@@ -164,7 +164,7 @@ class Builds:
             onnx.load(request.onnx),
             set(built["refittable_weights"]),
             self.work / "weights.npz",
-            PREFIX,
+            WEIGHT_PREFIX,
         )
         wanted = RefitRequest(
             "tensorrt",
@@ -198,7 +198,7 @@ def measured(args: argparse.Namespace, facts: Mapping[str, Any]) -> dict[str, An
     outputs = args.work / "outputs"
     outputs.mkdir(exist_ok=True)
     clocks = Clocks(choose(None), quiet)
-    point = Point((facts["batch"], 3, SIDE, SIDE), images("validation", args.work), outputs)
+    point = PointRequest((facts["batch"], 3, SIDE, SIDE), images("validation", args.work), outputs)
     request = MeasureRequest(
         "tensorrt", args.work / facts["plan"], facts["plan_sha256"], points=(point,)
     )

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from tasks.command import model_head
 
 from enginery.calibration import cache
 from enginery.errors import EngineryError
@@ -29,6 +28,7 @@ from enginery.quantization.placement import Placement, place
 from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
 from enginery.quantization.sensitivity import rank, smallest_prefix
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
 from enginery.system.files import dumps, read_json, sha256, temporary_folder, write_json
 from enginery.vision.feeds import feeds
@@ -84,7 +84,7 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
     original, thresholds = _calibrated(spec, name)
     settings, wanted = spec.int8[name], spec.models[name]
     export = model_folder(name, "export")
-    head = model_head(name)
+    head = read_task_metadata(name)
     tolerance = spec.validation.of(head.task, INT8)
 
     def passes(excluded: Sequence[str]) -> bool:

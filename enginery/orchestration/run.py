@@ -22,7 +22,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
-from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost
+from enginery.errors import ConfigError, EngineryError, ExcludedTargetError, TargetLostError
 from enginery.orchestration.room import default_jobs
 from enginery.pipeline import Pipeline
 from enginery.pipeline.fingerprint import NAME as FINGERPRINT
@@ -131,7 +131,13 @@ def restore_around(run: Run) -> None:
             if decided:
                 _note(run, node, _end.with_options(task_run_name=node.title), quote(decided))
             else:
-                _note(run, node, _stage.with_options(task_run_name=node.title), quote(run), node)
+                _note(
+                    run,
+                    node,
+                    _stage.with_options(task_run_name=node.title),
+                    quote(run),
+                    quote(node),
+                )
 
 
 def work_through(run: Run) -> None:
@@ -170,15 +176,17 @@ def _submit(
     began = time.monotonic()
     decided = _decided(run, node)
     needed = [run.states[need] for need in node.needs if need in run.states]
+    body: Any
     if decided:
         body = _end.with_options(task_run_name=node.title)
         future = body.submit(quote(decided), wait_for=needed)
     else:
         run.display.started(node.title)
         body = _stage.with_options(task_run_name=node.title)
-        future = body.submit(quote(run), node, wait_for=needed)
+        future = body.submit(quote(run), quote(node), wait_for=needed)
     future.add_done_callback(lambda _: ended.put((node, began)))
-    return future
+    submitted: PrefectFuture[Any] = future
+    return submitted
 
 
 def _note(run: Run, node: Node, body: Any, *arguments: Any) -> None:
@@ -201,7 +209,7 @@ def _ended(run: Run, node: Node, state: State[Any], seconds: float) -> None:
 def _decided(run: Run, node: Node) -> State[None] | None:
     """How a stage ends that is not begun: its target is excluded, or what it needs has failed."""
     excluded = run.excluded.get(node.stage.target)
-    if isinstance(excluded, Elsewhere) and not isinstance(excluded, Lost):
+    if isinstance(excluded, ExcludedTargetError) and not isinstance(excluded, TargetLostError):
         return Completed(name="Elsewhere", message=excluded.why)
     for need in node.needs:
         outcome = run.outcomes.get(need)
@@ -236,7 +244,7 @@ def _fingerprint(run: Run) -> State[None]:
         return Failed(message=str(error))
     run.excluded.update(excluded)
     for name, reason in excluded.items():
-        if isinstance(reason, Elsewhere) and not isinstance(reason, Lost):
+        if isinstance(reason, ExcludedTargetError) and not isinstance(reason, TargetLostError):
             run.display.left_out(name, reason.why)
     return Completed(name="Completed", message="wrote the recipe of every stage for this machine")
 

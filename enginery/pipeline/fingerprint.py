@@ -8,7 +8,13 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
+from enginery.errors import (
+    ConfigError,
+    EngineryError,
+    ExcludedTargetError,
+    TargetLostError,
+    ToolchainError,
+)
 from enginery.pipeline.project import Project
 from enginery.pipeline.recipes import recipe, write_recipes
 from enginery.pipeline.step import load_step
@@ -54,7 +60,7 @@ def fingerprint(
         choices, lambda name: _runtime(name, spec.targets[name], choices[name]), excluded
     )
     for name, error in excluded.items():
-        if isinstance(error, Elsewhere) and was_buildable(spec, name):
+        if isinstance(error, ExcludedTargetError) and was_buildable(spec, name):
             excluded[name] = _lost(name, error)
     _write(Project(spec, runtimes, earlier or {}), list(stages))
     save_workplace(spec, {name: choices[name] for name in runtimes})
@@ -90,17 +96,17 @@ def _ask(
     for name in names:
         try:
             answers[name] = ask(name)
-        except (Elsewhere, ToolchainError) as error:
+        except (ExcludedTargetError, ToolchainError) as error:
             excluded[name] = error
     return answers
 
 
-def _lost(name: str, error: Elsewhere) -> Lost:
+def _lost(name: str, error: ExcludedTargetError) -> TargetLostError:
     cure = (
         "Look at nvidia-smi and at its toolchain's path; if it has gone for good, "
         f"delete {WORKPLACE}"
     )
-    return Lost(name, f"this machine could build it at its last run: {error.why}", cure)
+    return TargetLostError(name, f"this machine could build it at its last run: {error.why}", cure)
 
 
 def _runtime(name: str, target: Target, choice: Choice) -> dict[str, Any]:
@@ -131,6 +137,6 @@ def _own_gpu(name: str, capability: str | None, choice: Choice) -> dict[str, Any
     if capability and capability != gpu["compute_capability"]:
         why = f"it is for compute capability {capability}, and the GPU here, {gpu['gpu']}, has {gpu['compute_capability']}"
         cure = "Run this on a machine with such a GPU, or correct the target in params.yaml"
-        raise Elsewhere(name, why, cure)
+        raise ExcludedTargetError(name, why, cure)
     typed = {} if "weak typing" in info.features else {"strongly_typed": True}
     return {"compute_capability": gpu["compute_capability"], "gpu": gpu["gpu"], **typed}

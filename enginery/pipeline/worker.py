@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -103,10 +102,7 @@ def main(descriptor: int) -> None:
                 return
             if os.fork() == 0:
                 requests.close()
-                request = Request(**json.loads(data))
-                if request.address:
-                    _child(lambda: _reproduce(stages[request.address], request), descriptors[0])
-                _child(lambda: _fetch_runs(repository), descriptors[0])
+                _child(repository, stages, Request(**json.loads(data)), descriptors[0])
             os.close(descriptors[0])
 
 
@@ -129,9 +125,8 @@ def _dump_stages(lockfile: Any, stages: Any, **options: Any) -> None:
     content.setdefault("stages", {})
     for stage in stages:
         content["stages"].update(json.loads(json.dumps(serialize.to_lockfile(stage, **options))))
-    with replacing(path) as partial:
-        with partial.open("w", encoding="utf-8") as file:
-            yaml.dump(content, file, Dumper=_dumper(), sort_keys=False, allow_unicode=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+        yaml.dump(content, file, Dumper=_dumper(), sort_keys=False, allow_unicode=True)
 
 
 def _dumper() -> Any:
@@ -140,8 +135,8 @@ def _dumper() -> Any:
     return getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def _child(work: Callable[[], str], descriptor: int) -> NoReturn:
-    """Do the work in a forked process, which ends here."""
+def _child(repository: Any, stages: dict[str, Any], request: Request, descriptor: int) -> NoReturn:
+    """Do what is asked in a forked process, which ends here."""
     code = 1
     try:
         os.setsid()
@@ -154,7 +149,11 @@ def _child(work: Callable[[], str], descriptor: int) -> NoReturn:
         )
         sys.stderr = sys.stdout
         _say({"event": "process", "number": os.getpid()})
-        _say({"event": "ended", "outcome": work()})
+        if request.address:
+            outcome = _reproduce(stages[request.address], request)
+        else:
+            outcome = _fetch_runs(repository)
+        _say({"event": "ended", "outcome": outcome})
         code = 0
     except BaseException as error:
         with suppress(OSError):  # the run has ended

@@ -108,7 +108,7 @@ def outcomes_of(ended: Iterable[tuple[Stage, str]]) -> dict[str, str]:
     states: dict[str, dict[str, str]] = {}
     for step, state in ended:
         if step.step in ("build", "register"):
-            states.setdefault(f"{step.model}/{step.target}/{step.precision}", {})[step.name] = state
+            states.setdefault(f"{step.model}/{step.target}/{step.precision}", {})[step.step] = state
     return {
         name: _outcome(steps.get("build", ""), steps.get("register", ""))
         for name, steps in states.items()

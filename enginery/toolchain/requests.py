@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PREFIX = "weights/"  # NumPy takes some names of arrays for its own arguments
+WEIGHT_PREFIX = "weights/"  # NumPy takes some names of arrays for its own arguments
 Shapes = Mapping[str, Mapping[str, list[int]]]
 
 
@@ -62,7 +62,7 @@ class BuildRequest:
     timing_cache: Path | None = None
     precision: str = "fp32"
     cache: Path | None = None
-    float_layers: tuple[str, ...] = ()
+    fp16_layers: tuple[str, ...] = ()
     native_images: Path | None = None
 
 
@@ -106,7 +106,7 @@ class RefitRequest(PlanRequest):
     weights: Path = field(kw_only=True)
     out: Path = field(kw_only=True)
     ranges: Mapping[str, float] = field(default_factory=dict)
-    prefix: str = PREFIX
+    prefix: str = WEIGHT_PREFIX
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class RefitResult:
 
 
 @dataclass(frozen=True)
-class Point:
+class PointRequest:
     """An input shape (batch, channels, height, width) in a profile, and the images, a float32 .npy,
     that are run at it.
 
@@ -140,7 +140,7 @@ class MeasureRequest(PlanRequest):
     `noisy` times p50.
     """
 
-    points: tuple[Point, ...] = field(kw_only=True)
+    points: tuple[PointRequest, ...] = field(kw_only=True)
     runs: int = 200
     noisy: float = 1.25
 
