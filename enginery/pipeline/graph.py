@@ -186,10 +186,10 @@ def _node(stage: Any, needs: tuple[str, ...]) -> Node:
 
 def _in_order(graph: Any) -> Iterable[Any]:
     """As dvc.yaml lists them, each after those that it needs."""
-    import networkx
+    import networkx  # type: ignore[import-untyped]
 
     places = {stage: index for index, stage in enumerate(graph)}
-    return networkx.lexicographical_topological_sort(graph.reverse(), key=places.__getitem__)
+    return list(networkx.lexicographical_topological_sort(graph.reverse(), key=places.__getitem__))
 
 
 def _line(error: BaseException) -> str:
