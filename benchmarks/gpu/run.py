@@ -97,11 +97,11 @@ class Builds:
             "tf32": {"tf32": True},
             "fp16": {"precision": "fp16"},
             "fp16-warm": {"precision": "fp16"},
-            "int8": {**int8, "cache": portable, "float_layers": self.layers},
+            "int8": {**int8, "cache": portable, "fp16_layers": self.layers},
             "int8-native": {
                 **int8,
                 "cache": native,
-                "float_layers": self.layers,
+                "fp16_layers": self.layers,
                 "native_images": images("calibration", self.work),
             },
             "int8-plain": {**int8, "cache": native},

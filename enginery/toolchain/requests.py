@@ -38,7 +38,7 @@ class BuildRequest:
     The fields from `strongly_typed` on are for `tensorrt`. `timing_caches` are merged and
     `timing_cache` is written. A weakly typed build takes `precision`; for INT8 `cache` holds the
     ranges (or, with `native_images`, a float32 .npy (n, 3, height, width), is where TensorRT's own
-    calibration writes them), and `float_layers` stay in fp16.
+    calibration writes them), and `fp16_layers` stay in fp16.
     """
 
     runtime: str
