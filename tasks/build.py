@@ -149,7 +149,7 @@ def _weak(step: Step, spec: Spec, wanted: Mapping[str, Any], folder: Path) -> di
     made = read_json(graph / "record.json")
     if made["calibration"]["own_quantization"]:
         return {"precision": INT8}  # its Q/DQ nodes bring the ranges
-    fields: dict[str, Any] = {"cache": folder / CACHE, "float_layers": tuple(made["excluded"])}
+    fields: dict[str, Any] = {"cache": folder / CACHE, "fp16_layers": tuple(made["excluded"])}
     if wanted.get("calibration") == "native":
         fields["native_images"] = _calibration_batch(step, spec, folder)
     else:

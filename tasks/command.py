@@ -10,14 +10,13 @@ from typing import Any
 
 from enginery.errors import EngineryError
 from enginery.project.params import load_spec
-from enginery.project.paths import Step, crash_log, model_folder
+from enginery.project.paths import Step, crash_log
 from enginery.report.events import emit, error_line
 from enginery.system.environment import drop_credentials
 from enginery.system.files import read_json
 from enginery.system.home import ensure_home
 from enginery.system.processes import interrupt_on_sigterm, time_limit
 from enginery.system.tracebacks import crash_file, explain
-from enginery.vision.tasks import TaskMetadata
 
 
 def run_step(name: str, work: Callable[[Step], None], *parts: str) -> None:
@@ -77,15 +76,6 @@ def recipe(step: Step) -> Any:
 def record(step: Step, **facts: Any) -> dict[str, Any]:
     """What a step writes beside its output: its recipe and what it found."""
     return {"recipe": read_json(step.recipe), **facts}
-
-
-def model_head(model: str) -> TaskMetadata:
-    """A model's task, classes and keypoints, as its export recorded them."""
-    found = read_json(model_folder(model, "export") / "record.json")
-    names = {int(index): name for index, name in found["names"].items()}
-    return TaskMetadata(
-        found["task"], names, tuple(found["kpt_shape"]) if found.get("kpt_shape") else None
-    )
 
 
 def _read(path: Path) -> bytes:

@@ -15,14 +15,14 @@ from enginery.registry.store import Engine, damage, engine_in
 from enginery.report.events import emit, log
 from enginery.system.files import read_json
 from enginery.toolchain.client import refit
-from enginery.toolchain.requests import PREFIX, BuildRequest, RefitRequest
+from enginery.toolchain.requests import WEIGHT_PREFIX, BuildRequest, RefitRequest
 
 
 def structure(request: BuildRequest, weights: Sequence[str]) -> str:
     """What must be the same for a refit: the graph but for these weights, and the layers kept in
     float.
     """
-    return structure_digest(read_graph(request.onnx), set(weights), "\n".join(request.float_layers))
+    return structure_digest(read_graph(request.onnx), set(weights), "\n".join(request.fp16_layers))
 
 
 def base(step: Step, request: BuildRequest) -> Engine | None:
@@ -55,7 +55,7 @@ def refitted(
         read_graph(request.onnx),
         set(engine.manifest.steps.build.refittable_weights),
         weights,
-        PREFIX,
+        WEIGHT_PREFIX,
     )
     wanted = RefitRequest(
         request.runtime,

@@ -10,9 +10,10 @@ from pathlib import Path
 
 from enginery.evaluation.validation import validate_graph
 from enginery.project.paths import Step, images_file, model_folder
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
 from enginery.system.files import read_json, write_json
-from tasks.command import model_head, recipe, record, run_step
+from tasks.command import recipe, record, run_step
 
 
 def validate(step: Step) -> None:
@@ -24,7 +25,7 @@ def validate(step: Step) -> None:
         export / "model.onnx",
         precision / "graph" / "model.onnx",
         Path(wanted["validation"]),
-        model_head(step.model),
+        read_task_metadata(step.model),
         lambda done, total: progress("images", done, total),
         (wanted["height"], wanted["width"]),
     )

@@ -40,10 +40,10 @@ from enginery.project.params import Spec, load_spec
 from enginery.project.paths import Step
 from enginery.registry.manifest import Manifest, compose
 from enginery.registry.records import parse
+from enginery.vision import tasks as head
 from enginery.system.files import sha256, write_json
 from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult, ToolchainInfo
 from enginery.toolchain.selection import Choice
-from enginery.sources.ultralytics_compat import tasks as head
 from enginery.vision.score import Metrics
 from tests.registered import records_of
 
@@ -789,7 +789,7 @@ def test_an_option_reaches_the_builder(built: Any, option: str) -> None:
 def test_a_strongly_typed_build_takes_the_typed_graph(built: Any) -> None:
     request = built("int8", strongly_typed=True)
     assert request.onnx == Path(f"artifacts/models/{MODEL}/int8/graph/model.onnx")
-    assert (request.precision, request.cache, request.float_layers, request.strongly_typed) == (
+    assert (request.precision, request.cache, request.fp16_layers, request.strongly_typed) == (
         "fp32",
         None,
         (),
@@ -811,7 +811,7 @@ def test_int8_ranges_are_headed_for_the_tensorrt_that_reads_them(built: Any) -> 
     for version, number in (("8.6.0", 8600), ("10.16.1.11", 101601)):
         request = built("int8", runtime_version=version)
         assert request.onnx == Path(f"artifacts/models/{MODEL}/fp32/graph/model.onnx")
-        assert (request.precision, request.float_layers, request.native_images) == (
+        assert (request.precision, request.fp16_layers, request.native_images) == (
             "int8",
             (HEAD,),
             None,
@@ -823,7 +823,7 @@ def test_int8_ranges_are_headed_for_the_tensorrt_that_reads_them(built: Any) -> 
         assert not request.cache.exists()
         assert "calibration.cache" not in [path.name for path in Path(built.folder).iterdir()]
     own = built("int8", own=True)
-    assert (own.precision, own.cache, own.float_layers) == ("int8", None, ())
+    assert (own.precision, own.cache, own.fp16_layers) == ("int8", None, ())
 
 
 def test_native_calibration_gets_the_images_as_the_network_takes_them(
@@ -911,7 +911,7 @@ def test_a_build_of_what_can_be_refitted(built: Any, monkeypatch: pytest.MonkeyP
 
 def test_the_structure_is_the_graph_but_for_its_weights() -> None:
     onnx.save(network(), "g.onnx")
-    one = BuildRequest("tensorrt", Path("g.onnx"), Path("p"), "g", float_layers=("a", "b"))
+    one = BuildRequest("tensorrt", Path("g.onnx"), Path("p"), "g", fp16_layers=("a", "b"))
     digest = tasks.refitting.structure(one, ["w"])
     changed = network()
     changed.graph.initializer[0].CopyFrom(
@@ -920,7 +920,7 @@ def test_the_structure_is_the_graph_but_for_its_weights() -> None:
     onnx.save(changed, "g.onnx")
     assert tasks.refitting.structure(one, ["w"]) == digest
     assert tasks.refitting.structure(one, []) != digest
-    assert tasks.refitting.structure(replace(one, float_layers=("a",)), ["w"]) != digest
+    assert tasks.refitting.structure(replace(one, fp16_layers=("a",)), ["w"]) != digest
 
 
 @pytest.fixture
@@ -1026,7 +1026,7 @@ def test_where_a_plan_must_be_built(engine: Any, said: list[Any]) -> None:
     assert refitted(engine) is None
     engine.harm = []
     assert said == []
-    assert refitted(engine, float_layers=("a",)) is None
+    assert refitted(engine, fp16_layers=("a",)) is None
     assert said == [
         (
             "more than the weights that the registered plan can replace has changed: it is built",

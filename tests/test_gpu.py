@@ -39,8 +39,9 @@ from enginery.graphs.structure import save_weights
 from enginery.system.files import sha256
 from enginery.toolchain.client import build, measure, probe, refit
 from enginery.toolchain.requests import (
-    PREFIX,
+    WEIGHT_PREFIX,
     BuildRequest,
+    Measurement,
     MeasureRequest,
     PointRequest,
     RefitRequest,
@@ -94,7 +95,7 @@ def run_at(
     profile: int = 0,
     images: int = 3,
     **more: Any,
-) -> dict[str, Any]:
+) -> Measurement:
     """Run an engine on random images and compare its outputs with ONNX Runtime's."""
     rows = np.random.default_rng(1).random((images, *shape[1:]), np.float32)
     np.save(folder / "images.npy", rows)
@@ -159,7 +160,8 @@ def test_an_engine_does_what_its_graph_does(request_: BuildRequest, tmp_path: Pa
     np.testing.assert_allclose(
         np.load(tmp_path / "0.npy"), expected(request_.onnx, tmp_path), rtol=1e-4, atol=1e-4
     )
-    timing = found["points"][0]["timing"]
+    timing = found.points[0].timing
+    assert timing
     assert (
         timing["gpu"]["min"] <= timing["gpu"]["p50"] <= timing["gpu"]["p99"] <= timing["gpu"]["max"]
     )
@@ -281,7 +283,7 @@ def test_new_weights_without_a_build(request_: BuildRequest, tmp_path: Path) -> 
     weights = numpy_helper.to_array(model.graph.initializer[0]) * -0.5
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
     onnx.save(model, tmp_path / "new.onnx")
-    save_weights(model, {"w"}, tmp_path / "w.npz", PREFIX)
+    save_weights(model, {"w"}, tmp_path / "w.npz", WEIGHT_PREFIX)
     wanted = RefitRequest(
         "tensorrt",
         request_.plan,
@@ -295,7 +297,7 @@ def test_new_weights_without_a_build(request_: BuildRequest, tmp_path: Path) -> 
     np.testing.assert_allclose(
         np.load(tmp_path / "0.npy"), expected(tmp_path / "new.onnx", tmp_path), rtol=1e-4, atol=1e-4
     )
-    np.savez(tmp_path / "w.npz", **{f"{PREFIX}other": weights})
+    np.savez(tmp_path / "w.npz", **{f"{WEIGHT_PREFIX}other": weights})
     with pytest.raises(RefitError, match="the weights other do not fit"):
         refit(PYTHON, replace(wanted, out=tmp_path / "none.plan"), silent, 120)
     assert not (tmp_path / "none.plan").exists()

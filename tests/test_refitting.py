@@ -136,7 +136,7 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildRequest:
         refittable=True,
         precision="int8",
         cache=tmp_path / "ranges.cache",
-        float_layers=("last",),
+        fp16_layers=("last",),
     )
     request.plan.parent.mkdir()
     (tmp_path / "old.plan").write_bytes(OLD_PLAN)
@@ -245,7 +245,7 @@ def test_what_must_be_built(
 
 
 def test_other_layers_in_float_and_native_calibration_must_be_built(request_: BuildRequest) -> None:
-    assert refitted(STEP, replace(request_, float_layers=("last", "first")), NOWHERE, 60) is None
+    assert refitted(STEP, replace(request_, fp16_layers=("last", "first")), NOWHERE, 60) is None
     assert (
         refitted(
             STEP,

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from enginery.actions import engine_session
 from enginery.actions import predict as predicting
 from enginery.actions import validate as validate_engine
 from enginery.demo.dataset import write_dataset
@@ -30,10 +31,11 @@ from enginery.project.paths import Step, engine_folder, model_folder
 from enginery.quantization.placement import place
 from enginery.quantization.rules import RULES
 from enginery.registry.store import find
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.sources.export import ExportSettings, export
 from enginery.sources.ultralytics_compat import silence
 from enginery.system.files import read_json
-from enginery.toolchain.requests import MeasureRequest
+from enginery.toolchain.requests import Measurement, MeasureRequest, PointResult
 from enginery.toolchain.selection import Choice, Toolchains
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.images import list_images, preprocess
@@ -42,7 +44,6 @@ from enginery.vision.tasks import TASKS, TaskMetadata, metric_of
 from tasks.build import build
 from tasks.calibrate import calibrate
 from tasks.calibration_images import list_calibration_images
-from tasks.command import model_head
 from tasks.export import export_model
 from tasks.images import list_validation_images
 from tasks.quantize import quantize
@@ -376,7 +377,7 @@ def test_from_weights_to_registered_engines(
         step(Step(step.__module__.split(".")[1], "tiny"))
     for step in (list_calibration_images, calibrate):
         step(Step(step.__module__.split(".")[1].replace("_", "-"), "tiny", precision="int8"))
-    assert model_head("tiny") == head(task)
+    assert read_task_metadata("tiny") == head(task)
     assert len(list_images(tmp_path / "calibration", task)) == 4
     for precision in ("fp32", "fp16", "int8"):
         for step in (quantize, validate):
@@ -403,14 +404,14 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def measure(
         python: Path, request: MeasureRequest, on_event: Any, time_limit: float
-    ) -> dict[str, Any]:
+    ) -> Measurement:
         [point] = request.points
         runner = GraphRunner(model_folder("tiny", "export") / "model.onnx", (SIDE, SIDE))
         rows = [runner.run(image) for image in np.load(point.images)]
         for number, values in enumerate(reversed([*zip(*rows, strict=True)])):
             np.save(point.outputs / f"{number}.npy", np.concatenate(values))
-        facts = {"outputs": [*reversed(runner.outputs)], "timing": timing(), "milliseconds": [1.0]}
-        return {"points": [facts], "gpu": card}
+        result = PointResult((*reversed(runner.outputs),), (1.0,), timing())
+        return Measurement((result,), card)
 
     found, card = (
         find("fp32").manifest,
@@ -422,8 +423,7 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), info, None)
     )  # type: ignore[arg-type]
-    monkeypatch.setattr(validate_engine, "measure", measure)
-    monkeypatch.setattr(predicting, "measure", measure)
+    monkeypatch.setattr(engine_session, "measure", measure)
     report = validate_engine.validate_engine(load_spec(), find("fp32"))
     assert report.failures == ()
     assert report.report.closeness.max_abs == 0
@@ -432,6 +432,6 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     some = tuple(sorted(Path(load_spec().models["tiny"].validation).rglob("*.png"))[:2])
     wanted = predicting.PredictionRequest(some, Path("seen"), 0.25, 0.7)
     lines = list(predicting.predict(load_spec(), find("fp32"), wanted))
-    assert [line.partition(":")[0] for line in lines] == [path.name for path in some]
-    assert all("inference 0.5 ms" in line for line in lines)
+    assert [str(line).partition(":")[0] for line in lines] == [path.name for path in some]
+    assert all("inference 0.5 ms" in str(line) for line in lines)
     assert sorted(path.name for path in Path("seen").iterdir()) == [path.name for path in some]
