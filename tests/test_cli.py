@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib import invalidate_caches
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from enginery.cli.completion import (
 )
 from enginery.cli.main import SECTIONS, main
 from enginery.errors import EngineryError
-from enginery.project import loading
+from enginery.project.loading import load_flow
 from tests.registered import register
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -171,11 +172,20 @@ def test_a_project_is_loaded_from_the_current_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
+    for name in [name for name in sys.modules if name.partition(".")[0] == "flows"]:
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(EngineryError, match=r"is no project: it has no flows/build\.py"):
-        loading.load_flow()
-    Path("own_steps").mkdir()
-    Path("own_steps/one.py").write_text("def work(): return 1\n")
-    assert loading.load("own_steps.one", "work")() == 1
+        load_flow()
+    flow = Path("flows/build.py")
+    flow.parent.mkdir()
+    (flow.parent / "__init__.py").touch()
+    flow.write_text("")
+    with pytest.raises(EngineryError, match=r"flows/build\.py has no flow called build_engines"):
+        load_flow()
+    flow.write_text("def build_engines(): return 1\n")
+    monkeypatch.delitem(sys.modules, "flows.build")
+    invalidate_caches()
+    assert load_flow()() == 1
     assert sys.path[0] == str(tmp_path)
-    with pytest.raises(EngineryError, match=r"own_steps/one\.py has no other"):
-        loading.load("own_steps.one", "other")
+    for name in ("flows.build", "flows"):
+        sys.modules.pop(name)

@@ -19,8 +19,9 @@ from enginery.evaluation.gate import failures
 from enginery.evaluation.validation import validate_graph
 from enginery.graphs.inspect import read_graph
 from enginery.graphs.precision import half, write_typed
+from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
-from enginery.project.paths import CACHE, INT8, model_folder
+from enginery.project.paths import CACHE, model_folder
 from enginery.quantization.placement import Placement, place
 from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns

@@ -32,8 +32,9 @@ from enginery.evaluation.reports import refusals
 from enginery.evaluation.runners import GraphRunner, RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
 from enginery.gpu.inventory import Clocks
+from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
-from enginery.project.paths import ARTIFACTS, INT8, engine_report, model_folder
+from enginery.project.paths import ARTIFACTS, engine_report, model_folder
 from enginery.registry.records import parse
 from enginery.registry.store import Engine, engine_in
 from enginery.registry.task_metadata import read_task_metadata
