@@ -221,7 +221,7 @@ def _weak(job: Job[Parameters], folder: Path) -> dict[str, Any]:
     options: dict[str, Any] = {
         "precision": INT8,
         "cache": folder / CACHE,
-        "float_layers": tuple(quantized["excluded"]),
+        "fp16_layers": tuple(quantized["excluded"]),
     }
     if job.parameters.native:
         images = _calibration_batch(stage.model, job.parameters.native, folder)
