@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from enginery import runtimes
 from enginery.project.engine_name import INT8
 from enginery.project.params import (
     BUILD_OPTIONS,
@@ -95,7 +96,7 @@ def _stride_mistakes(where: str, sizes: Model | Sizes) -> Iterator[str]:
 
 
 def _target_mistakes(name: str, target: Target) -> Iterator[str]:
-    if target.runtime != "tensorrt":
+    if not runtimes.find(target.runtime).on_own_gpu:
         for key, value in target.chosen("gpu", "calibration", *BUILD_OPTIONS).items():
             yield f"targets.{name}.{key}: {value!r}: only runtime tensorrt has this; leave it out"
     if (
