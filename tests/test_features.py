@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from enginery.project.params import BUILD_OPTIONS, Target
-from enginery.runtimes import tensorrt
+from enginery.runtimes import tensorrt, tensorrt_rtx
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
 from tests.test_bindings import toolchain
@@ -146,7 +146,8 @@ def test_tensorrt_rtx_is_asked_for_nothing_that_it_lacks() -> None:
     """
     target = Target(runtime="tensorrt_rtx", compute_capability="8.9", optimization_level=3)
     assert (
-        list(tensorrt.RUNTIME.mistakes("rtx", target, info("1.7.1.116", (), "tensorrt_rtx"))) == []
+        list(tensorrt_rtx.RUNTIME.mistakes("rtx", target, info("1.7.1.116", (), "tensorrt_rtx")))
+        == []
     )
 
 

@@ -103,11 +103,6 @@ class Model(_Frozen):
     precisions: tuple[Precision, ...] = ()
 
     @property
-    def is_onnx(self) -> bool:
-        """Whether the source is a graph already: no export chooses its opset and its shapes."""
-        return Path(self.source).suffix == ".onnx"
-
-    @property
     def dynamic(self) -> bool:
         """Whether any size has a range, or differs from profile to profile."""
         return (
