@@ -15,8 +15,8 @@ def read_lock(stage: Any) -> None:
     from dvc.stage.loader import StageLoader
 
     path = Path(stage.repo.root_dir) / LOCK_FILE
-    content: Any = load_yaml(path.read_bytes()) if path.is_file() else {}
-    entry = ((content or {}).get("stages") or {}).get(stage.name)
+    content = (load_yaml(path.read_bytes()) if path.is_file() else None) or {}
+    entry = (content.get("stages") or {}).get(stage.name)
     stage.cmd_changed = bool(entry) and entry.get("cmd") != stage.cmd
     StageLoader.fill_from_lock(stage, entry)
 
