@@ -37,16 +37,15 @@ from enginery.graphs import simplify
 from enginery.graphs.inspect import Profile
 from enginery.pipeline import recipes
 from enginery.pipeline.workplace import ToolchainInUse
-from enginery.project.load import load_spec
 from enginery.project.engine_name import EngineName
+from enginery.project.load import load_spec
 from enginery.project.params import Spec
 from enginery.project.paths import WORKPLACE
 from enginery.project.stage import Stage
 from enginery.registry.manifest import Manifest, compose
 from enginery.registry.records import parse
 from enginery.system.files import sha256, write_json
-from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult, ToolchainInfo
-from enginery.toolchain.selection import Choice
+from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult
 from enginery.vision import tasks as head
 from enginery.vision.score import Metrics
 from tests.registered import records_of

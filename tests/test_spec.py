@@ -192,7 +192,11 @@ def test_two_engines_that_dvc_would_call_the_same(tmp_path: Path) -> None:
             "int8.yolov8n-shapes: nothing builds it",
         ),
         (
-            {"matrix__precisions": ["fp16"], "models__yolov8n-shapes__precisions": ["int8"], "int8": {}},
+            {
+                "matrix__precisions": ["fp16"],
+                "models__yolov8n-shapes__precisions": ["int8"],
+                "int8": {},
+            },
             "int8.yolov8n-shapes: missing",
         ),
     ],

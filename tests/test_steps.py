@@ -62,7 +62,9 @@ def test_any_error_is_one_line_and_its_traceback_a_file(checkout: Path) -> None:
     ended = step(checkout, "raise ValueError('two\\nlines.')")
     assert (ended.returncode, ended.stdout) == (1, "")
     [said] = ended.stderr.splitlines()
-    assert said.startswith("error: export m: ValueError: two lines (enginery/pipeline/step.py, line "), said
+    assert said.startswith(
+        "error: export m: ValueError: two lines (enginery/pipeline/step.py, line "
+    ), said
     assert said.endswith(f"). Its traceback is in {LOG}")
     trace = (checkout / LOG).read_text()
     assert trace.startswith("Traceback (most recent call last):")
