@@ -70,10 +70,14 @@ class Selection:
 
 @dataclass
 class Run:
-    """What a run works with, and how its stages ended, by address."""
+    """What a run works with, and how its stages ended, by address.
+
+    `graph` are its own stages, `whole` are all: the recipes of the others stay.
+    """
 
     spec: Spec
     pipeline: Pipeline
+    whole: Graph
     graph: Graph
     display: Display
     jobs: int
@@ -111,6 +115,7 @@ def prepare(selection: Selection, jobs: int | None, display: Display) -> Run:
     return Run(
         spec=spec,
         pipeline=pipeline,
+        whole=graph,
         graph=there,
         display=display,
         jobs=jobs or default_jobs(),
@@ -238,7 +243,7 @@ def _of_elsewhere(run: Run, node: Node) -> State[None] | None:
 def _fingerprint(run: Run) -> State[None]:
     """What the machine and its toolchains are; in this process, since every run does it."""
     try:
-        stages, earlier = run.graph.stages(), run.graph.before()
+        stages, earlier = run.whole.stages(), run.whole.before()
         excluded = fingerprint(run.spec, stages, run.targets, earlier)
         if run.target_is_explicit and excluded:
             raise next(iter(excluded.values()))
