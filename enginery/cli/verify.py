@@ -100,9 +100,8 @@ def _tell_uncommitted(folders: Sequence[Path], known: Outputs, last: Outputs) ->
     other = [name for name in names if name in known and last and last.get(name) != known[name]]
     if other:
         engines = ", ".join("/".join(Path(name).parts[-3:]) for name in other)
-        print(
-            f"not as in the last commit's dvc.lock, so built here since or altered with it: {engines}"
-        )
+        why = "so built here since or altered with it"
+        print(f"not as in the last commit's dvc.lock, {why}: {engines}")
 
 
 def _restore(folders: Sequence[Path], last: Outputs) -> bool:
