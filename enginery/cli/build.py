@@ -98,7 +98,8 @@ def _build(flow: Any, selection: Selection, connection: Connection) -> int:
 
     from enginery.registry.store import entries
     from enginery.report import display as terminal
-    from enginery.report.display import Display, print_table
+    from enginery.report.console import print_table
+    from enginery.report.display import Display
     from enginery.report.listing import known_engines
     from enginery.report.tables import engine_notes, engine_rows, listed
 

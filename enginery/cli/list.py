@@ -25,7 +25,7 @@ def list_(
     elif not listing.rows:
         print("No engine is registered yet: `enginery build` makes them.")
     else:
-        from enginery.report.display import print_table
+        from enginery.report.console import print_table
 
         print_table("Registered engines", listing.rows)
         for note in listing.notes:
