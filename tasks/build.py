@@ -48,7 +48,10 @@ class NativeCalibration:
 
 @dataclass(frozen=True)
 class Parameters:
-    """What the plan is for, and how TensorRT builds it. `profile` holds (batch, 3, height, width)."""
+    """What the plan is for, and how TensorRT builds it.
+
+    `profile` holds (batch, 3, height, width).
+    """
 
     runtime: str
     runtime_version: str

@@ -1,6 +1,7 @@
 """Runs mutmut over a copy of the checkout, and says which faults the tests let pass.
 
-    python -m benchmarks.mutation.run FOLDER [--only PATTERN] [--sample N [--whole PATTERN] | --again]
+    python -m benchmarks.mutation.run FOLDER [--only PATTERN]
+        [--sample N [--whole PATTERN] | --again]
 
 It needs an environment with the project and mutmut==3.8.1. FOLDER gets the copy; a second run there
 goes on where the first one stopped. `python -m benchmarks.mutation.table FOLDER` writes the table.

@@ -125,7 +125,10 @@ def thresholds_of(
     """
     dead = [name for name, histogram in histograms.items() if histogram.amax == 0]
     if dead:
-        what = f"{len(dead)} of {len(histograms)} tensors are zero on every calibration image, {dead[0]} first"
+        what = (
+            f"{len(dead)} of {len(histograms)} tensors are zero on every calibration image, "
+            f"{dead[0]} first"
+        )
         raise DataError(what, "Give images that the model reacts to, or repair the model")
     find = finder(algorithm, percent)
     return {name: find(histogram) for name, histogram in histograms.items()}

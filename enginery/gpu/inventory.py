@@ -160,7 +160,10 @@ def check_room(gpu: Gpu, needed_mib: int) -> None:
             ", ".join(f"process {pid} with {mib} MiB" for pid, mib in now.processes)
             or "no process that can be seen"
         )
-        what = f"GPU {gpu.index} ({gpu.name}) has {now.free_mib} of {gpu.memory_mib} MiB free, {needed_mib} are needed; on it: {users}"
+        what = (
+            f"GPU {gpu.index} ({gpu.name}) has {now.free_mib} of {gpu.memory_mib} MiB free, "
+            f"{needed_mib} are needed; on it: {users}"
+        )
         raise GpuError(
             what, "Stop what uses it, or name another one: `gpu` of the target in params.yaml"
         )

@@ -62,7 +62,8 @@ def read_graph(path: Path, called: Path | None = None) -> onnx.ModelProto:
     The weights of a graph above `external.LARGEST` stay on the disk: `external.values` reads them.
 
     Raises:
-        ModelError: the file is missing, empty, truncated or altered, or too new; an operator is unknown; an input is float64.
+        ModelError: the file is missing, empty, truncated or altered, or too new; an operator is
+        unknown; an input is float64.
     """
     name = called or path
     try:

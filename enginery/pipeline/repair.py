@@ -113,7 +113,8 @@ def _repair_lock_file(root: Path, say: Say) -> None:
         source = "taken away"
         path.unlink()
     say(
-        f"{LOCK_FILE} was damaged ({wrong}) and is {source}; what was built since is restored from DVC's cache"
+        f"{LOCK_FILE} was damaged ({wrong}) and is {source}; what was built since is restored from "
+        "DVC's cache"
     )
 
 

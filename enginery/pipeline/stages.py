@@ -1,4 +1,5 @@
-"""The stages of a project: what is stale and why, and reproducing one; what DVC restores is checked.
+"""The stages of a project: what is stale and why, and reproducing one; what DVC restores is
+checked.
 
 Staleness is asked in this process. A stale stage is reproduced by a child of the run's worker, in a
 session of its own, so that its output can be read line by line and the whole group stopped at once.

@@ -92,7 +92,10 @@ def tensors_to_calibrate(graph: onnx.GraphProto) -> tuple[str, ...]:
         dict.fromkeys(name for node in graph.node for name in node.input if name in wanted)
     )
     if not found:
-        what = "the graph has no convolution and no matrix product with constant weights: INT8 has nothing to quantize"
+        what = (
+            "the graph has no convolution and no matrix product with constant weights: INT8 has "
+            "nothing to quantize"
+        )
         raise ModelError(what, "Take this model out of `int8` in params.yaml")
     return found
 

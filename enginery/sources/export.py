@@ -62,7 +62,8 @@ def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     nothing but Ultralytics' and torch's own classes.
 
     Raises:
-        ModelError: the source or a data file of it is missing, cut off, no model, of another task, or of other sizes; the source
+        ModelError: the source or a data file of it is missing, cut off, no model, of another task,
+        or of other sizes; the source
             is not the one whose digest is given, or wants to run code.
     """
     if not source.is_file():
@@ -116,7 +117,10 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
             settings, found.get("names", {}), int(found.get("stride", 32)), found.get("kpt_shape")
         )
     except (ValueError, SyntaxError, TypeError, AttributeError):
-        what = f"{source}: its metadata `names`, `stride` or `kpt_shape` is not as Ultralytics writes it"
+        what = (
+            f"{source}: its metadata `names`, `stride` or `kpt_shape` is not as Ultralytics writes "
+            "it"
+        )
         raise ModelError(
             what, "Write names as {0: 'first', 1: 'second'}, kpt_shape as [17, 3]"
         ) from None
@@ -154,7 +158,8 @@ def _facts(
     """What later steps need to know of a model, and its graph's metadata holds.
 
     Raises:
-        ValueError: names are not numbered from 0, a stride is below 1, or a keypoint has not 2 or 3 values.
+        ValueError: names are not numbered from 0, a stride is below 1, or a keypoint has not 2 or 3
+        values.
     """
     indexed = {int(index): str(name) for index, name in names.items()}
     if sorted(indexed) != list(range(len(indexed))) or stride < 1:
@@ -192,8 +197,14 @@ def _unusable(source: Path, copied: Path, error: Exception) -> ModelError:
     unsafe = isinstance(error.__cause__, pickle.UnpicklingError)
     names = _unsafe_names(copied, str(error.__cause__)) if unsafe else ""
     if names:
-        what = f"{source} is not loaded: it holds {names}, which cannot be loaded without running what it says"
-        cure = "Save only the network, with today's Ultralytics; or, if you trust whoever made the file, add"
+        what = (
+            f"{source} is not loaded: it holds {names}, which cannot be loaded without running "
+            "what it says"
+        )
+        cure = (
+            "Save only the network, with today's Ultralytics; or, if you trust whoever made the "
+            "file, add"
+        )
         return ModelError(what, f"{cure} `trusted: true` to the model in params.yaml")
     text = "it is damaged, or no checkpoint that loads safely" if unsafe else str(error)
     reason = (
@@ -262,11 +273,17 @@ def _check_ends(source: Path, model: onnx.ModelProto) -> None:
     info = info_of(model)
     if len(info.inputs) != 1:
         names = ", ".join(tensor.name for tensor in info.inputs) or "none"
-        what = f"{source} has {len(info.inputs)} inputs ({names}), and images are fed to a graph with one"
+        what = (
+            f"{source} has {len(info.inputs)} inputs ({names}), and images are fed to a graph with "
+            "one"
+        )
         raise ModelError(what, "Export it with the image as its only input")
     [tensor] = info.inputs
     if len(tensor.shape) != 4:
-        what = f"{source}: its input {tensor.name} has the shape {list(tensor.shape)}, not batch, 3, height, width"
+        what = (
+            f"{source}: its input {tensor.name} has the shape {list(tensor.shape)}, not batch, 3, "
+            "height, width"
+        )
         raise ModelError(what, "Use an image model")
     if not info.outputs:
         raise ModelError(f"{source} has no outputs", "Export it again")
@@ -278,7 +295,10 @@ def _check_weights(source: Path, model: onnx.ModelProto) -> None:
     """
     broken = [tensor.name for tensor in model.graph.initializer if _has_nan(tensor)]
     if broken:
-        what = f"{source} has weights that are NaN, in {len(broken)} tensors: {', '.join(broken[:_SHOWN_NAMES])}"
+        what = (
+            f"{source} has weights that are NaN, in {len(broken)} tensors: "
+            f"{', '.join(broken[:_SHOWN_NAMES])}"
+        )
         raise ModelError(what, "Its training failed: name a checkpoint from before")
 
 

@@ -59,7 +59,10 @@ def check_labels(images: Sequence[Path], head: TaskMetadata) -> None:
     for image, classes in check_format(images, head.task, head.kpt_shape).items():
         unknown = sorted(classes - set(head.names))
         if unknown:
-            what = f"{image}: its labels have class {unknown[0]}, the model has {len(head.names)} classes"
+            what = (
+                f"{image}: its labels have class {unknown[0]}, the model has {len(head.names)} "
+                "classes"
+            )
             raise ModelError(what, "Use the model's own data set")
 
 
