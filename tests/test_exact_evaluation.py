@@ -349,7 +349,9 @@ def test_where_an_image_lies_on_the_grey(
 
 
 def test_a_classified_image_is_cropped_from_its_middle() -> None:
-    """Twice as wide as asked for: the shorter side is fitted, a quarter is cut off on both sides."""
+    """Twice as wide as asked for: the shorter side is fitted, a quarter is cut
+    off on both sides.
+    """
     pixels = np.zeros((8, 16, 3), np.uint8)
     pixels[:, 4:12] = (10, 20, 30)
     found = images.preprocess(pixels, 8, 8, "classify")

@@ -81,7 +81,9 @@ def entropy(histogram: Histogram) -> float:
 
 
 def _divergence(counts: NDArray[np.float64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
-    """KL(P || Q) of each candidate, from prefix sums: a candidate costs 128 steps, not one per bin."""
+    """KL(P || Q) of each candidate, from prefix sums: a candidate costs 128
+    steps, not one per bin.
+    """
     mass = np.concatenate([[0.0], np.cumsum(counts)])
     filled = np.concatenate([[0], np.cumsum(counts > 0)])
     own_entropy = np.concatenate([[0.0], np.cumsum(_xlogx(counts))])

@@ -41,7 +41,9 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuState:
-    """A GPU just now: MiB free, MHz, degrees Celsius, watts, and the processes on it as (pid, MiB)."""
+    """A GPU just now: MiB free, MHz, degrees Celsius, watts, and the processes
+    on it as (pid, MiB).
+    """
 
     free_mib: int | None
     sm_clock: int | None

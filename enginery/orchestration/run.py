@@ -43,7 +43,9 @@ LEVELS = {"error": 40, "warning": 30, "info": 20, "debug": 10}
 
 @dataclass(frozen=True)
 class Selection:
-    """Which engines a run brings up to date: of these models, targets and precisions; empty: all."""
+    """Which engines a run brings up to date: of these models, targets and
+    precisions; empty: all.
+    """
 
     models: Collection[str] = ()
     targets: Collection[str] = ()
@@ -263,7 +265,9 @@ def _end(decided: State[None]) -> State[None]:
 
 @task(name="stage", cache_policy=NO_CACHE, persist_result=False)
 def _stage(run: Run, node: Node) -> State[None]:
-    """Ask DVC whether the stage is stale; reproduce it if so, from its caches where they have it."""
+    """Ask DVC whether the stage is stale; reproduce it if so, from its caches
+    where they have it.
+    """
     logger = get_run_logger()
     try:
         reason = explain(node.stage, run.pipeline.stale(node.address))

@@ -165,7 +165,9 @@ def _repair_rwlock(root: Path) -> None:
 
 
 def _live(locks: Mapping[str, Any]) -> dict[str, Any]:
-    """The locks of one kind, by path, whose processes are at work; reading, several may hold one."""
+    """The locks of one kind, by path, whose processes are at work; reading,
+    several may hold one.
+    """
     live: dict[str, Any] = {}
     for path, held in locks.items():
         if isinstance(held, list):

@@ -55,7 +55,9 @@ def name_of(node: onnx.NodeProto) -> str:
 
 
 def place(graph: onnx.GraphProto, excluded: Sequence[str] = ()) -> Placement:
-    """Choose nodes by type and weights, leaving out those whose name a pattern of `excluded` finds."""
+    """Choose nodes by type and weights, leaving out those whose name a pattern
+    of `excluded` finds.
+    """
     constants = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
     candidates = {
         name_of(node): weights for node in graph.node if (weights := _weights(node, constants))

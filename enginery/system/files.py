@@ -104,7 +104,9 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[Path]:
-    """A folder below `folder` for what is as large as a data set, and no longer needed afterwards."""
+    """A folder below `folder` for what is as large as a data set, and no longer
+    needed afterwards.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     _sweep(folder / "scratch")
     with tempfile.TemporaryDirectory(

@@ -154,7 +154,9 @@ def _crop(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8
 
 @cache
 def _resize_and_crop(height: int, width: int) -> Any:
-    """Ultralytics' transforms without the two last, which make a tensor and normalize by 0 and 1."""
+    """Ultralytics' transforms without the two last, which make a tensor and
+    normalize by 0 and 1.
+    """
     from enginery.sources.ultralytics_compat import import_torchvision
 
     transforms = import_torchvision().transforms

@@ -23,7 +23,9 @@ _SHOWN = 80  # characters of a line in an error
 
 
 def label_file(image: Path) -> Path:
-    """Where an image's labels are: labels/ takes the place of images/, or lies beside the images."""
+    """Where an image's labels are: labels/ takes the place of images/, or lies
+    beside the images.
+    """
     beside = image.parent.parent if image.parent.name == "images" else image.parent
     return beside / "labels" / f"{image.stem}.txt"
 
