@@ -57,7 +57,9 @@ def forward(model: Path, paths: list[Path], out: Path) -> float:
 
 
 def enginery(model: Path, paths: list[Path], out: Path, algorithm: str) -> float:
-    """Ours: from images to a Q/DQ graph in float32, so that all are judged by the same arithmetic."""
+    """Ours: from images to a Q/DQ graph in float32, so that all are judged by
+    the same arithmetic.
+    """
     import onnx
 
     from enginery.calibration.collect import Work, collect

@@ -55,8 +55,8 @@ class Counting:
 
 @dataclass(frozen=True)
 class Parameters:
-    """A folder of images, or a cache. Of a cache, which layers stay in FP16: the others need a range
-    in it.
+    """A folder of images, or a cache. Of a cache, which layers stay in FP16: the others need a
+    range in it.
     """
 
     calibration: str

@@ -349,7 +349,9 @@ def test_where_an_image_lies_on_the_grey(
 
 
 def test_a_classified_image_is_cropped_from_its_middle() -> None:
-    """Twice as wide as asked for: the shorter side is fitted, a quarter is cut off on both sides."""
+    """Twice as wide as asked for: the shorter side is fitted, a quarter is cut
+    off on both sides.
+    """
     pixels = np.zeros((8, 16, 3), np.uint8)
     pixels[:, 4:12] = (10, 20, 30)
     found = images.preprocess(pixels, 8, 8, "classify")
@@ -947,3 +949,9 @@ def test_predictors_do_not_save_or_talk() -> None:
             type(predictor).__name__.lower()
             == f"{ {'classify': 'classification', 'detect': 'detection', 'segment': 'segmentation'}.get(task, task) }predictor"
         )
+
+
+def test_the_box_around_a_polygon() -> None:
+    from enginery.vision.labels import _box
+
+    assert _box([0.25, 0.5, 0.75, 0.5, 0.5, 1.0]) == [0.5, 0.75, 0.5, 0.5]

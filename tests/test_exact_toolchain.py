@@ -1,4 +1,6 @@
-"""What becomes of a child program's words: requests, results, errors, plans, environments, exactly."""
+"""What becomes of a child program's words: requests, results, errors, plans,
+environments, exactly.
+"""
 
 from __future__ import annotations
 
@@ -630,7 +632,9 @@ def test_a_toolchain_is_whatever_it_has(monkeypatch: pytest.MonkeyPatch) -> None
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """In a folder of its own; each command is recorded, and the environment appears with the first."""
+    """In a folder of its own; each command is recorded, and the environment
+    appears with the first.
+    """
     monkeypatch.chdir(tmp_path)
     calls: list[Any] = []
 

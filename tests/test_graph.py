@@ -1,5 +1,5 @@
-"""dvc.yaml as the only list of stages: what it holds for a params.yaml, its order, a part of it, and
-its mistakes.
+"""dvc.yaml as the only list of stages: what it holds for a params.yaml, its order, a part of it,
+and its mistakes.
 """
 
 from __future__ import annotations

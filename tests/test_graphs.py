@@ -1,4 +1,6 @@
-"""Graphs: export, simplification and precision with real networks, and every bad file in one line."""
+"""Graphs: export, simplification and precision with real networks, and every
+bad file in one line.
+"""
 
 from __future__ import annotations
 

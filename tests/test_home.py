@@ -1,4 +1,6 @@
-"""Users without a passwd entry or a home: what they are given, and that everything works with it."""
+"""Users without a passwd entry or a home: what they are given, and that
+everything works with it.
+"""
 
 from __future__ import annotations
 

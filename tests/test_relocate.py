@@ -29,7 +29,9 @@ print(enginery.cli.main.__file__, sys.prefix, *sys.argv[1:], sep="\\n")
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout with an environment of its own, set up as `make` does; its packages are borrowed."""
+    """A checkout with an environment of its own, set up as `make` does; its
+    packages are borrowed.
+    """
     root = tmp_path_factory.mktemp("first") / "a ü"
     for name in ("enginery", "flows", "tasks"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))

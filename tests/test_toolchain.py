@@ -1,4 +1,6 @@
-"""Toolchains: real builds in child processes, the same plan twice, and every way it can end badly."""
+"""Toolchains: real builds in child processes, the same plan twice, and every
+way it can end badly.
+"""
 
 from __future__ import annotations
 

@@ -34,7 +34,9 @@ LOCK = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: b\n    
 
 
 def test_a_stage_is_called_as_a_run_calls_it() -> None:
-    """kills.py finds stages by their command in DVC's run-cache, by their title in a run's lines."""
+    """kills.py finds stages by their command in DVC's run-cache, by their title
+    in a run's lines.
+    """
     declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     titles = set()
     for stage in stages_of(load_spec(ROOT / "params.yaml")):

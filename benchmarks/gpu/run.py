@@ -1,7 +1,8 @@
 """On a machine with a GPU: build a model in every precision and as the peers set it up, then run
 and time all engines, one after another.
 
-    python3 -m benchmarks.gpu.run build --toolchain PYTHON --input FOLDER --work WORK --out OUT --model NAME --engines ...
+    python3 -m benchmarks.gpu.run build --toolchain PYTHON --input FOLDER --work WORK --out OUT \
+        --model NAME --engines ...
     python3 -m benchmarks.gpu.run measure --toolchain PYTHON --work WORK --out OUT
 
 FOLDER is what benchmarks.gpu.prepare wrote; WORK keeps plans, timing caches and a .json for each

@@ -65,7 +65,10 @@ def main() -> None:
 
 
 def _rows(mutants: Sequence[Mutant], reasons: Sequence[Reason]) -> Iterator[str]:
-    yield "| module | made | tested | killed | stopped | survived | equivalent | killed of the others |"
+    yield (
+        "| module | made | tested | killed | stopped | survived | equivalent | killed of the "
+        "others |"
+    )
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for path in sorted({mutant.path for mutant in mutants if mutant.tested}):
         yield _row(f"`{path}`", [mutant for mutant in mutants if mutant.path == path], reasons)

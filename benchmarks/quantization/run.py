@@ -38,7 +38,8 @@ def main() -> None:
     count = len(list((DEMO / "calibration/images").iterdir()))
     head = TaskMetadata("detect", dict(enumerate(CLASSES)))
     print(
-        "| yolov8n-shapes, INT8 | mAP50-95 | points lost | RMS | on 160 others | points lost |\n|---|---:|---:|---:|---:|---:|"
+        "| yolov8n-shapes, INT8 | mAP50-95 | points lost | RMS | on 160 others | points lost "
+        "|\n|---|---:|---:|---:|---:|---:|"
     )
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

@@ -55,7 +55,10 @@ def check_tensors(cache: Cache, tensors: Sequence[str], what: str) -> None:
     """
     missing = [name for name in tensors if name not in cache.scales]
     if missing:
-        found = f"{what} has no range for {len(missing)} of the graph's {len(tensors)} tensors, {missing[0]} first"
+        found = (
+            f"{what} has no range for {len(missing)} of the graph's {len(tensors)} tensors, "
+            f"{missing[0]} first"
+        )
         raise DataError(
             found, "It was made for another model, or another export of it: calibrate this one"
         )

@@ -51,7 +51,8 @@ def collect(work: Work, kept: Path, progress: Callable[[int, int], None]) -> dic
     Images are counted side by side; counts add up to the same in any order.
 
     Raises:
-        DataError: an image cannot be read, or an activation is NaN or infinite; tensor and image are named.
+        DataError: an image cannot be read, or an activation is NaN or infinite; tensor and image
+        are named.
         ModelError: the graph cannot be run.
     """
     done, histograms = state.load(kept, work.key) or (

@@ -81,7 +81,9 @@ def entropy(histogram: Histogram) -> float:
 
 
 def _divergence(counts: NDArray[np.float64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
-    """KL(P || Q) of each candidate, from prefix sums: a candidate costs 128 steps, not one per bin."""
+    """KL(P || Q) of each candidate, from prefix sums: a candidate costs 128
+    steps, not one per bin.
+    """
     mass = np.concatenate([[0.0], np.cumsum(counts)])
     filled = np.concatenate([[0], np.cumsum(counts > 0)])
     own_entropy = np.concatenate([[0.0], np.cumsum(_xlogx(counts))])
@@ -125,7 +127,10 @@ def thresholds_of(
     """
     dead = [name for name, histogram in histograms.items() if histogram.amax == 0]
     if dead:
-        what = f"{len(dead)} of {len(histograms)} tensors are zero on every calibration image, {dead[0]} first"
+        what = (
+            f"{len(dead)} of {len(histograms)} tensors are zero on every calibration image, "
+            f"{dead[0]} first"
+        )
         raise DataError(what, "Give images that the model reacts to, or repair the model")
     find = finder(algorithm, percent)
     return {name: find(histogram) for name, histogram in histograms.items()}

@@ -1,7 +1,7 @@
 """Reproduce the demo's weights: YOLOv8n on 320-pixel scenes, then without its optimizer state, in
 half precision.
 
-    .venv/bin/python -m enginery.demo.train --work /tmp/demo-training --out data/demo/yolov8n-shapes.pt
+    .venv/bin/python -m enginery.demo.train --work /tmp/training --out data/demo/yolov8n-shapes.pt
 
 About 35 minutes on two cores. Seeds 1,000,000 and up: no training scene is a calibration or
 validation scene.

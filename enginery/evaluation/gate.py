@@ -28,7 +28,10 @@ def distance(closeness: Mapping[str, Any], tolerance: Mapping[str, float]) -> It
         yield f"{bad} NaN or Inf values in the outputs"
     # A comparison with NaN is false: ask for what must hold, not for what must not.
     elif not closeness["rms_relative"] <= tolerance["rms_relative"]:
-        yield f"raw outputs differ by {closeness['rms_relative']:.2g} (RMS, relative), {tolerance['rms_relative']:.2g} is allowed"
+        yield (
+            f"raw outputs differ by {closeness['rms_relative']:.2g} (RMS, relative), "
+            f"{tolerance['rms_relative']:.2g} is allowed"
+        )
 
 
 def _failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> Iterator[str]:
@@ -40,6 +43,12 @@ def _failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> Iter
     )
     yield from distance(report["closeness"], tolerance)
     if before == 0:
-        yield f"{metric.title} of the FP32 original is 0: there is nothing to compare with; do the labels fit the model's classes?"
+        yield (
+            f"{metric.title} of the FP32 original is 0: there is nothing to compare with; do the "
+            "labels fit the model's classes?"
+        )
     if not before - after <= drop:
-        yield f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original, a drop of {drop:g} is allowed"
+        yield (
+            f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original, a drop of "
+            f"{drop:g} is allowed"
+        )

@@ -39,7 +39,10 @@ class GraphRunner:
         self._session = open_session(onnx, threads_beside(WORKERS))
         tensor = self._session.get_inputs()[0]
         if len(tensor.shape) != 4:
-            what = f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, height, width"
+            what = (
+                f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, "
+                "height, width"
+            )
             raise ModelError(what, "Use an image model")
         self.input = tensor.name
         self._batch, height, width = extents(tensor.shape, size)

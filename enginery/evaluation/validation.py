@@ -54,7 +54,8 @@ def validate_graph(
     own is open.
 
     Raises:
-        DataError: images or labels cannot be used. ModelError: a graph cannot be run, or is none of this task with these classes.
+        DataError: images or labels cannot be used. ModelError: a graph cannot be run, or is none of
+        this task with these classes.
     """
     if not head.names:
         raise ModelError(
@@ -78,7 +79,8 @@ def compare(
 
     Raises:
         DataError: images or labels cannot be used.
-        ModelError: labels or outputs are not those of this task with these classes, or the reference's are no numbers.
+        ModelError: labels or outputs are not those of this task with these classes, or the
+        reference's are no numbers.
     """
     with (
         open_validation_set(folder, head, reference.size) as images,
@@ -102,7 +104,10 @@ def compare(
 
 def _check_finite(outputs: Sequence[NDArray[np.float32]], image: Path) -> None:
     if not all(np.isfinite(output).all() for output in outputs):
-        what = f"the original itself gives NaN or infinite values for {image}: nothing can be compared with it"
+        what = (
+            f"the original itself gives NaN or infinite values for {image}: nothing can be "
+            "compared with it"
+        )
         raise ModelError(
             what, "Look for weights that are NaN or infinite: its training may have failed"
         )

@@ -41,7 +41,9 @@ class Gpu:
 
 @dataclass(frozen=True)
 class GpuState:
-    """A GPU just now: MiB free, MHz, degrees Celsius, watts, and the processes on it as (pid, MiB)."""
+    """A GPU just now: MiB free, MHz, degrees Celsius, watts, and the processes
+    on it as (pid, MiB).
+    """
 
     free_mib: int | None
     sm_clock: int | None
@@ -160,7 +162,10 @@ def check_room(gpu: Gpu, needed_mib: int) -> None:
             ", ".join(f"process {pid} with {mib} MiB" for pid, mib in now.processes)
             or "no process that can be seen"
         )
-        what = f"GPU {gpu.index} ({gpu.name}) has {now.free_mib} of {gpu.memory_mib} MiB free, {needed_mib} are needed; on it: {users}"
+        what = (
+            f"GPU {gpu.index} ({gpu.name}) has {now.free_mib} of {gpu.memory_mib} MiB free, "
+            f"{needed_mib} are needed; on it: {users}"
+        )
         raise GpuError(
             what, "Stop what uses it, or name another one: `gpu` of the target in params.yaml"
         )

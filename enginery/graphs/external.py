@@ -371,7 +371,10 @@ def _place(tensor: TensorProto, folder: Path, called: Path) -> Place:
     size = _size(tensor)
     offset, length = fields.get("offset", "0"), fields.get("length", str(size))
     if not offset.isdecimal() or length != str(size) or size < 0:
-        what = f"{called}: its tensor {tensor.name} takes {size} bytes, and it says {length} from {offset} on in {name}"
+        what = (
+            f"{called}: its tensor {tensor.name} takes {size} bytes, and it says {length} from "
+            f"{offset} on in {name}"
+        )
         raise ModelError(what, "Export it again")
     has = check_data_file(folder / name, called.parent / name, called)
     if has < int(offset) + size:
@@ -388,7 +391,10 @@ def _location(tensor: TensorProto, called: Path) -> str:
     name = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     path = Path(name)
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-        what = f"{called}: its tensor {tensor.name} lies in {name!r}, which is no file beside the graph"
+        what = (
+            f"{called}: its tensor {tensor.name} lies in {name!r}, which is no file beside the "
+            "graph"
+        )
         raise ModelError(what, "Export it with its data in files beside it, named without a path")
     return path.as_posix()
 

@@ -24,7 +24,9 @@ def threads_beside(workers: int) -> int:
 
 
 def fastest_provider() -> str:
-    """What runs a graph in memory here: a GPU, where there is one and this ONNX Runtime knows it."""
+    """What runs a graph in memory here: a GPU, where there is one and this ONNX
+    Runtime knows it.
+    """
     return _CUDA if _CUDA in onnxruntime.get_available_providers() and gpus() else CPU
 
 

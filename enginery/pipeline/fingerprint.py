@@ -40,8 +40,8 @@ def fingerprint(
 
     Returns the targets that cannot be built here, each with the reason: Elsewhere if it is for
     another machine, Lost if this machine could build it, ToolchainError if its toolchain is broken.
-    `earlier` are the stages before each. Where `targets` are given, only their toolchains are asked, and the recipes of the rest stay as
-    they are.
+    `earlier` are the stages before each. Where `targets` are given, only their toolchains are
+    asked, and the recipes of the rest stay as they are.
 
     Raises:
         ConfigError: params.yaml asks what a target cannot do; all such mistakes at once.

@@ -108,7 +108,9 @@ def md5(path: Path) -> str:
 
 
 def md5_of(path: Path) -> str:
-    """The digest that DVC would record of a file or folder, from its bytes; empty if it is missing."""
+    """The digest that DVC would record of a file or folder, from its bytes;
+    empty if it is missing.
+    """
     if path.is_dir():
         return folder_md5(folder_listing(path))
     return md5(path) if path.is_file() else ""

@@ -65,7 +65,8 @@ class Objects:
         if not in_place or sources != {_CACHE}:
             harmed = _CACHE if in_place else _WORK_TREE
             tell(
-                f"{output.path} was damaged in {harmed}: its bytes are those of {_best(sources)} again"
+                f"{output.path} was damaged in {harmed}: its bytes are those of {_best(sources)} "
+                "again"
             )
         return True
 
@@ -124,7 +125,10 @@ class Objects:
         except EngineryError:
             raise
         except Exception as error:  # each kind of remote has errors of its own
-            what = f"object {digest} cannot be fetched from the remote: {str(error) or type(error).__name__}"
+            what = (
+                f"object {digest} cannot be fetched from the remote: "
+                f"{str(error) or type(error).__name__}"
+            )
             raise EngineryError(
                 what, "Look at the remote (`.venv/bin/dvc remote list`), then run again"
             ) from None

@@ -46,7 +46,10 @@ class Remote:
 
         self.name = repo.config["core"].get("remote")
         if not self.name:
-            cure = "Add one: .venv/bin/dvc remote add --default shared URL (s3://bucket/path, or a folder that every machine sees)"
+            cure = (
+                "Add one: .venv/bin/dvc remote add --default shared URL (s3://bucket/path, or a "
+                "folder that every machine sees)"
+            )
             raise EngineryError("no DVC remote is configured, so there is nowhere to push to", cure)
         try:
             self._objects = repo.cloud.get_remote_odb(command="push")
@@ -119,10 +122,14 @@ def push(repo: Any, root: Path, progress: Progress) -> Pushed:
     except EngineryError:
         raise
     except Exception as error:  # each kind of remote has errors of its own
-        what = f"the DVC remote {remote.name} ({remote.url}) fails: {str(error) or type(error).__name__}"
+        what = (
+            f"the DVC remote {remote.name} ({remote.url}) fails: "
+            f"{str(error) or type(error).__name__}"
+        )
         raise EngineryError(
             what,
-            "Look at it with `.venv/bin/dvc remote list`, then run again: what arrived is not sent twice",
+            "Look at it with `.venv/bin/dvc remote list`, then run again: what arrived is not sent "
+            "twice",
         ) from None
 
 

@@ -1,4 +1,5 @@
-"""The stages of a project: what is stale and why, and reproducing one; what DVC restores is checked.
+"""The stages of a project: what is stale and why, and reproducing one; what DVC restores is
+checked.
 
 Staleness is asked in this process. A stale stage is reproduced by a child of the run's worker, in a
 session of its own, so that its output can be read line by line and the whole group stopped at once.
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from enginery.errors import BusyError, EngineryError, IntegrityError
+from enginery.pipeline.disk import disk_full_guard
 from enginery.pipeline.graph import Graph, read_graph
 from enginery.pipeline.lockfile import Output, md5_of, recorded
 from enginery.pipeline.objects import Objects
@@ -42,8 +44,9 @@ class Pipeline:
 
     def __init__(self, root: Path = Path(), say: Callable[[str], None] | None = None) -> None:
         self._root = root
-        repair(root, say or (lambda line: print(line, file=sys.stderr)))
-        self._repo = open_repository(root)
+        with disk_full_guard(root):
+            repair(root, say or (lambda line: print(line, file=sys.stderr)))
+            self._repo = open_repository(root)
         self._worker = Worker(root)
         self._dvc = threading.RLock()  # DVC in this process is for one thread at a time
         self._stages: dict[str, Any] = {}
@@ -62,11 +65,12 @@ class Pipeline:
 
     def stale(self, address: str) -> str:
         """Why DVC finds a stage stale, in words; empty if it is up to date."""
-        stage = self._stage(address)
+        with disk_full_guard(self._root):
+            stage = self._stage(address)
         for dependency in stage.deps:
             # DVC would wait for ever on a pipe, and not look behind a linked folder.
             check_plain(self._root / dependency.def_path)
-        with self._dvc, self._repo.lock:
+        with disk_full_guard(self._root), self._dvc, self._repo.lock:
             status = stage.status(check_updates=False)
         return ", ".join(_words(change) for change in status.get(address, ()))
 
@@ -86,8 +90,14 @@ class Pipeline:
 
         Raises:
             BusyError: another process reproduces it.
+            DiskFullError: there was no room; it names the place.
             EngineryError: it failed; the step's own line says why.
         """
+        folders = [Path(out.def_path).parent for out in self._stage(address).outs]
+        with disk_full_guard(self._root, folders):
+            return self._reproduce(address, on_event)
+
+    def _reproduce(self, address: str, on_event: OnEvent) -> str:
         pull = self.has_remote() and self._make_room(address)
         if pull:
             self._fetch_runs()

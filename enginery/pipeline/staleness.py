@@ -1,5 +1,5 @@
-"""Why a stage is stale, in words: what DVC says, with a changed recipe spelled out (onnxsim 0.8.0 ->
-0.8.1).
+"""Why a stage is stale, in words: what DVC says, with a changed recipe spelled out (onnxsim 0.8.0
+-> 0.8.1).
 """
 
 from __future__ import annotations

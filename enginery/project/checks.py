@@ -26,12 +26,18 @@ def mistakes(spec: Spec) -> Iterator[str]:
     for kind, known in (("models", spec.models), ("targets", spec.targets)):
         for name in getattr(spec.matrix, kind):
             if name not in known:
-                yield f"matrix.{kind}: {name!r}: not defined; {kind} has {', '.join(sorted(known)) or 'none'}"
+                yield (
+                    f"matrix.{kind}: {name!r}: not defined; {kind} has "
+                    f"{', '.join(sorted(known)) or 'none'}"
+                )
     yield from _matrix_mistakes(spec)
     for name, target in spec.targets.items():
         if target.toolchain and target.toolchain not in spec.toolchains:
             known_names = ", ".join(sorted(spec.toolchains)) or "none"
-            yield f"targets.{name}.toolchain: {target.toolchain!r}: not defined; toolchains has {known_names}"
+            yield (
+                f"targets.{name}.toolchain: {target.toolchain!r}: not defined; toolchains has "
+                f"{known_names}"
+            )
         yield from _target_mistakes(name, target)
     yield from _int8_mistakes(spec)
     for name, model in spec.models.items():
@@ -115,7 +121,10 @@ def _target_mistakes(name: str, target: Target) -> Iterator[str]:
         limit = f"such engines run from compute capability {OLDEST_COMPATIBLE} on"
         yield f"targets.{name}.hardware_compatible: true: {limit}; leave one of the two out"
     if target.strongly_typed and target.calibration == "native":
-        yield f"targets.{name}.calibration: 'native': a strongly typed network takes no calibrator; leave one of the two out"
+        yield (
+            f"targets.{name}.calibration: 'native': a strongly typed network takes no calibrator; "
+            "leave one of the two out"
+        )
 
 
 def _int8_mistakes(spec: Spec) -> Iterator[str]:
@@ -138,7 +147,10 @@ def _int8_mistakes(spec: Spec) -> Iterator[str]:
     ]
     for name, settings in spec.int8.items():
         if native and Path(settings.calibration).suffix == ".cache":
-            yield f"int8.{name}.calibration: {settings.calibration!r}: target {native[0]} calibrates natively and needs a folder of images"
+            yield (
+                f"int8.{name}.calibration: {settings.calibration!r}: target {native[0]} calibrates "
+                "natively and needs a folder of images"
+            )
         if settings.rule not in RULES:
             yield f"int8.{name}.rule: {settings.rule!r}: unknown; {', '.join(RULES)} are known"
         for pattern in settings.exclude:

@@ -38,7 +38,8 @@ def plain_files(path: Path) -> Iterator[Path]:
     """A file itself, or every file below a folder. Both may be links, as files in the folder may.
 
     Raises:
-        DataError: there is a pipe, socket, device, linked folder, broken link, or a name that is not UTF-8.
+        DataError: there is a pipe, socket, device, linked folder, broken link, or a name that is
+        not UTF-8.
     """
     if not os.path.lexists(path):
         return
@@ -73,7 +74,10 @@ def _below(folder: Path) -> Iterator[Path]:
 def _plain(path: Path, mode: int) -> Path:
     """The path, if it leads to a file."""
     if stat.S_ISDIR(mode):
-        what = f"{_printable(path)} is a link to the folder {path.resolve()}: DVC does not look behind it"
+        what = (
+            f"{_printable(path)} is a link to the folder {path.resolve()}: DVC does not look "
+            "behind it"
+        )
         raise DataError(
             what, "Put the folder itself there, or make the data set's whole folder the link"
         )

@@ -23,7 +23,8 @@ def load_spec(path: Path = PARAMS_FILE) -> Spec:
     """Read and check params.yaml.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, or has mistakes: all of them, each with its key.
+        ConfigError: the file is missing, is no YAML, or has mistakes: all of them, each with its
+        key.
     """
     raw = _read(path)
     try:

@@ -55,7 +55,9 @@ def name_of(node: onnx.NodeProto) -> str:
 
 
 def place(graph: onnx.GraphProto, excluded: Sequence[str] = ()) -> Placement:
-    """Choose nodes by type and weights, leaving out those whose name a pattern of `excluded` finds."""
+    """Choose nodes by type and weights, leaving out those whose name a pattern
+    of `excluded` finds.
+    """
     constants = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
     candidates = {
         name_of(node): weights for node in graph.node if (weights := _weights(node, constants))
@@ -92,7 +94,10 @@ def tensors_to_calibrate(graph: onnx.GraphProto) -> tuple[str, ...]:
         dict.fromkeys(name for node in graph.node for name in node.input if name in wanted)
     )
     if not found:
-        what = "the graph has no convolution and no matrix product with constant weights: INT8 has nothing to quantize"
+        what = (
+            "the graph has no convolution and no matrix product with constant weights: INT8 has "
+            "nothing to quantize"
+        )
         raise ModelError(what, "Take this model out of `int8` in params.yaml")
     return found
 

@@ -205,8 +205,8 @@ def read_manifest(path: Path, name: EngineName) -> Manifest:
 
 
 def compose(name: EngineName, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The manifest of an engine from its steps' records: export, simplify, quantize, validate, build,
-    register, and those of a project's own steps.
+    """The manifest of an engine from its steps' records: export, simplify, quantize, validate,
+    build, register, and those of a project's own steps.
     """
     build = records["build"]
     target = build["recipe"]["parameters"]

@@ -54,8 +54,8 @@ class Measured(Record):
 
 
 def standing(entry: Entry, asked_for: Collection[EngineName] | None) -> Standing:
-    """How an engine stands, if these are the engines that params.yaml asks for; without them nothing
-    is retired.
+    """How an engine stands, if these are the engines that params.yaml asks for; without them
+    nothing is retired.
     """
     if asked_for is not None and entry.identity not in asked_for:
         return RETIRED

@@ -17,7 +17,9 @@ VARIABLE = "ENGINERY_REPORT"
 
 
 def error_line(message: str) -> tuple[int, str]:
-    """An error as `emit` would say it, for another program to write: the descriptor and the line."""
+    """An error as `emit` would say it, for another program to write: the
+    descriptor and the line.
+    """
     if os.environ.get(VARIABLE) == "json":
         return 1, json.dumps({"event": "error", "message": message})
     return 2, f"error: {message}"

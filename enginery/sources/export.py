@@ -25,7 +25,7 @@ from enginery.graphs.external import (
     values,
     write_graph,
 )
-from enginery.graphs.inspect import KEPT, info_of, read_graph, strip_metadata
+from enginery.graphs.inspect import KEPT, fit_profiles, info_of, read_graph, strip_metadata
 from enginery.sources.ultralytics_compat import import_torchvision, loading, silence
 from enginery.system.files import is_full, scratch, sha256, temporary_folder
 
@@ -39,7 +39,7 @@ class ExportSettings:
     open. An ONNX has all but its task.
 
     `trusted` weights may run code when they are loaded; `sha256` is the digest that the source's
-    own file must have.
+    own file must have. An ONNX must have sizes, and an `input`, that `profiles` fit.
     """
 
     task: str
@@ -49,6 +49,8 @@ class ExportSettings:
     opset: int = 17
     trusted: bool = False
     sha256: str | None = None
+    profiles: tuple[dict[str, list[int]], ...] = ()
+    input: str | None = None
 
 
 def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
@@ -60,8 +62,9 @@ def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     nothing but Ultralytics' and torch's own classes.
 
     Raises:
-        ModelError: the source or a data file of it is missing, cut off, no model, or of another task; the source is not the
-            one whose digest is given, or wants to run code.
+        ModelError: the source or a data file of it is missing, cut off, no model, of another task,
+        or of other sizes; the source
+            is not the one whose digest is given, or wants to run code.
     """
     if not source.is_file():
         raise ModelError(f"{source}: no such file", "Correct the model's source in params.yaml")
@@ -114,7 +117,10 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
             settings, found.get("names", {}), int(found.get("stride", 32)), found.get("kpt_shape")
         )
     except (ValueError, SyntaxError, TypeError, AttributeError):
-        what = f"{source}: its metadata `names`, `stride` or `kpt_shape` is not as Ultralytics writes it"
+        what = (
+            f"{source}: its metadata `names`, `stride` or `kpt_shape` is not as Ultralytics writes "
+            "it"
+        )
         raise ModelError(
             what, "Write names as {0: 'first', 1: 'second'}, kpt_shape as [17, 3]"
         ) from None
@@ -124,6 +130,7 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
             "Add it as Ultralytics writes it, for example [17, 3]",
         )
     _check_ends(source, model)
+    fit_profiles(info_of(model), settings.profiles, settings.input, str(source))
     _check_weights(source, model)
     return _written(model, out, facts, {key: metadata[key] for key in KEPT if key in metadata})
 
@@ -151,7 +158,8 @@ def _facts(
     """What later steps need to know of a model, and its graph's metadata holds.
 
     Raises:
-        ValueError: names are not numbered from 0, a stride is below 1, or a keypoint has not 2 or 3 values.
+        ValueError: names are not numbered from 0, a stride is below 1, or a keypoint has not 2 or 3
+        values.
     """
     indexed = {int(index): str(name) for index, name in names.items()}
     if sorted(indexed) != list(range(len(indexed))) or stride < 1:
@@ -189,8 +197,14 @@ def _unusable(source: Path, copied: Path, error: Exception) -> ModelError:
     unsafe = isinstance(error.__cause__, pickle.UnpicklingError)
     names = _unsafe_names(copied, str(error.__cause__)) if unsafe else ""
     if names:
-        what = f"{source} is not loaded: it holds {names}, which cannot be loaded without running what it says"
-        cure = "Save only the network, with today's Ultralytics; or, if you trust whoever made the file, add"
+        what = (
+            f"{source} is not loaded: it holds {names}, which cannot be loaded without running "
+            "what it says"
+        )
+        cure = (
+            "Save only the network, with today's Ultralytics; or, if you trust whoever made the "
+            "file, add"
+        )
         return ModelError(what, f"{cure} `trusted: true` to the model in params.yaml")
     text = "it is damaged, or no checkpoint that loads safely" if unsafe else str(error)
     reason = (
@@ -259,11 +273,17 @@ def _check_ends(source: Path, model: onnx.ModelProto) -> None:
     info = info_of(model)
     if len(info.inputs) != 1:
         names = ", ".join(tensor.name for tensor in info.inputs) or "none"
-        what = f"{source} has {len(info.inputs)} inputs ({names}), and images are fed to a graph with one"
+        what = (
+            f"{source} has {len(info.inputs)} inputs ({names}), and images are fed to a graph with "
+            "one"
+        )
         raise ModelError(what, "Export it with the image as its only input")
     [tensor] = info.inputs
     if len(tensor.shape) != 4:
-        what = f"{source}: its input {tensor.name} has the shape {list(tensor.shape)}, not batch, 3, height, width"
+        what = (
+            f"{source}: its input {tensor.name} has the shape {list(tensor.shape)}, not batch, 3, "
+            "height, width"
+        )
         raise ModelError(what, "Use an image model")
     if not info.outputs:
         raise ModelError(f"{source} has no outputs", "Export it again")
@@ -275,7 +295,10 @@ def _check_weights(source: Path, model: onnx.ModelProto) -> None:
     """
     broken = [tensor.name for tensor in model.graph.initializer if _has_nan(tensor)]
     if broken:
-        what = f"{source} has weights that are NaN, in {len(broken)} tensors: {', '.join(broken[:_SHOWN_NAMES])}"
+        what = (
+            f"{source} has weights that are NaN, in {len(broken)} tensors: "
+            f"{', '.join(broken[:_SHOWN_NAMES])}"
+        )
         raise ModelError(what, "Its training failed: name a checkpoint from before")
 
 

@@ -42,7 +42,10 @@ def ensure_home() -> str:
             os.environ.setdefault(name, str(HOME.absolute() / folder))
         return f"the home folder {home} is not writable: {HOME} takes what would be written there"
     os.environ["HOME"] = str(HOME.absolute())
-    return f"this user has no home folder{f' ({home} is none)' if home.is_absolute() else ''}: {HOME} is used"
+    return (
+        f"this user has no home folder{f' ({home} is none)' if home.is_absolute() else ''}: {HOME} "
+        "is used"
+    )
 
 
 def _passwd_entry() -> pwd.struct_passwd | None:

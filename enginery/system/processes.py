@@ -51,7 +51,9 @@ def time_limit(seconds: float, descriptor: int, line: str) -> Iterator[None]:
 
 
 def ending(code: int) -> str:
-    """How a process ended, by its exit code: a negative one, or a shell's from 129 on, is a signal."""
+    """How a process ended, by its exit code: a negative one, or a shell's from
+    129 on, is a signal.
+    """
     try:
         name = signal.Signals(-code if code < 0 else code - 128).name
     except ValueError:

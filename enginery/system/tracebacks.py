@@ -100,7 +100,10 @@ def _opened(path: Path) -> IO[str] | None:
 def _cause(error: BaseException) -> str:
     text = " ".join(str(error).split())[:_LENGTH].rstrip(".")
     if isinstance(error, MemoryError) or any(words in text.lower() for words in _MEMORY):
-        return f"out of memory{f' ({text})' if text else ''}. Close other programs or use smaller input sizes"
+        return (
+            f"out of memory{f' ({text})' if text else ''}. Close other programs or use smaller "
+            "input sizes"
+        )
     if isinstance(error, RecursionError):
         return "something that it reads is nested too deeply"
     if isinstance(error, OSError) and error.strerror:

@@ -53,7 +53,8 @@ def make(name: str, packages: Sequence[str], python: str = sys.executable) -> To
     """Make an environment with packages (`tensorrt==10.16.1.11`, `numpy`, `pycuda`) and probe it.
 
     Raises:
-        ToolchainError: this is no name, there is one of it, pip found no such package, or TensorRT does not load.
+        ToolchainError: this is no name, there is one of it, pip found no such package, or TensorRT
+        does not load.
     """
     folder, wanted = _folder(name), " ".join(packages)
     if folder.exists():

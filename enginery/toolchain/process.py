@@ -85,7 +85,9 @@ class Child:
             ) from None
 
     def _environment(self) -> dict[str, str]:
-        """No credentials, and one GPU to see: the request's, counted as NVIDIA's own tools count."""
+        """No credentials, and one GPU to see: the request's, counted as
+        NVIDIA's own tools count.
+        """
         gpu = self.request.get("gpu")
         chosen = (
             {"CUDA_VISIBLE_DEVICES": gpu, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

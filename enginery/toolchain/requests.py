@@ -150,8 +150,8 @@ class PointResult:
     """What came of a point: the names of the outputs, in the order of their files, and the
     milliseconds of each batch with its transfers.
 
-    `timing` has mean, min, max, p50, p90 and p99 of a batch on the GPU alone, with transfers, and as
-    a CUDA graph, and images a second; None where nothing was timed.
+    `timing` has mean, min, max, p50, p90 and p99 of a batch on the GPU alone, with transfers, and
+    as a CUDA graph, and images a second; None where nothing was timed.
     """
 
     outputs: tuple[str, ...]

@@ -106,7 +106,10 @@ def no_gpu(name: str, choice: Choice) -> EngineryError:
     driver lists the GPU.
     """
     info = choice.info
-    why = f"{info.runtime} {info.version} works on its GPU, and this machine shows it none ({info.no_gpu})"
+    why = (
+        f"{info.runtime} {info.version} works on its GPU, and this machine shows it none "
+        f"({info.no_gpu})"
+    )
     if info.blind:
         return ToolchainError(
             f"target {name}: {why}", "Install NumPy and pycuda in the toolchain's environment"

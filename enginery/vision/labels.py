@@ -23,7 +23,9 @@ _SHOWN = 80  # characters of a line in an error
 
 
 def label_file(image: Path) -> Path:
-    """Where an image's labels are: labels/ takes the place of images/, or lies beside the images."""
+    """Where an image's labels are: labels/ takes the place of images/, or lies
+    beside the images.
+    """
     beside = image.parent.parent if image.parent.name == "images" else image.parent
     return beside / "labels" / f"{image.stem}.txt"
 
@@ -59,7 +61,10 @@ def check_labels(images: Sequence[Path], head: TaskMetadata) -> None:
     for image, classes in check_format(images, head.task, head.kpt_shape).items():
         unknown = sorted(classes - set(head.names))
         if unknown:
-            what = f"{image}: its labels have class {unknown[0]}, the model has {len(head.names)} classes"
+            what = (
+                f"{image}: its labels have class {unknown[0]}, the model has {len(head.names)} "
+                "classes"
+            )
             raise ModelError(what, "Use the model's own data set")
 
 

@@ -63,7 +63,10 @@ class TaskMetadata:
             fits, final = self._fits(shapes, 1, 4 + len(self.names)), self._fits(shapes, 2, 6)
         if not (fits or final):
             found = " and ".join(str(tuple(shape)) for shape in shapes)
-            what = f"outputs of the shape {found} are not those of a {self.task} model with {len(self.names)} classes"
+            what = (
+                f"outputs of the shape {found} are not those of a {self.task} model with "
+                f"{len(self.names)} classes"
+            )
             raise ModelError(
                 what, "Correct the model's task in params.yaml, or the `names` in its metadata"
             )

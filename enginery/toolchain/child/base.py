@@ -26,7 +26,9 @@ class RefusedError(Exception):
 
 
 class Out:
-    """The event stream. File descriptor 1 itself goes to standard error, for libraries that print."""
+    """The event stream. File descriptor 1 itself goes to standard error, for
+    libraries that print.
+    """
 
     def __init__(self):
         self.stream = os.fdopen(os.dup(1), "w", encoding="utf-8")

@@ -61,7 +61,9 @@ def build(trt, logger, request, out):
 
 
 def meaning(logger):
-    """What a failed build means: TensorRT's last words are often of a later failure than the cause."""
+    """What a failed build means: TensorRT's last words are often of a later
+    failure than the cause.
+    """
     text = " ".join(logger.errors).lower()
     kinds = [kind for words, kind in MEANINGS.items() if words in text]
     if logger.skipped and "could not find any implementation" in text:

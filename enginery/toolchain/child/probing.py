@@ -1,4 +1,6 @@
-"""probe: what this toolchain is: TensorRT, Python, what that version can do, and the GPUs it sees."""
+"""probe: what this toolchain is: TensorRT, Python, what that version can do,
+and the GPUs it sees.
+"""
 
 import ctypes
 import platform
