@@ -12,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from enginery.errors import EngineryError
+from enginery.pipeline import yaml12
 
 LOCK_FILE = Path("dvc.lock")
 _FOLDER = ".dir"
 _CHUNK = 1 << 20
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -66,22 +64,10 @@ def parse(content: bytes) -> Mapping[str, tuple[Output, ...]]:
     Raises:
         ValueError: it is no lock file, or cut short.
     """
-    value = load_yaml(content)
+    value = yaml12.load(content)
     if not isinstance(value, dict) or not isinstance(value.get("stages"), dict):
         raise ValueError("it has no stages")
     return {str(name): outputs(stage) for name, stage in value["stages"].items()}
-
-
-def load_yaml(content: bytes) -> Any:
-    """The value in a YAML file.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return yaml.load(content, _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
 
 
 def outputs(stage: Any) -> tuple[Output, ...]:

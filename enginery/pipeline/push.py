@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import EngineryError
-from enginery.pipeline.lockfile import Output, committed, load_yaml, md5, outputs, parse, recorded
+from enginery.pipeline import yaml12
+from enginery.pipeline.lockfile import Output, committed, md5, outputs, parse, recorded
 from enginery.pipeline.objects import Objects
 from enginery.pipeline.repair import RUNS, is_whole
 
@@ -237,6 +238,6 @@ def _cached(root: Path) -> Mapping[str, Sequence[Output]]:
     folder = root / RUNS
     entries = [entry for entry in sorted(folder.glob("*/*/*")) if is_whole(entry)]
     return {
-        entry.relative_to(folder).as_posix(): outputs(load_yaml(entry.read_bytes()))
+        entry.relative_to(folder).as_posix(): outputs(yaml12.load(entry.read_bytes()))
         for entry in entries
     }

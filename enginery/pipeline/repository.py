@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import EngineryError
-from enginery.pipeline.lockfile import LOCK_FILE, load_yaml
+from enginery.pipeline import yaml12
+from enginery.pipeline.lockfile import LOCK_FILE
 from enginery.pipeline.site_cache import private_site_cache
 
 
@@ -17,7 +18,7 @@ def read_lock(stage: Any) -> None:
     path = Path(stage.repo.root_dir) / LOCK_FILE
     content: dict[str, Any] = {}
     if path.is_file():
-        content = load_yaml(path.read_bytes()) or {}
+        content = yaml12.load(path.read_bytes()) or {}
     entry = (content.get("stages") or {}).get(stage.name)
     stage.cmd_changed = entry is not None and entry.get("cmd") != stage.cmd
     StageLoader.fill_from_lock(stage, entry)

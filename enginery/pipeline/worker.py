@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from enginery.pipeline.lockfile import load_yaml
+from enginery.pipeline import yaml12
 from enginery.pipeline.repository import open_repository, read_lock
 from enginery.pipeline.site_cache import VARIABLE as SITE_CACHE
 from enginery.pipeline.site_cache import private_site_cache
@@ -125,23 +125,16 @@ def _load(repository: Any) -> dict[str, Any]:
 
 def _dump_stages(lockfile: Any, stages: Any, **options: Any) -> None:
     """Write stages into dvc.lock, as DVC does, but whole or not at all, and eight times as fast."""
-    import yaml
     from dvc.stage import serialize
 
     path = Path(lockfile.path)
-    content = load_yaml(path.read_bytes()) if path.is_file() else None
+    content = yaml12.load(path.read_bytes()) if path.is_file() else None
     content = content or {"schema": "2.0"}
     content.setdefault("stages", {})
     for stage in stages:
         content["stages"].update(json.loads(json.dumps(serialize.to_lockfile(stage, **options))))
     with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
-        yaml.dump(content, file, Dumper=_dumper(), sort_keys=False, allow_unicode=True)
-
-
-def _dumper() -> Any:
-    import yaml
-
-    return getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        yaml12.dump(content, file)
 
 
 def _child(repository: Any, stages: dict[str, Any], request: Request, descriptor: int) -> NoReturn:
