@@ -55,8 +55,10 @@ class Checkout:
         )
 
     def environment(self, **variables: str) -> dict[str, str]:
-        """The environment of a command in this checkout."""
-        return {**os.environ, "PREFECT_API_URL": self.server, "COLUMNS": "200", **variables}
+        """The environment of a command in this checkout, with Python's own activated."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        own = {"PATH": path, "PREFECT_API_URL": self.server, "COLUMNS": "200"}
+        return {**os.environ, **own, **variables}
 
     def change(self, edit: Callable[[dict[str, Any]], None]) -> None:
         """Edit params.yaml."""
