@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from enginery.errors import EngineryError
+from enginery.system.extras import missing_extra
 
 
 def add_command(
@@ -35,6 +36,11 @@ def exit_code(run: Callable[[], int]) -> int:
         return run()
     except EngineryError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        if (extra := missing_extra(error)) is None:
+            raise
+        print(f"error: {extra}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the next run goes on from here", file=sys.stderr)

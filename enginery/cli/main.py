@@ -12,11 +12,13 @@ import sys
 from enginery import __version__
 from enginery.cli import (
     add_command,
+    add_model,
     build,
     calibration,
     exit_code,
     export_ultralytics,
     gpus,
+    init,
     inspect,
     predict,
     push,
@@ -25,6 +27,7 @@ from enginery.cli import (
     serve,
     server,
     toolchain,
+    upgrade,
     validate,
     verify,
 )
@@ -54,6 +57,9 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"enginery {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    init.add(commands)
+    add_model.add(commands)
+    upgrade.add(commands)
     build.add(commands)
     registered.add(commands)
     calibration.add(commands)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import reduce
@@ -40,10 +41,8 @@ BUILD_OPTIONS = (
 OLDEST_COMPATIBLE = 8.0  # hardware-compatible plans run from this compute capability (Ampere) on
 PARAMS_FILE = Path("params.yaml")
 _MOST_NODES = 100_000  # of params.yaml; nobody writes so many
-THIS, THIS_INTERPRETER = (
-    "this",
-    Path(".venv/bin/python"),
-)  # the own interpreter as a toolchain: its name, its path
+# The own interpreter as a toolchain: its name, its path. No recipe holds the path.
+THIS, THIS_INTERPRETER = "this", Path(sys.executable)
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 Name = Annotated[str, StringConstraints(pattern=NAME)]

@@ -45,6 +45,6 @@ def relocate(environment: Path, packages: Path, root: Path) -> None:
 
 
 if __name__ == "__main__":
-    prefix, checkout = Path(sys.prefix).resolve(), Path(__file__).resolve().parents[1]
+    prefix, checkout = Path(sys.prefix).resolve(), Path(__file__).resolve().parents[2]
     if prefix.parent == checkout:  # an environment elsewhere does not move with the checkout
         relocate(prefix, Path(sysconfig.get_path("purelib")), checkout)

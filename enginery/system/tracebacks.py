@@ -123,7 +123,7 @@ def _package(error: BaseException) -> str:
 
 def _where(error: BaseException) -> str:
     """The last place in our own code."""
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
         if file.is_relative_to(root) and "site-packages" not in file.parts:

@@ -1,0 +1,143 @@
+"""`enginery init`: a new project, in an empty folder or inside a team's repository.
+
+All of it is collected and checked before the first file is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from enginery import __version__
+from enginery.errors import ConfigError, EngineryError
+from enginery.pipeline.tracking import is_tracked, track
+from enginery.project.adding import ModelRequest, add_model
+from enginery.project.draft import Draft
+from enginery.project.models import NewTarget, first_params
+from enginery.project.origin import ORIGIN, Origin
+from enginery.project.params import PARAMS_FILE, load_spec
+from enginery.project.template import (
+    DVC_FILES,
+    IGNORE,
+    PARAMS,
+    project_files,
+    upgraded_digests,
+    with_lines,
+)
+from enginery.system.files import temporary_folder
+
+_CONFIG = ".dvc/config"
+ALL_PRECISIONS = ("fp32", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class InitRequest:
+    """What a new project is for: the demo, or a model with its targets; without `precisions`, all
+    that its data set allows.
+    """
+
+    model: ModelRequest | None
+    targets: Sequence[NewTarget] = ()
+    precisions: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class NewProject:
+    """What was written, and what to tell about it."""
+
+    root: Path
+    names: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def init(folder: Path, request: InitRequest) -> NewProject:
+    """Write a project into a folder.
+
+    Raises:
+        EngineryError: there is one already, a file is in the way, or something cannot be written;
+            then nothing was.
+    """
+    root = folder.resolve()
+    _refuse_existing(root)
+    files = dict(project_files(demo=request.model is None))
+    draft = Draft()
+    notes = [*_use_model(draft, files, root, request), *_notes(root)]
+    origin = _origin(files, demo=request.model is None)
+    _fit_into(files, root)
+    draft.files, draft.replaced = {**files, ORIGIN: origin.content()}, frozenset({IGNORE})
+    draft.check(root)
+    draft.write(root, track, last=ORIGIN)
+    tracked = [f"{name}.dvc" for name in draft.tracked]
+    return NewProject(root, tuple(sorted((*draft.files, *tracked))), tuple(notes))
+
+
+def _origin(files: dict[str, bytes], demo: bool) -> Origin:
+    return Origin(__version__, demo, upgraded_digests(files))
+
+
+def _refuse_existing(root: Path) -> None:
+    if (root / ORIGIN).exists():
+        cure = "`enginery add-model` adds a model, `enginery upgrade` brings it up to date"
+        raise EngineryError(f"{root} is a project of Enginery already", cure)
+    if root.exists() and not root.is_dir():
+        raise EngineryError(f"{root} is a file", "Give a folder")
+
+
+def _use_model(
+    draft: Draft, files: dict[str, bytes], root: Path, request: InitRequest
+) -> tuple[str, ...]:
+    """Let the team's model take the demo's place."""
+    if request.model is None:
+        return ()
+    int8 = "int8" in request.precisions if request.precisions else None
+    added = add_model(draft, root, request.model, int8, lambda name: is_tracked(root, name))
+    precisions = request.precisions or ALL_PRECISIONS[: 3 if added.model.calibration else 2]
+    template = files[PARAMS].decode("utf-8")
+    params = first_params(template, added.model, request.targets, precisions)
+    check_params(params)
+    files[PARAMS] = params.encode("utf-8")
+    return added.notes
+
+
+def check_params(params: str) -> None:
+    """Read a params.yaml that is not written yet.
+
+    Raises:
+        ConfigError: it has mistakes.
+    """
+    with temporary_folder() as folder:
+        (folder / PARAMS_FILE).write_text(params, encoding="utf-8")
+        try:
+            load_spec(folder / PARAMS_FILE)
+        except ConfigError as error:
+            raise ConfigError("the new params.yaml", error.mistakes) from None
+
+
+def _fit_into(files: dict[str, bytes], root: Path) -> None:
+    """Leave a team's DVC and .gitignore as they are; where there is no git, DVC must know."""
+    for name in [name for name in files if name.startswith(DVC_FILES)]:
+        if (root / name).exists():
+            del files[name]
+    if _CONFIG in files and git_root(root) is None:
+        files[_CONFIG] += b"    no_scm = true\n"
+    files[IGNORE] = with_lines(root / IGNORE, files[IGNORE])
+
+
+def git_root(folder: Path) -> Path | None:
+    """The git work tree that a folder is in."""
+    return next((each for each in (folder, *folder.parents) if (each / ".git").exists()), None)
+
+
+def _notes(root: Path) -> Iterator[str]:
+    above = next((each for each in root.parents if (each / ".dvc").is_dir()), None)
+    if above and not (root / ".dvc").is_dir() and git_root(root):
+        yield (
+            f"DVC of {above} does not see this folder: the project has a cache and remotes of its "
+            "own (`dvc remote add --default NAME URL`)"
+        )
+    if git_root(root) is None:
+        yield (
+            "there is no git here: DVC works without. After `git init`, run `dvc config --unset "
+            "core.no_scm`"
+        )
