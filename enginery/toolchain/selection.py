@@ -18,7 +18,7 @@ from enginery.errors import (
     OtherVersion,
     ToolchainError,
 )
-from enginery.gpu.inventory import inventory as gpu
+from enginery.gpu import inventory as gpu
 from enginery.project.params import THIS, THIS_INTERPRETER, Spec, Target
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
