@@ -12,3 +12,4 @@ os.environ.setdefault(
 os.environ.setdefault(
     "YOLO_OFFLINE", "true"
 )  # Ultralytics reports exports, asks for its newest version
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # of servers started here

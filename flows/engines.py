@@ -23,7 +23,13 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
-from enginery.errors import ConfigError, DamagedFileError, Elsewhere, EngineryError, Lost
+from enginery.errors import (
+    ConfigError,
+    DamagedFileError,
+    EngineryError,
+    ExcludedTargetError,
+    TargetLostError,
+)
 from enginery.pipeline import Pipeline
 from enginery.pipeline.staleness import explain
 from enginery.project.params import Matrix, Spec, load_spec
@@ -145,7 +151,7 @@ def _run_step(run: Run, step: Step) -> None:
 def _decided(run: Run, step: Step) -> State[None] | None:
     """How a step ends that is not begun: its target is excluded, or what it needs has failed."""
     excluded = run.excluded.get(step.target)
-    if isinstance(excluded, Elsewhere) and not isinstance(excluded, Lost):
+    if isinstance(excluded, ExcludedTargetError) and not isinstance(excluded, TargetLostError):
         return Completed(name="Elsewhere", message=excluded.why)
     for other, outcome in run.outcomes.items():
         if outcome.state in ("Failed", "Skipped") and needs(step, other):
@@ -167,7 +173,7 @@ def _fingerprint(run: Run, step: Step) -> State[None]:
         return Failed(message=str(error))
     run.excluded.update(excluded)
     for name, reason in excluded.items():
-        if isinstance(reason, Elsewhere) and not isinstance(reason, Lost):
+        if isinstance(reason, ExcludedTargetError) and not isinstance(reason, TargetLostError):
             run.display.left_out(name, reason.why)
     return Completed(name="Completed", message="wrote the recipe of every step for this machine")
 

@@ -17,7 +17,7 @@ from enginery.system.files import read_json
 from enginery.system.home import ensure_home
 from enginery.system.processes import interrupt_on_sigterm, time_limit
 from enginery.system.tracebacks import crash_file, explain
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 
 
 def run_step(name: str, work: Callable[[Step], None], *parts: str) -> None:
@@ -79,11 +79,13 @@ def record(step: Step, **facts: Any) -> dict[str, Any]:
     return {"recipe": read_json(step.recipe), **facts}
 
 
-def model_head(model: str) -> Head:
+def model_head(model: str) -> TaskMetadata:
     """A model's task, classes and keypoints, as its export recorded them."""
     found = read_json(model_folder(model, "export") / "record.json")
     names = {int(index): name for index, name in found["names"].items()}
-    return Head(found["task"], names, tuple(found["kpt_shape"]) if found.get("kpt_shape") else None)
+    return TaskMetadata(
+        found["task"], names, tuple(found["kpt_shape"]) if found.get("kpt_shape") else None
+    )
 
 
 def _read(path: Path) -> bytes:

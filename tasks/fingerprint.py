@@ -8,7 +8,13 @@ from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
+from enginery.errors import (
+    ConfigError,
+    EngineryError,
+    ExcludedTargetError,
+    TargetLostError,
+    ToolchainError,
+)
 from enginery.pipeline.machine import had, remember
 from enginery.pipeline.recipes import recipes, write_recipes
 from enginery.project.inputs import check_plain
@@ -25,8 +31,9 @@ Found = TypeVar("Found")
 def fingerprint(targets: Collection[str] | None = None) -> dict[str, EngineryError]:
     """Write the recipe of every step for this machine, and what this machine is.
 
-    Returns the targets that cannot be built here, each with the reason: Elsewhere if it is for
-    another machine, Lost if this machine could build it, ToolchainError if its toolchain is broken.
+    Returns the targets that cannot be built here, each with the reason: ExcludedTargetError if
+    it is for another machine, TargetLostError if this machine could build it, ToolchainError if its
+    toolchain is broken.
     Where `targets` are given, only their toolchains are asked, and the recipes of the rest stay as
     they are.
 
@@ -48,9 +55,9 @@ def fingerprint(targets: Collection[str] | None = None) -> dict[str, EngineryErr
         raise ConfigError(str(PARAMS_FILE), asked)
     facts = _here(choices, lambda name: _facts(name, spec.targets[name], choices[name]), excluded)
     for name, error in excluded.items():
-        if isinstance(error, Elsewhere) and had(spec, name):
+        if isinstance(error, ExcludedTargetError) and had(spec, name):
             cure = f"Look at nvidia-smi and at its toolchain's path; if it has gone for good, delete {MACHINE}"
-            excluded[name] = Lost(
+            excluded[name] = TargetLostError(
                 name, f"this machine could build it at its last run: {error.why}", cure
             )
     write_recipes(recipes(spec, lambda name: facts[name], facts), spec)
@@ -66,7 +73,7 @@ def _here(
     for name in names:
         try:
             found[name] = ask(name)
-        except (Elsewhere, ToolchainError) as error:
+        except (ExcludedTargetError, ToolchainError) as error:
             excluded[name] = error
     return found
 
@@ -94,7 +101,7 @@ def _own_gpu(name: str, wanted: str | None, choice: Choice) -> dict[str, Any]:
     gpu = info.gpus[0]
     if wanted and wanted != gpu["compute_capability"]:
         why = f"it is for compute capability {wanted}, and the GPU here, {gpu['gpu']}, has {gpu['compute_capability']}"
-        raise Elsewhere(
+        raise ExcludedTargetError(
             name, why, "Run this on a machine with such a GPU, or correct the target in params.yaml"
         )
     typed = {} if "weak typing" in info.features else {"strongly_typed": True}
@@ -118,7 +125,9 @@ def _stage(step: Step) -> None:
     """
     _check_inputs(load_spec())
     excluded = fingerprint()
-    elsewhere = [error.what for error in excluded.values() if isinstance(error, Elsewhere)]
+    elsewhere = [
+        error.what for error in excluded.values() if isinstance(error, ExcludedTargetError)
+    ]
     if elsewhere:
         what = f"this machine cannot build every target: {'; '.join(elsewhere)}"
         raise EngineryError(

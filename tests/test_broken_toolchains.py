@@ -15,7 +15,12 @@ from typing import Any
 import psutil
 import pytest
 
-from enginery.errors import ChildCrashed, ChildTimeout, NoInterpreter, ToolchainError
+from enginery.errors import (
+    ChildCrashedError,
+    ChildTimeoutError,
+    MissingInterpreterError,
+    ToolchainError,
+)
 from enginery.gpu.inventory import gpus
 from enginery.system.files import sha256
 from enginery.toolchain.client import build, inspect, measure, probe, refit
@@ -24,7 +29,7 @@ from enginery.toolchain.requests import (
     BuildRequest,
     InspectRequest,
     MeasureRequest,
-    Point,
+    PointRequest,
     RefitRequest,
 )
 from tests.test_bindings import toolchain
@@ -96,10 +101,10 @@ def test_a_library_that_is_cut_off(eleven: Path, request_: BuildRequest, kept: f
     for ask in (lambda: probe(eleven, "tensorrt"), lambda: build(eleven, request_, silent, 60)):
         with pytest.raises(ToolchainError) as error:
             ask()
-        if isinstance(error.value, ChildCrashed):
+        if isinstance(error.value, ChildCrashedError):
             assert re.search(
                 r"with tensorrt: the child was killed by SIG(BUS|SEGV) without a result",
-                one_line(error, ChildCrashed),
+                one_line(error, ChildCrashedError),
             )
         else:
             text = one_line(error, ToolchainError)
@@ -132,7 +137,7 @@ def test_a_module_that_is_not_tensorrt(eleven: Path, module: str, words: str) ->
     eleven.with_name("tensorrt.py").write_text(module)
     with pytest.raises(ToolchainError) as error:
         probe(eleven, "tensorrt")
-    assert words in one_line(error, ToolchainError if "import" in module else ChildCrashed)
+    assert words in one_line(error, ToolchainError if "import" in module else ChildCrashedError)
 
 
 def test_a_library_that_a_package_loads_itself_is_cut_off(eleven: Path) -> None:
@@ -156,7 +161,7 @@ def test_without_pycuda_it_is_said_what_is_missing(
         "plan": tmp_path / "e.plan",
         "plan_sha256": sha256(tmp_path / "e.plan"),
     }
-    point = Point((1, 3, 16, 16), tmp_path / "images.npy", tmp_path)
+    point = PointRequest((1, 3, 16, 16), tmp_path / "images.npy", tmp_path)
     asks = {
         "measure": lambda: measure(ten, MeasureRequest(**plan, points=(point,)), silent, 60),
         "inspect": lambda: inspect(ten, InspectRequest(**plan, shape=point.shape), silent, 60),
@@ -245,9 +250,9 @@ def test_an_interpreter_that_prints_garbage(
 ) -> None:
     python = interpreter(tmp_path, f"printf '{says}\\n'")
     for ask in (lambda: probe(python, "tensorrt"), lambda: build(python, request_, silent, 60)):
-        with pytest.raises(ChildCrashed) as error:
+        with pytest.raises(ChildCrashedError) as error:
             ask()
-        text = one_line(error, ChildCrashed)
+        text = one_line(error, ChildCrashedError)
         assert "with tensorrt: the child ended with exit code 0 without a result" in text
         assert "Its last words: " in text
 
@@ -256,7 +261,7 @@ def test_an_interpreter_that_prints_garbage(
 def test_an_interpreter_that_prints_json_of_its_own(
     request_: BuildRequest, tmp_path: Path, says: str
 ) -> None:
-    with pytest.raises(ChildCrashed, match="without a result"):
+    with pytest.raises(ChildCrashedError, match="without a result"):
         build(interpreter(tmp_path, f"printf '%s\\n' '{says}'"), request_, silent, 60)
 
 
@@ -293,9 +298,9 @@ def test_an_interpreter_that_exits_at_once(
         lambda: build(python, request_, silent, 60),
         lambda: Child(python, big, silent).result(60),
     ):
-        with pytest.raises(ChildCrashed) as error:
+        with pytest.raises(ChildCrashedError) as error:
             ask()
-        text = one_line(error, ChildCrashed)
+        text = one_line(error, ChildCrashedError)
         assert words in text
         assert ("no such thing" in text) == (len(lines) > 1)
 
@@ -307,10 +312,10 @@ def test_an_interpreter_that_sleeps_is_stopped_with_all_it_started(
         tmp_path, "sleep 300 &", f'echo $! $$ > "{tmp_path}/pids"', "echo busy >&2", "sleep 300"
     )
     began = time.monotonic()
-    with pytest.raises(ChildTimeout) as error:
+    with pytest.raises(ChildTimeoutError) as error:
         build(python, request_, silent, 0.5)
     assert 0.5 <= time.monotonic() - began < 20
-    text = one_line(error, ChildTimeout)
+    text = one_line(error, ChildTimeoutError)
     assert (
         "build with tensorrt was stopped at its time limit of 0.5 s. Raise time_limit_s of the target"
         in text
@@ -345,6 +350,6 @@ def test_an_interpreter_that_cannot_be_started(
         python.chmod(mode)
     with pytest.raises(ToolchainError) as error:
         build(python, request_, silent, 60)
-    text = one_line(error, NoInterpreter if content is None else ToolchainError)
+    text = one_line(error, MissingInterpreterError if content is None else ToolchainError)
     assert f"toolchain interpreter {python} cannot be started: {reason}" in text
     assert "Correct its path under toolchains in params.yaml" in text

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from enginery.errors import Elsewhere, EngineryError, GpuError, ToolchainError
+from enginery.errors import EngineryError, ExcludedTargetError, GpuError, ToolchainError
 from enginery.gpu.inventory import choose, gpus
 from enginery.project.params import Spec, load_spec
 from enginery.toolchain.selection import Choice, Toolchains
@@ -108,14 +108,14 @@ def test_a_named_toolchain_without_an_interpreter(here: Path) -> None:
 
 def test_a_target_is_elsewhere_if_its_toolchain_is_not_here(here: Path) -> None:
     error = refusal(here, {**OWN, "toolchain": "gone"}, gone="nowhere/python")
-    assert isinstance(error, Elsewhere)
+    assert isinstance(error, ExcludedTargetError)
     assert (
         error.why
         == "toolchain interpreter nowhere/python cannot be started: No such file or directory"
     )
     assert str(error).startswith(f"target mine: {error.why}. Correct its path")
     assert not isinstance(
-        refusal(here, {**RTX, "toolchain": "gone"}, gone="nowhere/python"), Elsewhere
+        refusal(here, {**RTX, "toolchain": "gone"}, gone="nowhere/python"), ExcludedTargetError
     )
 
 
@@ -136,7 +136,10 @@ def test_any_that_fits_may_be_elsewhere(
     here: Path, eleven: Path, toolchains: dict[str, str], elsewhere: bool
 ) -> None:
     named = {name: eleven if path == "eleven" else path for name, path in toolchains.items()}
-    assert isinstance(refusal(here, {**OWN, "version": "8.6"}, **named), Elsewhere) is elsewhere
+    assert (
+        isinstance(refusal(here, {**OWN, "version": "8.6"}, **named), ExcludedTargetError)
+        is elsewhere
+    )
 
 
 @pytest.mark.parametrize("content", ["#!/nowhere/sh\n", "", "#!/bin/sh\nexit 3\n"])
@@ -200,5 +203,5 @@ def test_tensorrt_rtx_asks_for_no_gpu(here: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("enginery.gpu.inventory.choose", refuse)
     assert chosen(here, RTX).visible is None
-    with pytest.raises(Elsewhere, match="target mine: there is no GPU 9"):
+    with pytest.raises(ExcludedTargetError, match="target mine: there is no GPU 9"):
         chosen(here, OWN)

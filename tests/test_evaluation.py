@@ -23,7 +23,7 @@ from enginery.sources.ultralytics_compat import import_torchvision
 from enginery.vision.feeds import extents
 from enginery.vision.images import list_images, preprocess, read_image
 from enginery.vision.labels import check_format, check_labels
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_malformed_labels_are_named(folder: Path, task: str, line: str) -> None:
 def test_labels_that_are_missing_or_of_another_model(folder: Path) -> None:
     images = list_images(folder, "detect")
     with pytest.raises(ModelError, match=r"its labels have class \d, the model has 1 classes"):
-        check_labels(images, Head("detect", {0: "disc"}))
+        check_labels(images, TaskMetadata("detect", {0: "disc"}))
     for path in (folder / "labels").iterdir():
         path.unlink()
     with pytest.raises(DataError, match="holds no labels"):
@@ -105,7 +105,9 @@ def test_labels_that_are_missing_or_of_another_model(folder: Path) -> None:
         list_images(folder / "classes", "classify")
     images[0].rename(folder / "classes/dog/1.jpg")
     with pytest.raises(ModelError, match=r"classes/dog: the model has no class 'dog'"):
-        check_labels(list_images(folder / "classes", "classify"), Head("classify", {0: "cat"}))
+        check_labels(
+            list_images(folder / "classes", "classify"), TaskMetadata("classify", {0: "cat"})
+        )
 
 
 LABELS = np.array([[0, 0.25, 0.25, 0.2, 0.2], [1, 0.75, 0.75, 0.3, 0.2]], np.float32)
@@ -129,7 +131,11 @@ def compared(folder: Path, *outputs: np.ndarray) -> GraphReport:
         RecordedRunner([np.concatenate([output] * 2)], (96, 96)) for output in outputs
     )
     return compare(
-        reference, candidate, folder, Head("detect", {0: "a", 1: "b"}), lambda done, total: None
+        reference,
+        candidate,
+        folder,
+        TaskMetadata("detect", {0: "a", 1: "b"}),
+        lambda done, total: None,
     )
 
 
@@ -266,7 +272,7 @@ def test_images_are_run_side_by_side_and_compared_in_their_order(tmp_path: Path)
         Slower(),
         Slower(),
         tmp_path,
-        Head("detect", dict(enumerate(CLASSES))),
+        TaskMetadata("detect", dict(enumerate(CLASSES))),
         lambda done, total: None,
     )
     assert report.closeness.max_abs == 0

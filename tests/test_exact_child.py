@@ -103,7 +103,7 @@ class _Refused:
         pass
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        assert isinstance(error, base.Refused), error
+        assert isinstance(error, base.RefusedError), error
         assert (error.kind, str(error)) == (self.kind, self.message)
         return True
 
@@ -307,7 +307,7 @@ def test_a_plan_with_a_digest_is_read_first(asked: Any, out: Out, tmp_path: Path
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (base.Refused("parse", "a  b\n c"), "parse", "a b c"),
+        (base.RefusedError("parse", "a  b\n c"), "parse", "a b c"),
         (ImportError("No module named 'pycuda'"), "pycuda", "No module named 'pycuda'"),
         (MemoryError(), "memory", "out of memory"),
         (OSError(28, "No space left on device", "/a/b"), "file", "No space left on device: /a/b"),
@@ -1767,7 +1767,7 @@ def a_runner(fails: bool = False) -> Any:
     def enqueue() -> None:
         runs.append(1)
         if fails:
-            raise base.Refused("engine", "no")
+            raise base.RefusedError("engine", "no")
 
     return SimpleNamespace(stream=SimpleNamespace(handle=7), enqueue=enqueue, runs=runs)
 

@@ -26,15 +26,15 @@ import tasks.timing
 from enginery.calibration import cache
 from enginery.errors import (
     ConfigError,
-    Elsewhere,
     EngineError,
     EngineryError,
+    ExcludedTargetError,
     GateError,
     IntegrityError,
-    Lost,
+    TargetLostError,
     ToolchainError,
 )
-from enginery.evaluation.compare import Closeness
+from enginery.evaluation.compare import OutputError
 from enginery.evaluation.engine_report import OperatingPoint
 from enginery.gpu.inventory import Gpu
 from enginery.project.params import Spec, load_spec
@@ -42,9 +42,9 @@ from enginery.project.paths import Step, build_folder, engine_folder, model_fold
 from enginery.quantization.sensitivity import LayerCost
 from enginery.registry.store import Engine, engine_in
 from enginery.system.files import read_json, sha256, write_json
-from enginery.toolchain.requests import InspectRequest, MeasureRequest, Point, ToolchainInfo
+from enginery.toolchain.requests import InspectRequest, MeasureRequest, PointRequest, ToolchainInfo
 from enginery.toolchain.selection import Choice
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 from tests.registered import change_manifest, compared, profile, records, register
 from tests.test_exact_steps import HEAD, MODEL, network
 
@@ -294,7 +294,7 @@ OTHER = {"gpu": "Old", "uuid": "GPU-2", "compute_capability": "8.6"}
 def test_an_engine_for_another_gpu(engine: Engine, gpus: tuple[Any, ...], words: str) -> None:
     enginery.actions.engine_session._check_gpu(engine, choice())
     enginery.actions.engine_session._check_gpu(engine, choice(gpus=(OTHER, CARD)))
-    with pytest.raises(Elsewhere) as error:
+    with pytest.raises(ExcludedTargetError) as error:
         enginery.actions.engine_session._check_gpu(engine, choice(gpus=gpus))
     prefix = "target server: m/server/fp16 is for compute capability 9.0 on Card, and this machine shows its toolchain"
     assert str(error.value) == f"{prefix} {words}"
@@ -308,7 +308,7 @@ def test_a_toolchain_that_shows_no_gpu(engine: Engine) -> None:
         enginery.actions.engine_session._check_gpu(engine, choice(gpus=(), no_gpu="no driver"))
     rtx = changed(engine, runtime="tensorrt_rtx", gpu=None, compute_capability=None)
     enginery.actions.engine_session._check_gpu(rtx, choice(gpus=(OTHER,)))
-    with pytest.raises(Elsewhere) as error:
+    with pytest.raises(ExcludedTargetError) as error:
         enginery.actions.engine_session._check_gpu(rtx, choice(gpus=(), no_gpu="no driver"))
     assert str(error.value) == (
         "target server: m/server/fp16 is for compute capability any, and this machine shows its toolchain no GPU. "
@@ -356,7 +356,7 @@ def test_an_inspection_is_asked_for(engine: Engine, monkeypatch: pytest.MonkeyPa
     assert asked[0] == (known, engine)
     python, request, told, limit = asked[1]
     fields = enginery.actions.engine_session.plan_of(engine, choice())
-    assert (python, told, limit) == (PYTHON, enginery.actions.engine_session.important, 77)
+    assert (python, told, limit) == (PYTHON, enginery.actions.engine_session.forward_progress, 77)
     assert request == InspectRequest(**fields, shape=(1, 3, 160, 160))
 
 
@@ -396,8 +396,8 @@ def test_each_point_is_measured(
         **enginery.actions.engine_session.plan_of(engine, choice()),
         noisy=1.25,
         points=(
-            Point((1, 3, 8, 16), tmp_path / "0/images.npy", tmp_path / "0", 0, timed=True),
-            Point((4, 3, 32, 16), tmp_path / "1/images.npy", tmp_path / "1", 1, timed=False),
+            PointRequest((1, 3, 8, 16), tmp_path / "0/images.npy", tmp_path / "0", 0, timed=True),
+            PointRequest((4, 3, 32, 16), tmp_path / "1/images.npy", tmp_path / "1", 1, timed=False),
         ),
     )
     assert np.load(tmp_path / "0/images.npy")[:, 0, 0, 0].tolist() == [0, 1, 2]
@@ -409,7 +409,7 @@ def test_the_closeness_of_some_images() -> None:
     engine = SimpleNamespace(run=lambda image: [image * 3])
     images = np.array([[1.0], [2.0]], np.float32)
     found = enginery.actions.validate._closeness(reference, engine, images)  # type: ignore[arg-type]
-    assert found == Closeness(2.0, 0.5, 0, 0)
+    assert found == OutputError(2.0, 0.5, 0, 0)
 
 
 def test_the_size_of_profiles_is_a_places() -> None:
@@ -568,7 +568,7 @@ def test_a_proposal_is_judged_as_the_pipeline_would(
         model_folder(MODEL, "export") / "model.onnx",
         ["/model.0/conv/Conv"],
         Path(model.validation),
-        Head("detect", {0: "a"}),
+        TaskMetadata("detect", {0: "a"}),
         model.size,
     )
     assert asked == [expected, (expected[0], [], *expected[2:])]
@@ -605,7 +605,7 @@ def test_what_a_target_is_built_with() -> None:
     assert tasks.fingerprint._facts("mine", target, choice(features=("weak typing",))) == own  # type: ignore[arg-type]
     any_card = SimpleNamespace(compute_capability=None)
     assert tasks.fingerprint._facts("mine", any_card, choice(gpus=(CARD, OTHER)))["gpu"] == "Card"  # type: ignore[arg-type]
-    with pytest.raises(Elsewhere) as elsewhere:
+    with pytest.raises(ExcludedTargetError) as elsewhere:
         tasks.fingerprint._facts("mine", other, choice())  # type: ignore[arg-type]
     assert str(elsewhere.value) == (
         "target mine: it is for compute capability 12.0, and the GPU here, Card, has 9.0. "
@@ -667,14 +667,17 @@ def test_a_machine_that_can_build_all(machine: Any, spec: Spec) -> None:
 
 def test_targets_that_cannot_be_built_here(machine: Any, spec: Spec) -> None:
     broken = ToolchainError("target rtx-ampere: broken", "c")
-    machine.answers = {"rtx-ampere": broken, "rtx-ada": Elsewhere("rtx-ada", "no GPU", "c")}
+    machine.answers = {
+        "rtx-ampere": broken,
+        "rtx-ada": ExcludedTargetError("rtx-ada", "no GPU", "c"),
+    }
     found = tasks.fingerprint.fingerprint()
     assert list(found) == ["rtx-ampere", "rtx-ada"]
-    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, Elsewhere)
+    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, ExcludedTargetError)
     assert list(machine.written[0][0]) == ["rtx-blackwell"]
     machine.had = {"rtx-ada", "rtx-ampere"}
     found = tasks.fingerprint.fingerprint()
-    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, Lost)
+    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, TargetLostError)
     assert str(found["rtx-ada"]) == (
         "target rtx-ada: this machine could build it at its last run: no GPU. Look at nvidia-smi and at its toolchain's path; "
         "if it has gone for good, delete artifacts/machine.json"
@@ -717,8 +720,8 @@ def test_dvc_is_told_what_it_cannot_leave_out(
     assert here == [("broken. mend it", "error")]
     assert (recipe.exists(), other.exists()) == (False, True)
     machine.answers = {
-        "rtx-ampere": Elsewhere("rtx-ampere", "no GPU", "c"),
-        "rtx-ada": Elsewhere("rtx-ada", "none", "c"),
+        "rtx-ampere": ExcludedTargetError("rtx-ampere", "no GPU", "c"),
+        "rtx-ada": ExcludedTargetError("rtx-ada", "none", "c"),
     }
     with pytest.raises(EngineryError) as error:
         tasks.fingerprint._stage(Step("fingerprint"))

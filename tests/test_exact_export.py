@@ -209,7 +209,7 @@ def test_what_tensorrt_remarks_is_left_out(
     seen: list[Any] = []
     monkeypatch.setattr(enginery.actions.engine_session, "emit", seen.append)
     event = {"event": "log", "severity": severity} if severity else {"event": "progress"}
-    enginery.actions.engine_session.important(event)
+    enginery.actions.engine_session.forward_progress(event)
     assert seen == ([event] if shown else [])
 
 

@@ -12,7 +12,7 @@ import pynvml
 import pytest
 
 from enginery.errors import GpuError
-from enginery.gpu.inventory import inventory as gpu
+from enginery.gpu import inventory as gpu
 from enginery.gpu.inventory import Clocks, Gpu, GpuState
 
 NAMES = ("Card A", "Card B")

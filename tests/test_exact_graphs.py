@@ -371,12 +371,12 @@ def test_what_changes_from_run_to_run_is_removed() -> None:
     made.producer_name, made.producer_version, made.doc_string = "torch", "2", "by me"
     made.graph.node[0].doc_string = "here"
     made.graph.node[0].metadata_props.add(key="stack", value="/home/me")
-    found = inspect.clean(made, {"b": "2", "a": "1"})
+    found = inspect.strip_metadata(made, {"b": "2", "a": "1"})
     assert found is made
     assert [(entry.key, entry.value) for entry in made.metadata_props] == [("a", "1"), ("b", "2")]
     assert (made.producer_name, made.producer_version, made.doc_string) == ("enginery", "", "")
     assert (made.graph.node[0].doc_string, len(made.graph.node[0].metadata_props)) == ("", 0)
-    assert len(inspect.clean(made).metadata_props) == 0
+    assert len(inspect.strip_metadata(made).metadata_props) == 0
 
 
 AGAIN = "Export the model again"

@@ -30,7 +30,7 @@ import tasks.validate
 from enginery.calibration import cache, state
 from enginery.calibration.histogram import Histogram
 from enginery.errors import ConfigError, DataError, ModelError, RefitError
-from enginery.evaluation.compare import Closeness
+from enginery.evaluation.compare import OutputError
 from enginery.evaluation.validation import GraphReport
 from enginery.gpu.inventory import Gpu
 from enginery.graphs import simplify
@@ -570,7 +570,7 @@ def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.Mo
     step = Step("validate", MODEL, precision="fp16")
     asked: list[Any] = []
     metrics = [Metrics(head.MAP, value, 0.9, {}) for value in (0.75, 0.5)]
-    report = GraphReport(Closeness(0.1, 0.01, 0, 0), *metrics)
+    report = GraphReport(OutputError(0.1, 0.01, 0, 0), *metrics)
     monkeypatch.setattr(
         tasks.validate, "validate_graph", lambda *given: asked.append(given) or report
     )
@@ -588,7 +588,11 @@ def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.Mo
     [(first, second, folder, judged, told, size)] = asked
     place = Path(f"artifacts/models/{MODEL}")
     assert (first, second) == (place / "export/model.onnx", place / "fp16/graph/model.onnx")
-    assert (folder, size, judged) == (Path("set"), (32, 64), head.Head("detect", {0: "a", 1: "b"}))
+    assert (folder, size, judged) == (
+        Path("set"),
+        (32, 64),
+        head.TaskMetadata("detect", {0: "a", 1: "b"}),
+    )
     told(3, 4)
     assert asked[1] == ("images", 3, 4)
     assert read(f"{place}/fp16/validation.json") == {

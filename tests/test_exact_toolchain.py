@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from enginery import errors
-from enginery.errors import DiskFullError, IntegrityError, NoInterpreter, ToolchainError
+from enginery.errors import DiskFullError, IntegrityError, MissingInterpreterError, ToolchainError
 from enginery.project.params import Target
 from enginery.toolchain import child_errors as endings
 from enginery.toolchain import client, environments, features, plan
@@ -23,7 +23,7 @@ from enginery.toolchain.requests import (
     BuildResult,
     InspectRequest,
     MeasureRequest,
-    Point,
+    PointRequest,
     RefitRequest,
     RefitResult,
     ToolchainInfo,
@@ -299,35 +299,35 @@ def test_a_refusal_of_a_probe_has_no_plan() -> None:
             "build",
             (),
             3,
-            "ChildCrashed",
+            "ChildCrashedError",
             "build with tensorrt: the child ended with exit code 3 without a result. Nothing else is lost; run again.",
         ),
         (
             "build",
             (),
             0,
-            "ChildCrashed",
+            "ChildCrashedError",
             "build with tensorrt: the child ended with exit code 0 without a result. Nothing else is lost; run again.",
         ),
         (
             "probe",
             ("a", "b"),
             1,
-            "ChildCrashed",
+            "ChildCrashedError",
             "probe with tensorrt: the child ended with exit code 1 without a result. Install TensorRT there again. Its last words: a | b",
         ),
         (
             "build",
             ("a",),
             -11,
-            "ChildCrashed",
+            "ChildCrashedError",
             "build with tensorrt: the child was killed by SIGSEGV without a result. Nothing else is lost; run again. Its last words: a",
         ),
         (
             "build",
             (),
             -9,
-            "ChildCrashed",
+            "ChildCrashedError",
             "build with tensorrt: the child was killed by SIGKILL (often a sign of too little memory) without a result. "
             "Nothing else is lost; run again.",
         ),
@@ -335,14 +335,14 @@ def test_a_refusal_of_a_probe_has_no_plan() -> None:
             "build",
             (),
             None,
-            "ChildTimeout",
+            "ChildTimeoutError",
             "build with tensorrt was stopped at its time limit of 2.5 s. Raise time_limit_s of the target.",
         ),
         (
             "probe",
             ("x",),
             None,
-            "ChildTimeout",
+            "ChildTimeoutError",
             "probe with tensorrt was stopped at its time limit of 2.5 s. Is it on a slow disk? Its last words: x",
         ),
     ],
@@ -357,7 +357,7 @@ def test_a_child_without_a_result(
 
 def test_a_child_that_was_killed_outright() -> None:
     found = endings.early_end(PYTHON, {"do": "build", "runtime": "tensorrt"}, (), -9, 2.5)
-    assert type(found) is errors.ChildCrashed
+    assert type(found) is errors.ChildCrashedError
     for words in (
         "the child was killed by SIGKILL",
         "often a sign of too little memory",
@@ -555,7 +555,7 @@ def test_a_refit(child: type[Child], tmp_path: Path) -> None:
 
 def test_measuring_and_inspecting(child: type[Child]) -> None:
     child.facts = {"points": [1]}
-    point = Point((1, 3, 8, 8), Path("i.npy"), Path("out"))
+    point = PointRequest((1, 3, 8, 8), Path("i.npy"), Path("out"))
     measure = MeasureRequest("tensorrt", Path("a.plan"), "abc", "GPU-1", True, 1, points=(point,))
     inspect = InspectRequest("tensorrt", Path("a.plan"), "abc", shape=(1, 3, 8, 8))
     assert (
@@ -617,8 +617,8 @@ def test_a_toolchain_is_whatever_it_has(monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(ToolchainError) as error:
             environments.identify(PYTHON)
         assert str(error.value) == f"{said}. Install tensorrt or a tensorrt-rtx package there"
-    answers["tensorrt"] = NoInterpreter("nothing there", "c")
-    with pytest.raises(NoInterpreter, match="nothing there"):
+    answers["tensorrt"] = MissingInterpreterError("nothing there", "c")
+    with pytest.raises(MissingInterpreterError, match="nothing there"):
         environments.identify(PYTHON)
 
 

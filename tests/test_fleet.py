@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 
 from enginery.actions.engine_session import on_gpu
-from enginery.errors import ConfigError, Elsewhere, EngineryError, Lost, ToolchainError
+from enginery.errors import (
+    ConfigError,
+    EngineryError,
+    ExcludedTargetError,
+    TargetLostError,
+    ToolchainError,
+)
 from enginery.gpu.inventory import Gpu
 from enginery.project.params import load_spec
 from enginery.project.paths import MACHINE, RECIPES
@@ -219,14 +225,20 @@ def info(runtime: str = "tensorrt", *shown: dict[str, str], blind: bool = False)
 @pytest.mark.parametrize(
     ("target", "found", "listed", "error", "words"),
     [
-        ({}, info("tensorrt"), None, Elsewhere, "works on its GPU, and this machine shows it none"),
+        (
+            {},
+            info("tensorrt"),
+            None,
+            ExcludedTargetError,
+            "works on its GPU, and this machine shows it none",
+        ),
         ({}, info("tensorrt", blind=True), None, ToolchainError, "Install NumPy and pycuda"),
         ({}, info("tensorrt"), LISTED, ToolchainError, "though the driver lists Card"),
         (
             {"compute_capability": "8.6"},
             info("tensorrt", CARD),
             LISTED,
-            Elsewhere,
+            ExcludedTargetError,
             "capability 8.6, and the GPU here, Card, has 9.0",
         ),
         ({"compute_capability": "9.0"}, info("tensorrt", CARD), LISTED, None, ""),
@@ -255,7 +267,7 @@ def test_what_a_toolchain_tells_of_this_machine(
     monkeypatch.setattr(
         Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), found, listed)
     )
-    if error is Elsewhere:
+    if error is ExcludedTargetError:
         left = fingerprint()
         assert words in left["mine"].what
         assert not list(RECIPES.glob("build/*"))
@@ -313,17 +325,19 @@ def test_a_machine_that_loses_its_gpu_is_not_taken_for_another(
         None,
     ):  # the next run remembers, too, and one that asks about others forgets nothing
         found = fingerprint(targets)
-        assert [type(error) for error in found.values()] == ([Lost] if targets is None else [])
+        assert [type(error) for error in found.values()] == (
+            [TargetLostError] if targets is None else []
+        )
     assert "target mine: this machine could build it at its last run: " in str(found["mine"])
     assert "shows it none (none). Look at nvidia-smi" in str(found["mine"])
     write(
         tmp_path, targets__mine={"runtime": "tensorrt", "gpu": "GPU-2"}, matrix__targets=["mine"]
     )  # it is for another one now
-    assert [type(error) for error in fingerprint().values()] == [Elsewhere]
+    assert [type(error) for error in fingerprint().values()] == [ExcludedTargetError]
     write(tmp_path, targets__mine={"runtime": "tensorrt"}, matrix__targets=["mine"])
     for damaged in ("[]", '{"targets": {"mine": "?"}}', '{"targets": 1}', "{"):
         MACHINE.write_text(damaged)
-        assert [type(error) for error in fingerprint().values()] == [Elsewhere]
+        assert [type(error) for error in fingerprint().values()] == [ExcludedTargetError]
 
 
 def test_what_is_lost_fails_and_the_others_go_on(machine: Checkout) -> None:
@@ -344,11 +358,16 @@ def test_what_is_lost_fails_and_the_others_go_on(machine: Checkout) -> None:
     [
         (info("tensorrt", blind=True), LISTED, ToolchainError, "Install NumPy and pycuda"),
         (info("tensorrt"), LISTED, ToolchainError, "though the driver lists Card"),
-        (info("tensorrt"), None, Elsewhere, "works on its GPU, and this machine shows it none"),
+        (
+            info("tensorrt"),
+            None,
+            ExcludedTargetError,
+            "works on its GPU, and this machine shows it none",
+        ),
         (
             info("tensorrt", {**CARD, "gpu": "Other"}),
             LISTED,
-            Elsewhere,
+            ExcludedTargetError,
             "is for compute capability 9.0 on Card, and this machine shows",
         ),
     ],

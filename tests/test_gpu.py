@@ -26,7 +26,7 @@ from onnx import numpy_helper
 
 from enginery.errors import (
     BuildError,
-    ChildCrashed,
+    ChildCrashedError,
     DataError,
     EngineError,
     GpuError,
@@ -38,7 +38,13 @@ from enginery.gpu.inventory import Gpu, check_room, choose, gpus, state, turn
 from enginery.graphs.structure import save_weights
 from enginery.system.files import sha256
 from enginery.toolchain.client import build, measure, probe, refit
-from enginery.toolchain.requests import PREFIX, BuildRequest, MeasureRequest, Point, RefitRequest
+from enginery.toolchain.requests import (
+    PREFIX,
+    BuildRequest,
+    MeasureRequest,
+    PointRequest,
+    RefitRequest,
+)
 from tests.conftest import Checkout, copy_checkout, small, use_onnx
 from tests.test_flow import build as run_build
 from tests.test_flow import counted, refused
@@ -96,7 +102,7 @@ def run_at(
         "tensorrt",
         plan,
         digest,
-        points=(Point(shape, folder / "images.npy", folder, profile),),
+        points=(PointRequest(shape, folder / "images.npy", folder, profile),),
         runs=20,
         **more,
     )
@@ -339,7 +345,7 @@ def test_a_child_killed_at_any_time(request_: BuildRequest, after: float) -> Non
     )
     timer = threading.Timer(after, kill_child, [{}])
     timer.start()
-    with pytest.raises(ChildCrashed, match="killed by SIGKILL"):
+    with pytest.raises(ChildCrashedError, match="killed by SIGKILL"):
         build(PYTHON, wanted, silent, 120)
     assert not request_.plan.exists()
     assert not [

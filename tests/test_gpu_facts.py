@@ -10,8 +10,8 @@ from typing import Any
 import pynvml
 import pytest
 
-from enginery.errors import Elsewhere, GpuError
-from enginery.gpu.inventory import inventory as gpu
+from enginery.errors import ExcludedTargetError, GpuError
+from enginery.gpu import inventory as gpu
 from enginery.project.params import load_spec
 from enginery.toolchain.selection import Toolchains
 from tests.test_spec import write
@@ -153,5 +153,5 @@ def test_a_target_whose_gpu_is_not_here_is_elsewhere(
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     spec = load_spec(write(tmp_path, targets__mine={"runtime": "tensorrt", **wanted}))
-    with pytest.raises(Elsewhere, match=f"target mine: {words}. It has 0 Unified GPU"):
+    with pytest.raises(ExcludedTargetError, match=f"target mine: {words}. It has 0 Unified GPU"):
         Toolchains(spec).choose("mine")

@@ -34,7 +34,7 @@ from enginery.system.files import sha256, sha256_tree
 from enginery.toolchain.process import Child
 from enginery.vision.images import list_images, read_image
 from enginery.vision.labels import check_format
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 from tests.conftest import ROOT, Checkout
 from tests.test_flow import build, counted, refused
 from tests.test_spec import write
@@ -416,7 +416,9 @@ def test_an_original_that_gives_no_numbers_is_said_with_the_image(tmp_path: Path
     with pytest.raises(
         ModelError, match=f"the original itself gives NaN or infinite values for {second}"
     ):
-        compare(Broken(), Broken(), tmp_path, Head("detect", names), lambda done, total: None)
+        compare(
+            Broken(), Broken(), tmp_path, TaskMetadata("detect", names), lambda done, total: None
+        )
 
 
 def bomb(levels: int) -> str:

@@ -38,7 +38,7 @@ from enginery.toolchain.selection import Choice, Toolchains
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.images import list_images, preprocess
 from enginery.vision.results import describe, draw, to_results
-from enginery.vision.tasks import TASKS, Head, metric_of
+from enginery.vision.tasks import TASKS, TaskMetadata, metric_of
 from tasks.build import build
 from tasks.calibrate import calibrate
 from tasks.calibration_images import list_calibration_images
@@ -75,18 +75,18 @@ def settings(task: str) -> ExportSettings:
     return ExportSettings(task, (SIDE, SIDE), 1, False, 17)
 
 
-def head(task: str) -> Head:
-    return Head(task, NAMES, KEYPOINTS if task == "pose" else None)
+def head(task: str) -> TaskMetadata:
+    return TaskMetadata(task, NAMES, KEYPOINTS if task == "pose" else None)
 
 
 def quiet(done: int, total: int) -> None: ...
 
 
-def measured(onnx: Path, data: Path, what: Head) -> GraphReport:
+def measured(onnx: Path, data: Path, what: TaskMetadata) -> GraphReport:
     return validate_graph(onnx, onnx, data, what, quiet)
 
 
-def theirs(onnx: Path, data: Path, what: Head, size: int, out: Path) -> Mapping[str, float]:
+def theirs(onnx: Path, data: Path, what: TaskMetadata, size: int, out: Path) -> Mapping[str, float]:
     """What Ultralytics' own command says of a graph."""
     from ultralytics import YOLO
 
@@ -216,7 +216,7 @@ def test_a_few_images_of_a_set_are_those_of_the_whole(
 def test_the_demo_models_metric_is_what_ultralytics_says(tmp_path: Path) -> None:
     write_dataset(tmp_path / "data", range(1, 9), 320)
     export(DEMO, ExportSettings("detect", (320, 320), 1, False, 17), tmp_path / "demo.onnx")
-    what = Head("detect", dict(enumerate(CLASSES)))
+    what = TaskMetadata("detect", dict(enumerate(CLASSES)))
     ours = measured(tmp_path / "demo.onnx", tmp_path / "data", what).candidate
     assert ours.value > 0.5
     expected = theirs(tmp_path / "demo.onnx", tmp_path / "data", what, 320, tmp_path)
@@ -248,7 +248,9 @@ def test_results_are_those_of_ultralytics(folder: Path, task: str) -> None:
 
     image = scene(3, 150)[0][:110]
     demo = task == "detect"
-    confidence, what = (0.25, Head(task, dict(enumerate(CLASSES)))) if demo else (0.02, head(task))
+    confidence, what = (
+        (0.25, TaskMetadata(task, dict(enumerate(CLASSES)))) if demo else (0.02, head(task))
+    )
     onnx = folder / f"{task}.onnx"
     if demo:
         export(DEMO, settings(task), onnx := folder / "demo.onnx")
@@ -428,7 +430,7 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.report.candidate == report.report.reference
     assert find("fp32").state == "validated"
     some = tuple(sorted(Path(load_spec().models["tiny"].validation).rglob("*.png"))[:2])
-    wanted = predicting.Wanted(some, Path("seen"), 0.25, 0.7)
+    wanted = predicting.PredictionRequest(some, Path("seen"), 0.25, 0.7)
     lines = list(predicting.predict(load_spec(), find("fp32"), wanted))
     assert [line.partition(":")[0] for line in lines] == [path.name for path in some]
     assert all("inference 0.5 ms" in line for line in lines)

@@ -18,7 +18,13 @@ import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from enginery.errors import BuildError, ChildCrashed, ChildTimeout, IntegrityError, ToolchainError
+from enginery.errors import (
+    BuildError,
+    ChildCrashedError,
+    ChildTimeoutError,
+    IntegrityError,
+    ToolchainError,
+)
 from enginery.system.files import sha256
 from enginery.toolchain.client import build, probe
 from enginery.toolchain.plan import check_plan, read_header
@@ -140,14 +146,14 @@ def test_a_killed_child_is_one_clear_error(request_: BuildRequest, phase: str) -
         if phase in json.dumps(event):
             kill_child(event)
 
-    with pytest.raises(ChildCrashed, match="killed by SIGKILL"):
+    with pytest.raises(ChildCrashedError, match="killed by SIGKILL"):
         build(PYTHON, request_, kill, 60)
     assert not request_.plan.exists()
     assert build(PYTHON, request_, silent, 60).plan_bytes == request_.plan.stat().st_size
 
 
 def test_a_child_past_its_time_limit_is_stopped(request_: BuildRequest) -> None:
-    with pytest.raises(ChildTimeout, match=r"time limit of 0\.1 s"):
+    with pytest.raises(ChildTimeoutError, match=r"time limit of 0\.1 s"):
         build(PYTHON, request_, silent, 0.1)
 
 

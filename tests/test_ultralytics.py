@@ -19,7 +19,7 @@ from enginery.project.paths import model_folder
 from enginery.sources.export import ExportSettings, export
 from enginery.sources.ultralytics_compat import import_torchvision, silence
 from enginery.system.files import write_json
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 from tests.registered import DIGEST, enter, recipe, records
 from tests.tiny import KEYPOINTS, NAMES, SIDE
 
@@ -227,7 +227,7 @@ def test_weights_are_exported_with_raw_outputs_and_need_no_graph_here(
     outputs = GraphRunner(tmp_path / "model.onnx", (SIDE, SIDE)).run(
         np.zeros((3, SIDE, SIDE), np.float32)
     )
-    assert not Head("detect", dict(enumerate(facts["names"]))).end2end(
+    assert not TaskMetadata("detect", dict(enumerate(facts["names"]))).end2end(
         [output.shape for output in outputs]
     )
     registered("detect", "model.pt", onnx.ModelProto())

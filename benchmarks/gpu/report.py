@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from enginery.demo.scenes import CLASSES
 from enginery.evaluation.runners import GraphRunner, RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "artifacts/models/yolov8n-shapes/export/model.onnx"
@@ -39,7 +39,7 @@ def recorded(path: Path) -> NDArray[np.float32]:
 def compared(path: Path) -> GraphReport:
     """An engine's detections against the FP32 graph on the CPU."""
     reference = GraphRunner(MODEL, (640, 640))
-    head = Head("detect", dict(enumerate(CLASSES)))
+    head = TaskMetadata("detect", dict(enumerate(CLASSES)))
     return compare(
         reference,
         RecordedRunner([recorded(path)], reference.size),

@@ -40,7 +40,7 @@ from enginery.toolchain.requests import (
     BuildRequest,
     InspectRequest,
     MeasureRequest,
-    Point,
+    PointRequest,
     RefitRequest,
 )
 from enginery.vision.images import list_images, preprocess, read_image, save_batch
@@ -198,7 +198,7 @@ def measured(args: argparse.Namespace, facts: Mapping[str, Any]) -> dict[str, An
     outputs = args.work / "outputs"
     outputs.mkdir(exist_ok=True)
     clocks = Clocks(choose(None), quiet)
-    point = Point((facts["batch"], 3, SIDE, SIDE), images("validation", args.work), outputs)
+    point = PointRequest((facts["batch"], 3, SIDE, SIDE), images("validation", args.work), outputs)
     request = MeasureRequest(
         "tensorrt", args.work / facts["plan"], facts["plan_sha256"], points=(point,)
     )

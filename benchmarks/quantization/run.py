@@ -20,7 +20,7 @@ from benchmarks.peers import METHODS
 from enginery.demo.dataset import write_dataset
 from enginery.demo.scenes import CLASSES
 from enginery.evaluation.validation import validate_graph
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "artifacts/models/yolov8n-shapes/simplify/model.onnx"
@@ -36,7 +36,7 @@ def main() -> None:
     )
     args = parser.parse_args()
     count = len(list((DEMO / "calibration/images").iterdir()))
-    head = Head("detect", dict(enumerate(CLASSES)))
+    head = TaskMetadata("detect", dict(enumerate(CLASSES)))
     print(
         "| yolov8n-shapes, INT8 | mAP50-95 | points lost | RMS | on 160 others | points lost |\n|---|---:|---:|---:|---:|---:|"
     )

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginery.errors import Elsewhere, EngineError, EngineryError
+from enginery.errors import EngineError, EngineryError, ExcludedTargetError
 from enginery.gpu.inventory import choose, reserved
 from enginery.project.params import Spec
 from enginery.project.paths import model_folder
@@ -65,7 +65,7 @@ def outputs_of(
     ]
 
 
-def important(event: Mapping[str, Any]) -> None:
+def forward_progress(event: Mapping[str, Any]) -> None:
     """Show progress and errors; what TensorRT remarks while it loads an engine is for nobody."""
     if event.get("severity") not in ("debug", "warning"):
         emit(event)
@@ -127,7 +127,7 @@ def _check_gpu(engine: Engine, choice: Choice) -> None:
         filter(None, (f"compute capability {manifest.compute_capability or 'any'}", manifest.gpu))
     )
     why = f"{engine.name} is for {wanted}, and this machine shows its toolchain {shown}"
-    raise Elsewhere(
+    raise ExcludedTargetError(
         engine.target,
         why,
         f"Use a machine that has one{f' ({info.no_gpu})' if info.no_gpu else ''}",

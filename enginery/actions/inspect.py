@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from enginery.actions.engine_session import important, on_gpu, plan_of
+from enginery.actions.engine_session import forward_progress, on_gpu, plan_of
 from enginery.project.params import Spec
 from enginery.registry.store import Engine
 from enginery.toolchain.client import inspect
@@ -22,5 +22,7 @@ def inspect_engine(spec: Spec, engine: Engine) -> dict[str, Any]:
     """
     with on_gpu(spec, engine) as choice:
         request = InspectRequest(**plan_of(engine, choice), shape=engine.built.profile.opt)
-        found = inspect(choice.python, request, important, spec.targets[engine.target].time_limit_s)
+        found = inspect(
+            choice.python, request, forward_progress, spec.targets[engine.target].time_limit_s
+        )
     return {**found, "skipped_tactics": engine.manifest.steps.build.skipped_tactics}

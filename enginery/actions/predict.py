@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from enginery.actions.engine_session import important, on_gpu, outputs_of, plan_of
+from enginery.actions.engine_session import forward_progress, on_gpu, outputs_of, plan_of
 from enginery.errors import DataError
 from enginery.graphs.inspect import graph_info
 from enginery.project.params import Spec
@@ -21,7 +21,7 @@ from enginery.project.paths import ARTIFACTS, model_folder
 from enginery.registry.store import Engine
 from enginery.system.files import replacing, scratch
 from enginery.toolchain.client import measure
-from enginery.toolchain.requests import MeasureRequest, Point
+from enginery.toolchain.requests import MeasureRequest, PointRequest
 from enginery.toolchain.selection import Choice
 from enginery.vision.images import SUFFIXES, preprocess, read_image
 from enginery.vision.results import describe, draw, to_results
@@ -31,7 +31,7 @@ AT_ONCE = 64  # images that are in memory together
 
 
 @dataclass(frozen=True)
-class Wanted:
+class PredictionRequest:
     """Images and folders, where the pictures go, the least confidence and NMS's overlap."""
 
     images: tuple[Path, ...]
@@ -40,7 +40,7 @@ class Wanted:
     iou: float
 
 
-def predict(spec: Spec, engine: Engine, wanted: Wanted) -> Iterator[str]:
+def predict(spec: Spec, engine: Engine, wanted: PredictionRequest) -> Iterator[str]:
     """Draw every image's result; a line for each: what was found, milliseconds, the picture's path.
 
     Raises:
@@ -82,7 +82,7 @@ def picture_names(paths: list[Path]) -> dict[Path, str]:
 
 
 def _predict(
-    spec: Spec, engine: Engine, choice: Choice, wanted: Wanted, names: Mapping[Path, str]
+    spec: Spec, engine: Engine, choice: Choice, wanted: PredictionRequest, names: Mapping[Path, str]
 ) -> Iterator[str]:
     head, paths = model_head(engine.model), list(names)
     _, _, height, width = engine.built.profile.opt  # params.yaml may say another size by now
@@ -120,10 +120,10 @@ def _run(
     ]
     with scratch(ARTIFACTS) as folder:
         np.save(folder / "images.npy", tensors)
-        point = Point(engine.built.profile.opt, folder / "images.npy", folder)
+        point = PointRequest(engine.built.profile.opt, folder / "images.npy", folder)
         request = MeasureRequest(**plan_of(engine, choice), points=(point,), runs=0)
         [found] = measure(
-            choice.python, request, important, spec.targets[engine.target].time_limit_s
+            choice.python, request, forward_progress, spec.targets[engine.target].time_limit_s
         )["points"]
         outputs = [
             np.array(output) for output in outputs_of(found, folder, names)

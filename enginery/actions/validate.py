@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginery.actions.engine_session import important, on_gpu, outputs_of, plan_of
+from enginery.actions.engine_session import forward_progress, on_gpu, outputs_of, plan_of
 from enginery.errors import EngineError
-from enginery.evaluation.compare import Accumulator, Closeness
+from enginery.evaluation.compare import Accumulator, OutputError
 from enginery.evaluation.engine_report import (
     NOISY,
     EngineReport,
@@ -37,7 +37,7 @@ from enginery.registry.store import Engine, engine_in
 from enginery.report.events import progress
 from enginery.system.files import dumps, scratch, write_json
 from enginery.toolchain.client import measure
-from enginery.toolchain.requests import MeasureRequest, Point
+from enginery.toolchain.requests import MeasureRequest, PointRequest
 from enginery.toolchain.selection import Choice
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.images import save_batch
@@ -56,7 +56,7 @@ def validate_engine(spec: Spec, engine: Engine) -> EngineReport:
     places = operating_points(engine.built.shapes)
     with scratch(ARTIFACTS) as folder:  # not for a /tmp in memory
         with on_gpu(spec, engine) as choice:
-            clocks = Clocks(choice.gpu, important)
+            clocks = Clocks(choice.gpu, forward_progress)
             measured = _measure(spec, engine, choice, places, folder, clocks)
         model = spec.models[engine.model]
         compared, points = _judge(model, engine.model, places, measured["points"], folder)
@@ -137,14 +137,14 @@ def _measure(
     return measure(choice.python, request, clocks.follow, spec.targets[engine.target].time_limit_s)
 
 
-def _point(model: Model, name: str, point: OperatingPoint, folder: Path) -> Point:
+def _point(model: Model, name: str, point: OperatingPoint, folder: Path) -> PointRequest:
     folder.mkdir()
     size = (point.shape[2], point.shape[3])
     with open_validation_set(
         Path(model.validation), model_head(name), size, None if point.main else FEW
     ) as images:
         save_batch((image for image, _ in images), len(images), size, folder / "images.npy")
-    return Point(
+    return PointRequest(
         point.shape, folder / "images.npy", folder, point.profile, timed=point.which == "opt"
     )
 
@@ -179,7 +179,7 @@ def _judge(
 
 def _closeness(
     reference: GraphRunner, engine: RecordedRunner, images: NDArray[np.float32]
-) -> Closeness:
+) -> OutputError:
     found = Accumulator()
     for image in images:
         found.add(reference.run(image), engine.run(image))

@@ -1,32 +1,103 @@
-"""Commands of `enginery` with options of their own: each module adds its parser and runs it."""
+"""The commands of `enginery`, one a module.
+
+A module is called as its command and holds `app`, a Typer application of one command, or of
+several actions. It is imported only when its command or the overview asks for it, so it imports
+nothing heavy at its top.
+"""
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any
 
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from enginery.cli.completion import complete_engine, complete_model
 from enginery.errors import EngineryError
 from enginery.system.extras import missing_extra
 
+EngineArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ENGINE",
+        help="model/target/precision, or a part of it.",
+        autocompletion=complete_engine,
+    ),
+]
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="Its name in params.yaml.", autocompletion=complete_model),
+]
+SETTINGS = {"help_option_names": ["-h", "--help"]}
 
-def add_command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], int], text: str
-) -> argparse.ArgumentParser:
-    """Add a command, or an action of one, with its help; `run` does it and returns the exit code."""
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=text, description=_sentence(text)
-    )
-    parser.set_defaults(run=run)
-    return parser
+
+class Group(TyperGroup):
+    """Commands with their whole summaries, where Typer cuts them off."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options and arguments."""
+        return _quick(super().get_params(ctx))
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The list of commands in the help."""
+        self.write(ctx, formatter, "Actions", self.list_commands(ctx))
+
+    def write(self, ctx: Any, formatter: Any, title: str, names: Sequence[str]) -> None:
+        """Some commands below a title, their summaries in one column with all others."""
+        width = max(map(len, self.list_commands(ctx)))
+        with formatter.section(title):
+            formatter.write_dl([(f"{name:<{width}}", self._summary(ctx, name)) for name in names])
+
+    def _summary(self, ctx: Any, name: str) -> str:
+        command = self.get_command(ctx, name)
+        return command.get_short_help_str(limit=200) if command else ""
 
 
-def add_group(commands: Any, name: str, text: str) -> Any:
-    """Add a command that has actions, which `add_command` then adds to what this returns."""
-    return commands.add_parser(name, help=text, description=_sentence(text)).add_subparsers(
-        required=True, metavar="ACTION"
+class Command(TyperCommand):
+    """A command whose function returns its exit code; errors become one line and an exit code."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options and arguments."""
+        return _quick(super().get_params(ctx))
+
+    def invoke(self, ctx: Any) -> None:
+        """Run it, and end with its exit code."""
+        raise typer.Exit(exit_code(lambda: self._run(ctx)))
+
+    def _run(self, ctx: Any) -> int:
+        from enginery.system.home import ensure_home
+        from enginery.system.processes import interrupt_on_sigterm
+
+        interrupt_on_sigterm()
+        if note := ensure_home():
+            print(note, file=sys.stderr)
+        return int(super().invoke(ctx))
+
+
+def _quick(parameters: list[Any]) -> list[Any]:
+    """Flags that are off unless given: of `--help`, which is None, Typer asks pydantic what that
+    means, and to import it takes longer than most commands.
+    """
+    for parameter in parameters:
+        if getattr(parameter, "is_bool_flag", False) and parameter.default is None:
+            parameter.default = False
+    return parameters
+
+
+def new_app(text: str = "") -> typer.Typer:
+    """An application for one command; with `text`, for several actions, as `toolchain add`."""
+    # Plain help: to import Rich takes as long as all the rest of `--help`.
+    return typer.Typer(
+        cls=Group,
+        help=text or None,
+        add_completion=False,
+        context_settings=SETTINGS,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        no_args_is_help=bool(text),
     )
 
 
@@ -54,8 +125,3 @@ def exit_code(run: Callable[[], int]) -> int:
         cure = "Correct the path or its rights, then run again"
         print(f"error: {error.filename}: {error.strerror}. {cure}", file=sys.stderr)
         return 1
-
-
-def _sentence(text: str) -> str:
-    """With a capital first; names keep theirs."""
-    return text[0].upper() + text[1:]

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from enginery.cli import add_command
-from enginery.cli.init import add_model_options
+import typer
 
+from enginery.cli import Command, new_app
+from enginery.cli.init import NameOption, TaskOption
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    text = "add a model to params.yaml, its file and its data to DVC"
-    parser = add_command(commands, "add-model", _run, text)
-    parser.add_argument("model", type=Path, help="a .pt of Ultralytics, or an .onnx")
-    add_model_options(parser, required=True)
+app = new_app()
 
 
-def _run(args: argparse.Namespace) -> int:
+@app.command(cls=Command)
+def add_model(
+    model: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .pt of Ultralytics, or an .onnx.")
+    ],
+    data: Annotated[
+        Path, typer.Option(metavar="PATH", help="Ultralytics' data.yaml, or a data set's folder.")
+    ],
+    task: TaskOption = None,
+    name: NameOption = None,
+) -> int:
+    """Add a model to params.yaml, and its file and data to DVC."""
     from enginery.project.add_model import add_to_project
     from enginery.project.adding import ModelRequest
 
-    request = ModelRequest(args.model, args.data, args.task, args.name)
-    added = add_to_project(Path(), request)
+    added = add_to_project(Path(), ModelRequest(model, data, task, name))
     for note in added.notes:
         print(note)
     print(f"To commit: git add {' '.join(added.names)}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
 
-from enginery.cli import add_command, exit_code
+import typer
+
+from enginery.cli import Command, exit_code, new_app
+from enginery.cli.completion import complete_model, complete_precision, complete_target
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -16,24 +20,61 @@ if TYPE_CHECKING:
     from enginery.orchestration.server import Connection
     from enginery.report.display import Display
 
+app = new_app()
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    parser = add_command(
-        commands, "build", _run, "build, validate and register what is not up to date"
+
+def _only(kind: str, complete: Callable[[str], list[str]]) -> Any:
+    return typer.Option(
+        f"--{kind}",
+        metavar="NAME",
+        help=f"Only engines of this {kind}; may be given several times.",
+        autocompletion=complete,
     )
-    for kind in ("model", "target", "precision"):
-        parser.add_argument(f"--{kind}", help=f"only engines of this {kind}")
 
 
-def _run(args: argparse.Namespace) -> int:
+@dataclass(frozen=True)
+class Selection:
+    """The engines to build, empty for all, and how many steps may run at once."""
+
+    models: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
+    jobs: int | None = None
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for this."""
+        named = {"model": self.models, "target": self.targets, "precision": self.precisions}
+        words = [f"--{kind} {name}" for kind, names in named.items() for name in names]
+        words += [f"--jobs {self.jobs}"] if self.jobs else []
+        return " ".join(["enginery build", *words])
+
+
+@app.command(cls=Command)
+def build(
+    models: Annotated[list[str] | None, _only("model", complete_model)] = None,
+    targets: Annotated[list[str] | None, _only("target", complete_target)] = None,
+    precisions: Annotated[list[str] | None, _only("precision", complete_precision)] = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Run at most N steps at once; by default as many as processors and memory allow.",
+        ),
+    ] = None,
+) -> int:
+    """Build, validate and register what is not up to date."""
+    selection = Selection(tuple(models or ()), tuple(targets or ()), tuple(precisions or ()), jobs)
     _quieten()
     from enginery.orchestration.server import prefect_server
+    from enginery.project.loading import load_flow
     from enginery.project.params import load_spec
 
     load_spec()  # a mistake is told before a server is started
+    build_engines = load_flow()
     with prefect_server() as connection:
-        code = exit_code(lambda: _build(args, connection))
+        code = exit_code(lambda: _build(build_engines, selection, connection))
         connection.send_the_rest()
     if connection.lost:
         sys.stdout.flush()
@@ -51,28 +92,28 @@ def _quieten() -> None:
     logging.raiseExceptions = False  # Prefect's handler prints what it could not send
 
 
-def _build(args: argparse.Namespace, connection: Connection) -> int:
+def _build(flow: Any, selection: Selection, connection: Connection) -> int:
     """Run the flow here and show how it goes; 1 if any step failed."""
     from rich.console import Console
 
-    from enginery.cli.registered import known_matrix
+    from enginery.cli.list import known_matrix
     from enginery.registry.store import entries
     from enginery.report import display as terminal
     from enginery.report.display import Display, print_table
     from enginery.report.tables import engine_notes, engine_rows, listed
 
     display = terminal.current = Display(Console(stderr=True))
-    _follow(args, connection, display)
+    _follow(flow, selection, connection, display)
     engines = listed(entries(), known_matrix())
     if engines:
         print_table("Registered engines", engine_rows(engines))
     for note in engine_notes(engines):
         print(note)
-    display.conclude(_again(args))
+    display.conclude(selection.command)
     return 1 if display.failures() else 0
 
 
-def _follow(args: argparse.Namespace, connection: Connection, display: Display) -> None:
+def _follow(flow: Any, selection: Selection, connection: Connection, display: Display) -> None:
     """Run the flow until its last step has ended, with or without its server.
 
     Raises:
@@ -82,26 +123,31 @@ def _follow(args: argparse.Namespace, connection: Connection, display: Display) 
 
     from enginery.errors import EngineryError, ServerLostError
     from enginery.orchestration.server import requests_through
-    from flows.engines import build_engines
 
     try:
         with requests_through(connection):
-            cause = _cause(
-                build_engines(args.model, args.target, args.precision, return_state=True), display
-            )
+            cause = _cause(_run(flow, selection), display)
     except (ServerLostError, httpx.HTTPError) as error:
         cause = _first(error)
     if display.summary and isinstance(cause, (ServerLostError, httpx.HTTPError)):
-        what = (
-            cause.what
-            if isinstance(cause, EngineryError)
-            else f"Prefect's server failed: {_line(cause)}"
-        )
+        failed = f"Prefect's server failed: {_line(cause)}"
+        what = cause.what if isinstance(cause, EngineryError) else failed
         display.warn(f"{what}: its UI will not show how this run ended. No step needs it")
     elif isinstance(cause, (EngineryError, KeyboardInterrupt)):
         raise cause
     elif cause:
         raise EngineryError(f"the run failed: {type(cause).__name__}: {_line(cause)}")
+
+
+def _run(flow: Any, selection: Selection) -> State[Any]:
+    state: State[Any] = flow(
+        models=list(selection.models),
+        targets=list(selection.targets),
+        precisions=list(selection.precisions),
+        jobs=selection.jobs,
+        return_state=True,
+    )
+    return state
 
 
 def _cause(state: State[Any], display: Display) -> BaseException | None:
@@ -129,10 +175,3 @@ def _first(error: BaseException) -> BaseException:
             return cause
         cause = cause.__context__
     return error
-
-
-def _again(args: argparse.Namespace) -> str:
-    """The command that goes on where this one ended."""
-    kinds = ("model", "target", "precision")
-    options = [f" --{kind} {getattr(args, kind)}" for kind in kinds if getattr(args, kind)]
-    return f"enginery build{''.join(options)}"

@@ -4,30 +4,30 @@ metadata before the plan.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from enginery.cli import add_command
+import typer
 
+from enginery.cli import Command, EngineArgument, new_app
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    parser = add_command(
-        commands, "export-ultralytics", _run, 'write an engine as YOLO("x.engine") loads it'
-    )
-    parser.add_argument("engine", help="model/target/precision, or a part of it")
-    parser.add_argument(
-        "--out", type=Path, help="the file (default: MODEL-TARGET-PRECISION.engine)"
-    )
+app = new_app()
 
 
-def _run(args: argparse.Namespace) -> int:
-    from enginery.actions.export_ultralytics import export_ultralytics
+@app.command(cls=Command)
+def export_ultralytics(
+    engine: EngineArgument,
+    out: Annotated[
+        Path | None, typer.Option(help="The file (default: MODEL-TARGET-PRECISION.engine).")
+    ] = None,
+) -> int:
+    """Write an engine as YOLO("x.engine") loads it."""
+    from enginery.actions.export_ultralytics import export_ultralytics as write
     from enginery.registry.store import find
 
-    engine = find(args.engine)
-    out = args.out or Path(f"{engine.name.replace('/', '-')}.engine")
-    export_ultralytics(engine, out)
-    print(f"{out}: {engine.name} for {engine.manifest.runtime} {engine.manifest.runtime_version}")
+    exported = find(engine)
+    path = out or Path(f"{exported.name.replace('/', '-')}.engine")
+    write(exported, path)
+    manifest = exported.manifest
+    print(f"{path}: {exported.name} for {manifest.runtime} {manifest.runtime_version}")
     return 0

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from enginery.cli import add_command
+import typer
+
+from enginery.cli import Command, new_app
+
+if TYPE_CHECKING:
+    from enginery.gpu.inventory import Gpu, GpuState
+
+app = new_app()
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    parser = add_command(
-        commands, "gpus", _run, "this machine's GPUs: memory, driver, clocks, what is on them"
-    )
-    parser.add_argument("--json", action="store_true", help="an array of objects")
-
-
-def _run(args: argparse.Namespace) -> int:
-    from enginery.gpu.inventory import gpus, state
+@app.command(cls=Command)
+def gpus(
+    as_json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
+) -> int:
+    """This machine's GPUs: memory, driver, clocks, what is on them."""
+    from enginery.gpu import inventory
     from enginery.report.display import print_table
 
-    found = [(gpu, state(gpu)) for gpu in gpus()]
-    if args.json:
-        print(json.dumps([{**asdict(gpu), **asdict(now)} for gpu, now in found], indent=2))
-    elif not found:
+    states = [(gpu, inventory.state(gpu)) for gpu in inventory.gpus()]
+    if as_json:
+        print(json.dumps([{**asdict(gpu), **asdict(now)} for gpu, now in states], indent=2))
+    elif not states:
         print("No NVIDIA GPU here: TensorRT-RTX builds without one, runtime tensorrt needs one.")
     else:
-        print_table("GPUs", [_row(gpu, now) for gpu, now in found])
+        print_table("GPUs", [_row(gpu, now) for gpu, now in states])
     return 0
 
 
-def _row(gpu: Any, now: Any) -> dict[str, Any]:
-    def known(value: Any) -> Any:
+def _row(gpu: Gpu, now: GpuState) -> dict[str, Any]:
+    def known(value: float | None) -> float | str:
         return "-" if value is None else value
 
     return {

@@ -2,106 +2,135 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from enginery.cli import add_command
-from enginery.vision.tasks import TASKS
+import typer
+
+from enginery.cli import Command, new_app
+from enginery.cli.completion import complete_precision
 
 if TYPE_CHECKING:
-    from enginery.project.adding import ModelRequest
     from enginery.project.init import InitRequest
 
+app = new_app()
 PRECISIONS = ("fp32", "fp16", "int8")
+_TARGET_HELP = (
+    "A GPU to build for: rtx-ada, l4, orin and others, or NAME=8.9; more with commas or repeated."
+)
+_PRECISION_HELP = "fp32, fp16, int8, with commas or repeated; by default all that the data allows."
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option(metavar="PATH", help="Ultralytics' data.yaml, or a data set's folder."),
+]
+TaskOption = Annotated[
+    str | None,
+    typer.Option(help="detect, segment, pose, obb, classify; by default as the file's name says."),
+]
+NameOption = Annotated[
+    str | None, typer.Option(help="What params.yaml calls the model; by default as its file.")
+]
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    parser = add_command(commands, "init", _run, "write a new project into a folder")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path(), help="default: this one")
-    parser.add_argument("--demo", action="store_true", help="with the demo's model, and no other")
-    add_model_options(parser, required=False)
-    text = "a GPU to build for, as rtx-ada, l4, orin, or NAME=8.9; more with commas or repeated"
-    parser.add_argument("--target", action="append", default=[], metavar="NAME", help=text)
-    text = "fp32, fp16, int8; more with commas or repeated (default: all that the data allows)"
-    parser.add_argument("--precision", action="append", default=[], metavar="NAME", help=text)
+@dataclass(frozen=True)
+class Answers:
+    """What the options say; the rest is asked on a terminal."""
+
+    model: Path | None
+    data: Path | None
+    task: str | None
+    name: str | None
+    targets: tuple[str, ...]
+    precisions: tuple[str, ...]
+
+    def missing(self) -> list[str]:
+        """The options that nothing can be made without."""
+        needed = {"--model": self.model, "--data": self.data, "--target": self.targets}
+        return [option for option, value in needed.items() if not value]
 
 
-def add_model_options(parser: argparse.ArgumentParser, required: bool) -> None:
-    """The options that `init` and `add-model` share."""
-    text = "Ultralytics' data.yaml, or a data set's folder"
-    parser.add_argument("--data", type=Path, required=required, help=text)
-    if not required:
-        parser.add_argument("--model", type=Path, help="a .pt of Ultralytics, or an .onnx")
-    parser.add_argument(
-        "--task", choices=TASKS, help="default: as the model's name says, or detect"
-    )
-    parser.add_argument("--name", help="what params.yaml calls the model (default: as its file)")
+@app.command(cls=Command)
+def init(
+    folder: Annotated[Path, typer.Argument(help="Where; by default here.")] = Path(),
+    demo: Annotated[bool, typer.Option("--demo", help="With the demo, alone.")] = False,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A .pt of Ultralytics, or an .onnx.")
+    ] = None,
+    data: DataOption = None,
+    task: TaskOption = None,
+    name: NameOption = None,
+    target: Annotated[list[str] | None, typer.Option(help=_TARGET_HELP, metavar="NAME")] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(help=_PRECISION_HELP, metavar="NAME", autocompletion=complete_precision),
+    ] = None,
+) -> int:
+    """Write a new project into a folder."""
+    from enginery.project.init import InitRequest, check_place
+    from enginery.project.init import init as write_project
 
-
-def _run(args: argparse.Namespace) -> int:
-    from enginery.project.init import init
-
-    project = init(args.folder, _request(args))
+    check_place(folder)
+    answers = Answers(model, data, task, name, _split(target), _split(precision))
+    _check(answers, demo)
+    project = write_project(folder, InitRequest(None) if demo else _request(answers))
     print(f"wrote a project into {project.root}")
     for note in project.notes:
         print(note)
-    names = " ".join(sorted({name.partition("/")[0] for name in project.names}))
-    print(f"To commit: git add {names}")
+    if project.in_git:
+        print(f"To commit: git add {' '.join(project.to_commit)}")
     print("Next: enginery build")
     return 0
 
 
-def _request(args: argparse.Namespace) -> InitRequest:
-    from enginery.errors import ConfigError
-    from enginery.project.init import InitRequest
-    from enginery.project.models import new_targets
+def _check(answers: Answers, demo: bool) -> None:
+    from enginery.errors import ConfigError, EngineryError
 
-    targets, precisions = _split(args.target), _split(args.precision)
-    if args.demo:
-        options = (args.model, args.data, args.task, args.name, *targets, *precisions)
-        if any(option is not None for option in options):
-            raise ConfigError("options", ["--demo has a model and targets: give it alone"])
-        return InitRequest(None)
-    unknown = [f"--precision {name}: unknown" for name in precisions if name not in PRECISIONS]
+    if demo and answers != Answers(None, None, None, None, (), ()):
+        raise ConfigError("options", ["--demo has a model and targets of its own: give it alone"])
+    unknown = [name for name in answers.precisions if name not in PRECISIONS]
     if unknown:
-        raise ConfigError("options", unknown)
-    request = _model(args)
-    targets = targets or _split([_ask("target", "GPUs to build for", "rtx-ada")])
-    return InitRequest(request, new_targets(targets), _in_order(precisions))
+        known = ", ".join(PRECISIONS)
+        raise ConfigError(
+            "options", [f"--precision {name}: not one of {known}" for name in unknown]
+        )
+    missing = answers.missing()
+    if missing and not demo and not sys.stdin.isatty():
+        verb = "is" if len(missing) == 1 else "are"
+        cure = "Give them, or --demo for the demo; on a terminal you are asked"
+        raise EngineryError(f"{', '.join(missing)} {verb} missing", cure)
 
 
-def _model(args: argparse.Namespace) -> ModelRequest:
-    from enginery.errors import EngineryError
+def _request(answers: Answers) -> InitRequest:
+    """What to make, from the options and a person's answers."""
     from enginery.project.adding import ModelRequest
-    from enginery.project.models import guessed_task
+    from enginery.project.init import InitRequest
+    from enginery.project.models import guessed_task, new_targets
+    from enginery.vision.tasks import TASKS
 
-    missing = [f"--{key}" for key in ("model", "data", "target") if not getattr(args, key)]
-    if missing and not sys.stdin.isatty():
-        cure = "Give them, or --demo for the demo"
-        raise EngineryError(f"{', '.join(missing)} must be given, where nobody can be asked", cure)
-    model = args.model or Path(_ask("model", "Model (.pt or .onnx)"))
-    data = args.data or Path(_ask("data", "Data set (data.yaml or a folder)"))
-    task = args.task
-    if missing and not task:
-        task = _ask("task", f"Task ({', '.join(TASKS)})", guessed_task(model.stem))
-    return ModelRequest(model, data, task, args.name)
+    asks = bool(answers.missing())
+    model = answers.model or Path(_ask("Model (.pt or .onnx)"))
+    data = answers.data or Path(_ask("Data set (data.yaml, or a folder)"))
+    task = answers.task
+    if asks and not task:
+        task = _ask(f"Task ({', '.join(TASKS)})", guessed_task(model.stem))
+    targets = answers.targets or _split([_ask("GPUs to build for", "rtx-ada")])
+    in_order = tuple(name for name in PRECISIONS if name in answers.precisions)
+    return InitRequest(
+        ModelRequest(model, data, task, answers.name), new_targets(targets), in_order
+    )
 
 
-def _ask(option: str, question: str, default: str = "") -> str:
-    shown = f" [{default}]" if default else ""
+def _ask(question: str, default: str = "") -> str:
     while True:
+        shown = f" [{default}]" if default else ""
         if answer := input(f"{question}{shown}: ").strip() or default:
             return answer
-        print(f"needed; Ctrl-C stops (or give --{option})")
 
 
-def _split(values: Sequence[str]) -> list[str]:
-    return [part.strip() for value in values for part in value.split(",") if part.strip()]
-
-
-def _in_order(precisions: Sequence[str]) -> tuple[str, ...]:
-    return tuple(name for name in PRECISIONS if name in precisions)
+def _split(values: Sequence[str] | None) -> tuple[str, ...]:
+    parts = (part.strip() for value in values or () for part in value.split(","))
+    return tuple(filter(None, parts))

@@ -2,46 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from enginery.cli import add_command
+import typer
 
+from enginery.cli import Command, EngineArgument, new_app
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    parser = add_command(
-        commands,
-        "predict",
-        _run,
-        "run an engine on images: pictures of what it finds, and milliseconds",
-    )
-    parser.add_argument("engine", help="model/target/precision, or a part of it")
-    parser.add_argument("image", nargs="+", type=Path, help="images, or folders of images")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        default=Path("predictions"),
-        help="the folder for the pictures (default: predictions)",
-    )
-    parser.add_argument(
-        "--confidence", type=float, default=0.25, help="the least to show (default: 0.25)"
-    )
-    parser.add_argument(
-        "--iou", type=float, default=0.7, help="the overlap from which two are one (default: 0.7)"
-    )
+app = new_app()
 
 
-def _run(args: argparse.Namespace) -> int:
-    from enginery.actions.predict import Wanted, predict
+@app.command(cls=Command)
+def predict(
+    engine: EngineArgument,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")
+    ],
+    out: Annotated[Path, typer.Option(help="The folder for the pictures.")] = Path("predictions"),
+    confidence: Annotated[float, typer.Option(help="The least to show.")] = 0.25,
+    iou: Annotated[float, typer.Option(help="The overlap from which two are one.")] = 0.7,
+) -> int:
+    """Run an engine on images: pictures of what it finds, and milliseconds."""
+    from enginery.actions import predict as action
     from enginery.project.params import load_spec
     from enginery.registry.store import find
 
-    for line in predict(
-        load_spec(),
-        find(args.engine),
-        Wanted(tuple(args.image), args.out, args.confidence, args.iou),
-    ):
+    request = action.PredictionRequest(tuple(images), out, confidence, iou)
+    for line in action.predict(load_spec(), find(engine), request):
         print(line)
     return 0

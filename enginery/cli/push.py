@@ -4,20 +4,16 @@ here.
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import Any
 
-from enginery.cli import add_command
+from enginery.cli import Command, new_app
 
-
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    text = "share every build through DVC's remote, and check that it arrived"
-    add_command(commands, "push", _run, text)
+app = new_app()
 
 
-def _run(args: argparse.Namespace) -> int:
+@app.command(cls=Command)
+def push() -> int:
+    """Share every build through DVC's remote, and check that it arrived."""
     import logging
 
     from enginery.pipeline import Pipeline
@@ -31,10 +27,12 @@ def _run(args: argparse.Namespace) -> int:
         print(f"not carried: {line}", file=sys.stderr)
     size = f"{pushed.sent_bytes / 1e6:.1f} MB"
     print(
-        f"sent {pushed.sent_objects} objects ({size}) and {pushed.sent_entries} cached builds to {pushed.remote}"
+        f"sent {pushed.sent_objects} objects ({size}) "
+        f"and {pushed.sent_entries} cached builds to {pushed.remote}"
     )
     print(
-        f"the remote has {pushed.objects} objects and {pushed.entries} cached builds of this checkout: asked for there, one by one"
+        f"the remote has {pushed.objects} objects and {pushed.entries} cached builds "
+        "of this checkout: asked for there, one by one"
     )
     if pushed.lost:
         cure = "`enginery build` makes them again; then push again"

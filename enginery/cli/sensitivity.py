@@ -4,60 +4,61 @@ the gate.
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from enginery.cli import add_command
+import typer
+
+from enginery.cli import Command, ModelArgument, new_app
 
 _BAR = 24
 
-
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    parser = add_command(
-        commands,
-        "sensitivity",
-        _run,
-        "rank a model's layers by what INT8 in each costs, on real images",
-    )
-    parser.add_argument("model", help="its name in params.yaml")
-    parser.add_argument(
-        "--propose",
-        action="store_true",
-        help="find the fewest layers to keep in float with which INT8 passes",
-    )
-    parser.add_argument("--top", type=int, default=20, help="how many layers to show (default: 20)")
-    parser.add_argument("--json", action="store_true", help="all layers as an array of objects")
+app = new_app()
 
 
-def _run(args: argparse.Namespace) -> int:
+@app.command(cls=Command)
+def sensitivity(
+    model: ModelArgument,
+    search: Annotated[
+        bool,
+        typer.Option(
+            "--propose", help="Find the fewest layers to keep in FP16 with which INT8 passes."
+        ),
+    ] = False,
+    top: Annotated[int, typer.Option(help="How many layers to show.")] = 20,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print all layers as an array of objects.")
+    ] = False,
+) -> int:
+    """Rank a model's layers by what INT8 in each costs, on real images."""
     from enginery.actions.sensitivity import propose, ranking
     from enginery.project.params import load_spec
     from enginery.report.display import print_table
 
     spec = load_spec()
-    ranked = ranking(spec, args.model)
-    if args.json:
+    ranked = ranking(spec, model)
+    if as_json:
         print(json.dumps(ranked, indent=2))
     else:
-        print_table(f"What INT8 costs {args.model}, layer by layer", _rows(ranked[: args.top]))
-    if not args.propose:
+        print_table(f"What INT8 costs {model}, layer by layer", _rows(ranked[:top]))
+    if not search:
         return 0
-    patterns = propose(spec, args.model, ranked)
+    return _say(model, spec.int8[model].exclude, propose(spec, model, ranked))
+
+
+def _say(model: str, excluded: Sequence[str], patterns: Sequence[str] | None) -> int:
+    """Tell what to add to `exclude`; 1 if nothing helps."""
     if patterns is None:
-        print(
-            "Not even with every layer in float does it pass: look at the calibration images and the tolerance"
-        )
+        cure = "look at the calibration images and the tolerance"
+        print(f"Not even with every layer in FP16 does it pass: {cure}")
         return 1
     if not patterns:
-        print("It passes as it is: nothing more has to stay in float")
+        print("It passes as it is: nothing more has to stay in FP16")
         return 0
-    print(
-        f"It passes with {len(patterns)} more in float. In params.yaml, add to int8.{args.model}:\n    exclude:"
-    )
-    for pattern in [*spec.int8[args.model].exclude, *patterns]:
+    print(f"It passes with {len(patterns)} more in FP16. In params.yaml, add to int8.{model}:")
+    print("    exclude:")
+    for pattern in [*excluded, *patterns]:
         print(f"      - '{pattern}'")
     return 0
 
@@ -69,7 +70,7 @@ def _rows(ranked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             "layer": layer["layer"],
             "error": f"{layer['cost']:.3%}",
             "": "█" * max(1, round(_BAR * layer["cost"] / worst)),
-            "kept in": "float" if layer["in_float"] else "",
+            "kept in": "FP16" if layer["in_float"] else "",
         }
         for layer in ranked
     ]

@@ -2,36 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 import os
-from typing import Any
+from typing import Annotated
 
-from enginery.cli import add_command
+import typer
 
+from enginery.cli import Command, new_app
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    parser = add_command(commands, "serve", _run, "run the flow on a schedule, in this process")
-    parser.add_argument(
-        "--cron", default="0 * * * *", help="when to look for changes (default: every hour)"
-    )
+app = new_app()
 
 
-def _run(args: argparse.Namespace) -> int:
+@app.command(cls=Command)
+def serve(
+    cron: Annotated[
+        str, typer.Option(help="When to look for changes; by default every hour.")
+    ] = "0 * * * *",
+) -> int:
+    """Run the flow on a schedule, in this process."""
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
+    from enginery.orchestration.server import prefect_server
+    from enginery.project.loading import load_flow
+    from enginery.project.params import load_spec
+
+    load_spec()  # a mistake is told now, not at the first run
+    build_engines = load_flow()
+    _check(cron)
+    with prefect_server(schedules=True):
+        build_engines.serve(name="scheduled", cron=cron, limit=1)
+    return 0
+
+
+def _check(cron: str) -> None:
     from prefect.client.schemas.schedules import CronSchedule
 
     from enginery.errors import EngineryError
-    from enginery.orchestration.server import prefect_server
-    from enginery.project.params import load_spec
-    from flows.engines import build_engines
 
-    load_spec()  # a mistake is told now, not at the first run
     try:
-        CronSchedule(cron=args.cron)
+        CronSchedule(cron=cron)
     except ValueError:
         cure = 'Give minute, hour, day, month and weekday, for example "0 * * * *": every hour'
-        raise EngineryError(f"--cron {args.cron!r} is no schedule", cure) from None
-    with prefect_server(schedules=True):
-        build_engines.serve(name="scheduled", cron=args.cron, limit=1)
-    return 0
+        raise EngineryError(f"--cron {cron!r} is no schedule", cure) from None

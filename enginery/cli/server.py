@@ -5,16 +5,19 @@ Neither tells anybody about itself.
 
 from __future__ import annotations
 
-import argparse
 import os
 import socket
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated
 
-from enginery.cli import add_command
+import typer
+
+from enginery.cli import Command, new_app
 from enginery.errors import ServerError
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+app = new_app()
 
 # Whatever port or name the page was opened by; by default it asks port 4200 of 127.0.0.1.
 _SETTINGS = {
@@ -41,39 +44,27 @@ class _OnlyThisServer:
         await self._app(scope, receive, send_with_policy)
 
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    parser = add_command(
-        commands, "server", _run, "start Prefect's server, which shows runs in a browser"
-    )
-    parser.add_argument(
-        "--host", default="127.0.0.1", help="where it listens (default: this machine only)"
-    )
-    parser.add_argument("--port", type=_port, default=4200, help="default: 4200")
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"{text} is no port; give a number from 1 to 65535")
-    return int(text)
-
-
-def _run(args: argparse.Namespace) -> int:
-    _check_free(args.host, args.port)
+@app.command(cls=Command)
+def server(
+    host: Annotated[
+        str, typer.Option(help="Where it listens; by default for this machine only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Its port.")] = 4200,
+) -> int:
+    """Start Prefect's server, which shows runs in a browser."""
+    _check_free(host, port)
     os.environ.update(_SETTINGS)
     os.environ.pop("PREFECT_API_URL", None)  # it is for those who ask a server
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import PREFECT_SERVER_LOGGING_LEVEL
 
-    app = create_app(final=True)
-    app.add_middleware(_OnlyThisServer)
-    url = f"http://{_shown(args.host)}:{args.port}"
+    api = create_app(final=True)
+    api.add_middleware(_OnlyThisServer)
+    url = f"http://{_shown(host)}:{port}"
     print(f"Prefect's UI: {url} (Ctrl-C stops the server)")
     print(f"For other commands: export PREFECT_API_URL={url}/api", flush=True)
-    uvicorn.run(
-        app, host=args.host, port=args.port, log_level=PREFECT_SERVER_LOGGING_LEVEL.value().lower()
-    )
+    uvicorn.run(api, host=host, port=port, log_level=PREFECT_SERVER_LOGGING_LEVEL.value().lower())
     return 0
 
 

@@ -2,36 +2,35 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from enginery.cli import add_command
+import typer
 
+from enginery.cli import Command, new_app
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    text = "bring this project's files to the installed version; yours are kept"
-    parser = add_command(commands, "upgrade", _run, text)
-    text = "only say what would happen"
-    parser.add_argument("--dry-run", action="store_true", help=text)
+app = new_app()
 
 
-def _run(args: argparse.Namespace) -> int:
+@app.command(cls=Command)
+def upgrade(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")] = False,
+) -> int:
+    """Bring this project's files to the installed version; what you changed is kept."""
     from enginery import __version__
-    from enginery.project.upgrade import upgrade
+    from enginery.project.upgrade import upgrade as upgrade_project
 
-    done = upgrade(Path(), args.dry_run)
+    done = upgrade_project(Path(), dry_run)
     for warning in done.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     for change in done.changes:
         print(f"{change}\n{change.diff}".rstrip("\n"))
     way = f"from {done.before} to {__version__}"
-    if args.dry_run:
-        print(f"{len(done.changes)} files would change or be kept {way}; nothing was written")
-    elif done.changes:
-        print(f"upgraded {way}. Look at it with `git diff`, then commit it")
-    else:
+    if not done.changes:
         print(f"nothing to do {way}")
+    elif dry_run:
+        print(f"nothing was written; without --dry-run, this is done {way}")
+    else:
+        print(f"upgraded {way}. Look at it with `git diff`, then commit it")
     return 0

@@ -2,61 +2,77 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from enginery.cli import add_command
+import typer
 
+from enginery.cli import Command, new_app
+from enginery.errors import EngineryError, ExcludedTargetError
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    parser = add_command(
-        commands, "validate", _run, "run engines on their GPU: outputs, mAP and latency"
-    )
-    parser.add_argument(
-        "engine",
-        nargs="*",
-        help="model/target/precision, or a part of it (default: all of runtime tensorrt)",
-    )
+if TYPE_CHECKING:
+    from enginery.registry.store import Engine
+
+app = new_app()
 
 
-def _run(args: argparse.Namespace) -> int:
+@app.command(cls=Command)
+def validate(
+    engines: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[ENGINE...]",
+            help="model/target/precision, or a part of it; by default all of runtime tensorrt.",
+        ),
+    ] = None,
+) -> int:
+    """Run engines on their GPU: outputs, mAP and latency."""
     from enginery.actions.validate import validate_engine
-    from enginery.errors import Elsewhere, EngineryError
     from enginery.project.params import load_spec
-    from enginery.registry.store import engines, find
     from enginery.report.display import print_table
     from enginery.report.tables import latency_row
 
     spec = load_spec()
-    wanted = [find(name) for name in args.engine] or [
-        engine for engine in engines() if engine.manifest.runtime == "tensorrt"
-    ]
-    if not wanted:
-        raise EngineryError(
-            "no engine of runtime tensorrt is registered",
-            "Name the engines to validate; `enginery list` shows them",
-        )
-    rows, bad = [], 0
-    for engine in wanted:
+    rows, faults = [], 0
+    for engine in _requested(engines or []):
         try:
             report = validate_engine(spec, engine)
         except EngineryError as error:
-            if isinstance(error, Elsewhere) and not args.engine:  # nobody asked for it by its name
-                print(f"elsewhere: {error.why}", file=sys.stderr)
-            else:
-                print(f"error: {error}", file=sys.stderr)
-                bad += 1
+            faults += _say(error, by_name=bool(engines))
             continue
         rows.append(latency_row(engine, report))
         for failure in report.failures:
             print(f"{engine.name}: {failure}", file=sys.stderr)
-            bad += 1
+        faults += len(report.failures)
     if rows:
         print_table("Engines on this GPU", rows)
-    elif not bad:
+    elif not faults:
         raise EngineryError(
             "every engine is for another machine", "Run this on the machine with their GPU"
         )
-    return 1 if bad else 0
+    return 1 if faults else 0
+
+
+def _requested(names: list[str]) -> list[Engine]:
+    from enginery.registry.store import engines, find
+
+    requested = [find(name) for name in names] or [
+        engine for engine in engines() if engine.manifest.runtime == "tensorrt"
+    ]
+    if not requested:
+        raise EngineryError(
+            "no engine of runtime tensorrt is registered",
+            "Name the engines to validate; `enginery list` shows them",
+        )
+    return requested
+
+
+def _say(error: EngineryError, by_name: bool) -> int:
+    """Say why an engine was not run; 1 if that is a fault: nobody asked for it by its name, and it
+    is for another machine, is none.
+    """
+    if isinstance(error, ExcludedTargetError) and not by_name:
+        print(f"elsewhere: {error.why}", file=sys.stderr)
+        return 0
+    print(f"error: {error}", file=sys.stderr)
+    return 1

@@ -4,36 +4,39 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from enginery.cli import add_command
-from enginery.pipeline.lockfile import Output
+import typer
 
-Outputs = Mapping[str, Output]  # by path
+from enginery.cli import Command, new_app
 
+if TYPE_CHECKING:
+    from enginery.pipeline.lockfile import Output
 
-def add(commands: Any) -> None:
-    """Add the command to the parser of `enginery`."""
-    text = "read every byte of every engine again, and compare it with its manifest and dvc.lock"
-    parser = add_command(commands, "verify", _run, text)
-    parser.add_argument(
-        "--restore", action="store_true", help="bring damaged ones back from DVC's cache or remote"
-    )
+    Outputs = Mapping[str, Output]  # by path
+
+app = new_app()
 
 
-def _run(args: argparse.Namespace) -> int:
+@app.command(cls=Command)
+def verify(
+    restore: Annotated[
+        bool,
+        typer.Option("--restore", help="Bring damaged ones back from DVC's cache or remote."),
+    ] = False,
+) -> int:
+    """Read every byte of every engine again, and compare it with its manifest and dvc.lock."""
     from enginery.pipeline.lockfile import recorded
     from enginery.project.paths import ENGINES
     from enginery.registry.store import engine_folders
 
     folders = engine_folders(ENGINES)
     last = _last()
-    if args.restore and not _restore(folders, last):
+    if restore and not _restore(folders, last):
         return 1
     known = _by_path(recorded()) or last
     damaged = _damaged(folders, known)

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.errors import ModelError
-from enginery.evaluation.compare import Accumulator, Closeness
+from enginery.evaluation.compare import Accumulator, OutputError
 from enginery.evaluation.runners import GraphRunner, Runner
 from enginery.graphs.session import WORKERS
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.score import Metrics, Score
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 
 Item = TypeVar("Item")
 
@@ -29,7 +29,7 @@ Item = TypeVar("Item")
 class GraphReport:
     """A graph against its reference."""
 
-    closeness: Closeness
+    closeness: OutputError
     reference: Metrics
     candidate: Metrics
 
@@ -46,7 +46,7 @@ def validate_graph(
     reference: Path,
     candidate: Path,
     folder: Path,
-    head: Head,
+    head: TaskMetadata,
     progress: Callable[[int, int], None],
     size: tuple[int, int] = (640, 640),
 ) -> GraphReport:
@@ -70,7 +70,7 @@ def compare(
     reference: Runner,
     candidate: Runner,
     folder: Path,
-    head: Head,
+    head: TaskMetadata,
     progress: Callable[[int, int], None],
 ) -> GraphReport:
     """Give every image of a data set to both, in the order of their names; what is compared need

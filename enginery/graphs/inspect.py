@@ -207,7 +207,9 @@ def _axis_misfits(
         yield f"{what}: {extent} must be multiples of the stride, {stride}"
 
 
-def clean(model: onnx.ModelProto, keep: Mapping[str, str] | None = None) -> onnx.ModelProto:
+def strip_metadata(
+    model: onnx.ModelProto, keep: Mapping[str, str] | None = None
+) -> onnx.ModelProto:
     """Remove what changes from run to run (dates, tool stamps, paths); `keep` is the metadata that
     stays.
     """

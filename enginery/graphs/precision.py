@@ -18,7 +18,7 @@ from onnx import TensorProto, numpy_helper
 
 from enginery.errors import ModelError
 from enginery.graphs.external import hold, place_of, values, write_graph
-from enginery.graphs.inspect import KEPT, clean, has_own_quantization, read_graph
+from enginery.graphs.inspect import KEPT, has_own_quantization, read_graph, strip_metadata
 
 HALF_SCALES_OPSET, _HALF_SCALES_IR = 19, 10
 _CHUNK = 1 << 22  # weights that are cast at a time
@@ -139,4 +139,4 @@ def write_typed(model: onnx.ModelProto, out: Path) -> None:
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key in KEPT}
     # Intermediate shapes were inferred for the types before.
     del model.graph.value_info[:]
-    write_graph(clean(model, kept), out, lambda partial: read_graph(partial, out))
+    write_graph(strip_metadata(model, kept), out, lambda partial: read_graph(partial, out))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from enginery.errors import DiskFullError, EngineryError
 from enginery.graphs.external import SUFFIX, write_graph
-from enginery.graphs.inspect import clean, info_of, read_graph
+from enginery.graphs.inspect import info_of, read_graph, strip_metadata
 from enginery.graphs.session import open_session
 from enginery.system.files import is_full, scratch
 
@@ -43,7 +43,7 @@ def simplify(source: Path, out: Path, feeds: Feeds, time_limit: float) -> dict[s
         if not reason:
             facts |= _compare(source, candidate, feeds)
         chosen = read_graph(candidate) if facts["simplified"] else original
-        write_graph(clean(chosen, kept), out)
+        write_graph(strip_metadata(chosen, kept), out)
     return {**facts, "nodes_after": info_of(chosen).nodes}
 
 

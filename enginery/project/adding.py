@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enginery.errors import DataError, ModelError
+from enginery.errors import ConfigError, DataError, ModelError
 from enginery.project.datasets import Dataset, copies, read_dataset, sample
 from enginery.project.draft import Draft
 from enginery.project.models import NewModel, guessed_task, model_name
+from enginery.project.params import NAME
+from enginery.vision.tasks import TASKS
 
 FEW = 300  # images that int8.minimum_images asks for
 
@@ -47,6 +50,7 @@ def add_model(
     """
     name = request.name or model_name(request.model.stem)
     task = request.task or guessed_task(request.model.stem)
+    _check_words(name, task)
     source = _add_source(draft, root, request.model, name, is_tracked)
     dataset = read_dataset(request.data)
     calibration = () if int8 is False else sample(dataset)
@@ -60,6 +64,13 @@ def add_model(
         folders = _copy_data(draft, name, task, dataset, calibration)
     model = NewModel(name, source, task, *folders)
     return AddedModel(model, tuple(_notes(model, dataset, calibration, int8)))
+
+
+def _check_words(name: str, task: str) -> None:
+    mistakes = [] if re.match(NAME, name) else [f"--name {name}: small letters, digits, - and _"]
+    mistakes += [] if task in TASKS else [f"--task {task}: not one of {', '.join(TASKS)}"]
+    if mistakes:
+        raise ConfigError("options", mistakes)
 
 
 def _add_source(

@@ -47,8 +47,9 @@ class NewProject:
     """What was written, and what to tell about it."""
 
     root: Path
-    names: tuple[str, ...]
+    to_commit: tuple[str, ...]
     notes: tuple[str, ...]
+    in_git: bool
 
 
 def init(folder: Path, request: InitRequest) -> NewProject:
@@ -58,8 +59,7 @@ def init(folder: Path, request: InitRequest) -> NewProject:
         EngineryError: there is one already, a file is in the way, or something cannot be written;
             then nothing was.
     """
-    root = folder.resolve()
-    _refuse_existing(root)
+    root = check_place(folder)
     files = dict(project_files(demo=request.model is None))
     draft = Draft()
     notes = [*_use_model(draft, files, root, request), *_notes(root)]
@@ -68,20 +68,27 @@ def init(folder: Path, request: InitRequest) -> NewProject:
     draft.files, draft.replaced = {**files, ORIGIN: origin.content()}, frozenset({IGNORE})
     draft.check(root)
     draft.write(root, track, last=ORIGIN)
-    tracked = [f"{name}.dvc" for name in draft.tracked]
-    return NewProject(root, tuple(sorted((*draft.files, *tracked))), tuple(notes))
+    to_commit = {name.partition("/")[0] for name in (*draft.files, *draft.tracked)}
+    return NewProject(root, tuple(sorted(to_commit)), tuple(notes), bool(git_root(root)))
 
 
 def _origin(files: dict[str, bytes], demo: bool) -> Origin:
     return Origin(__version__, demo, upgraded_digests(files))
 
 
-def _refuse_existing(root: Path) -> None:
+def check_place(folder: Path) -> Path:
+    """The whole path of a folder that a project can be written into.
+
+    Raises:
+        EngineryError: it is a file, or holds a project.
+    """
+    root = folder.resolve()
     if (root / ORIGIN).exists():
         cure = "`enginery add-model` adds a model, `enginery upgrade` brings it up to date"
         raise EngineryError(f"{root} is a project of Enginery already", cure)
     if root.exists() and not root.is_dir():
         raise EngineryError(f"{root} is a file", "Give a folder")
+    return root
 
 
 def _use_model(

@@ -25,7 +25,7 @@ from enginery.graphs.external import (
     values,
     write_graph,
 )
-from enginery.graphs.inspect import KEPT, clean, info_of, read_graph
+from enginery.graphs.inspect import KEPT, info_of, read_graph, strip_metadata
 from enginery.sources.ultralytics_compat import import_torchvision, loading, silence
 from enginery.system.files import is_full, scratch, sha256, temporary_folder
 
@@ -249,7 +249,7 @@ def _written(
     model: Any, out: Path, facts: Mapping[str, Any], metadata: Mapping[str, str]
 ) -> dict[str, Any]:
     """Write the graph; returns the facts with its opset and nodes."""
-    write_graph(clean(model, metadata), out)
+    write_graph(strip_metadata(model, metadata), out)
     info = info_of(model)
     return {**facts, "opset": info.opset, "nodes": info.nodes}
 

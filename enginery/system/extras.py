@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 
 from enginery.errors import MissingExtraError
 
@@ -21,21 +22,29 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
         "ultralytics",
     ),
     "scheduler": (
-        "configobj",
-        "dvc",
         "fastapi",
         "httpx",
         "prefect",
-        "ruamel",
         "sqlalchemy",
         "starlette",
         "uvicorn",
-        "voluptuous",
     ),
+    "serve": ("configobj", "dvc", "ruamel", "voluptuous"),
     "gpu": ("pycuda", "tensorrt"),
     "rtx": ("tensorrt_rtx",),
 }
 _EXTRAS = {module: extra for extra, modules in _MODULES.items() for module in modules}
+
+
+def require(extra: str) -> None:
+    """Refuse a command at once that needs all of an extra, where a part of it is missing.
+
+    Raises:
+        MissingExtraError: it is.
+    """
+    for module in _MODULES[extra]:
+        if find_spec(module) is None:
+            raise MissingExtraError(module, extra)
 
 
 def missing(module: str) -> MissingExtraError:

@@ -9,8 +9,8 @@ from typing import Any
 
 from enginery.errors import (
     BuildError,
-    ChildCrashed,
-    ChildTimeout,
+    ChildCrashedError,
+    ChildTimeoutError,
     DataError,
     EngineError,
     EngineryError,
@@ -117,8 +117,8 @@ def early_end(
     said = f" Its last words: {words}" if words else ""
     if code is None:
         cure = "Is it on a slow disk?" if probing else "Raise time_limit_s of the target."
-        return ChildTimeout(
+        return ChildTimeoutError(
             f"{doing} was stopped at its time limit of {time_limit:g} s", cure + said
         )
     cure = "Install TensorRT there again." if probing else "Nothing else is lost; run again."
-    return ChildCrashed(f"{doing}: the child {ending(code)} without a result", cure + said)
+    return ChildCrashedError(f"{doing}: the child {ending(code)} without a result", cure + said)

@@ -43,7 +43,7 @@ def build(python: Path, request: BuildRequest, on_event: OnEvent, time_limit: fl
 
     Raises:
         BuildError: TensorRT refused the graph or the profile.
-        ChildCrashed, ChildTimeout, ToolchainError: the child did not come to a result.
+        ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
     with replacing(request.plan) as partial:
         child = Child(python, {**asdict(request), "do": "build", "plan": partial}, on_event)
@@ -57,7 +57,7 @@ def refit(python: Path, request: RefitRequest, on_event: OnEvent, time_limit: fl
 
     Raises:
         RefitError: these weights do not fit this plan.
-        IntegrityError: the plan is not the one recorded. ChildCrashed, ChildTimeout, ToolchainError: the child did not come to a result.
+        IntegrityError: the plan is not the one recorded. ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
     with replacing(request.out) as partial:
         facts = Child(python, {**asdict(request), "do": "refit", "out": partial}, on_event).result(
@@ -79,7 +79,7 @@ def measure(
     Raises:
         IntegrityError: the plan is not the one recorded; it was not loaded.
         EngineError: TensorRT could not load or run it on this GPU, or a shape is outside its profiles.
-        ChildCrashed, ChildTimeout, ToolchainError: the child did not come to a result.
+        ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
     return _on_gpu("measure", python, request, on_event, time_limit)
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from enginery.errors import NoInterpreter, ToolchainError
+from enginery.errors import MissingInterpreterError, ToolchainError
 from enginery.project.params import NAME, THIS
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
@@ -39,7 +39,7 @@ def identify(python: Path) -> ToolchainInfo:
     for runtime in RUNTIMES:
         try:
             return probe(python, runtime)
-        except NoInterpreter:
+        except MissingInterpreterError:
             raise
         except ToolchainError as error:
             reasons.append(error.what)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from enginery.errors import NoInterpreter, ToolchainError
+from enginery.errors import MissingInterpreterError, ToolchainError
 from enginery.system.environment import allowed
 from enginery.system.processes import stop_group
 from enginery.toolchain.child_errors import early_end, refusal
@@ -79,7 +79,7 @@ class Child:
                 error, FileNotFoundError | NotADirectoryError
             ) and not os.path.lexists(self.python)
             what = f"toolchain interpreter {self.python} cannot be started: {error.strerror}"
-            kind = NoInterpreter if absent else ToolchainError
+            kind = MissingInterpreterError if absent else ToolchainError
             raise kind(
                 what, "Correct its path under toolchains in params.yaml, or make the environment"
             ) from None

@@ -120,7 +120,7 @@ class RefitResult:
 
 
 @dataclass(frozen=True)
-class Point:
+class PointRequest:
     """An input shape (batch, channels, height, width) in a profile, and the images, a float32 .npy,
     that are run at it.
 
@@ -140,7 +140,7 @@ class MeasureRequest(PlanRequest):
     `noisy` times p50.
     """
 
-    points: tuple[Point, ...] = field(kw_only=True)
+    points: tuple[PointRequest, ...] = field(kw_only=True)
     runs: int = 200
     noisy: float = 1.25
 

@@ -11,12 +11,12 @@ from functools import cached_property
 from pathlib import Path
 
 from enginery.errors import (
-    Elsewhere,
     EngineryError,
+    ExcludedTargetError,
     GpuError,
-    NoInterpreter,
-    OtherVersion,
+    MissingInterpreterError,
     ToolchainError,
+    VersionMismatchError,
 )
 from enginery.gpu import inventory as gpu
 from enginery.project.params import THIS, THIS_INTERPRETER, Spec, Target
@@ -56,7 +56,7 @@ class Toolchains:
         """What the target `name` uses.
 
         Raises:
-            Elsewhere: the toolchain or the GPU that it is for is not here.
+            ExcludedTargetError: the toolchain or the GPU that it is for is not here.
             ToolchainError: no toolchain fits; each one's reason is given.
         """
         target = self._spec.targets[name]
@@ -75,7 +75,7 @@ class Toolchains:
             if _fits(info.version, target.version):
                 return Choice(toolchain, self.known[toolchain], info, chosen, visible)
             what = f"{toolchain} has {info.runtime} {info.version}, not {target.version}"
-            reasons[toolchain] = OtherVersion(what, "Add one that has it")
+            reasons[toolchain] = VersionMismatchError(what, "Add one that has it")
         raise _refusal(name, target, reasons)
 
     def _probe(self, python: Path, runtime: str, visible: str | None) -> ToolchainInfo:
@@ -116,7 +116,7 @@ def no_gpu(name: str, choice: Choice) -> EngineryError:
             f"target {name}: {why}, {here}",
             "Is the driver too old for the toolchain's CUDA, or hidden by a container?",
         )
-    return Elsewhere(name, why, "Run this on the machine with the GPU")
+    return ExcludedTargetError(name, why, "Run this on the machine with the GPU")
 
 
 def _gpu(name: str, target: Target) -> gpu.Gpu | None:
@@ -125,7 +125,7 @@ def _gpu(name: str, target: Target) -> gpu.Gpu | None:
     try:
         return gpu.choose(target.gpu, target.compute_capability)
     except GpuError as error:
-        raise Elsewhere(name, error.what, error.cure) from None
+        raise ExcludedTargetError(name, error.what, error.cure) from None
 
 
 def _refusal(name: str, target: Target, reasons: Mapping[str, ToolchainError]) -> EngineryError:
@@ -138,7 +138,7 @@ def _refusal(name: str, target: Target, reasons: Mapping[str, ToolchainError]) -
             "`enginery toolchain add` makes one",
         )
     if target.runtime == "tensorrt" and _may_be_elsewhere(reasons):
-        return Elsewhere(name, why, cure)
+        return ExcludedTargetError(name, why, cure)
     return ToolchainError(f"target {name}: {why}", cure)
 
 
@@ -148,7 +148,10 @@ def _may_be_elsewhere(reasons: Mapping[str, ToolchainError]) -> bool:
     Nobody named Enginery's own as one of them.
     """
     kinds = {type(reason) for toolchain, reason in reasons.items() if toolchain != THIS}
-    return NoInterpreter in kinds and kinds <= {NoInterpreter, OtherVersion}
+    return MissingInterpreterError in kinds and kinds <= {
+        MissingInterpreterError,
+        VersionMismatchError,
+    }
 
 
 def _fits(version: str, wanted: str | None) -> bool:

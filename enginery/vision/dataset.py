@@ -18,7 +18,7 @@ from enginery.sources.ultralytics_compat import import_torchvision, silence
 from enginery.system.files import temporary_folder
 from enginery.vision.images import list_images, read_image
 from enginery.vision.labels import check_labels, label_file
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 
 _IMAGES = "images"  # Ultralytics finds labels/ by this name
 _SMALLEST = 10  # pixels; Ultralytics leaves smaller images out
@@ -32,7 +32,7 @@ class ValidationSet:
     """
 
     def __init__(
-        self, root: Path, images: Sequence[Path], head: Head, size: tuple[int, int]
+        self, root: Path, images: Sequence[Path], head: TaskMetadata, size: tuple[int, int]
     ) -> None:
         self._root, self._images, self._head, self._size = root, images, head, size
         self._loader: Any = None
@@ -115,7 +115,7 @@ _ARGUMENTS = {
 
 @contextmanager
 def open_validation_set(
-    folder: Path, head: Head, size: tuple[int, int], few: int | None = None
+    folder: Path, head: TaskMetadata, size: tuple[int, int], few: int | None = None
 ) -> Iterator[ValidationSet]:
     """A folder's images and labels, fitted to (height, width); only so many images, from all over
     the folder, if `few` is given.

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from enginery.errors import DataError, ModelError
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 
 _FORMATS = {
     "detect": "`class x y width height`",
@@ -48,7 +48,7 @@ def check_format(
     return {image: _classes(file, task, kpt_shape) for image, file in files.items()}
 
 
-def check_labels(images: Sequence[Path], head: Head) -> None:
+def check_labels(images: Sequence[Path], head: TaskMetadata) -> None:
     """The same, and that the model has every class and keypoint of the labels.
 
     Raises:

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from enginery.sources.ultralytics_compat import import_torchvision, silence
 from enginery.vision.score import tensors
-from enginery.vision.tasks import Head
+from enginery.vision.tasks import TaskMetadata
 
 _FONT = "DejaVuSans.ttf"  # comes with matplotlib; Ultralytics would download its own
 
 
 def to_results(
-    head: Head,
+    head: TaskMetadata,
     outputs: Sequence[NDArray[np.float32]],
     batch: NDArray[np.float32],
     images: Sequence[NDArray[np.uint8]],

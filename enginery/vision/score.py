@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from enginery.vision.tasks import Head, Metric, metric_of
+from enginery.vision.tasks import Metric, TaskMetadata, metric_of
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Metrics:
 class Score:
     """Adds up one runner's outputs, image by image."""
 
-    def __init__(self, head: Head, validator: Any) -> None:
+    def __init__(self, head: TaskMetadata, validator: Any) -> None:
         self._head, self._validator = head, validator
 
     def add(self, outputs: Sequence[NDArray[np.float32]], batch: dict[str, Any]) -> None:

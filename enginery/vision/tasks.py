@@ -41,7 +41,7 @@ def metric_in(measured: Mapping[str, Any]) -> Metric:
 
 
 @dataclass(frozen=True)
-class Head:
+class TaskMetadata:
     """A model's task and classes; of a pose, its keypoints and the values of each: 2 (x, y) or 3
     (x, y, visibility).
     """

@@ -14,7 +14,7 @@ import json
 import signal
 import sys
 
-from base import Out, Refused, read_plan
+from base import Out, RefusedError, read_plan
 
 PR_SET_PDEATHSIG = 1
 WORK = {
@@ -40,7 +40,7 @@ def main():
         if "plan_sha256" in request:
             request["data"] = read_plan(request)
         importlib.import_module(WORK[request["do"]]).main(request, out)
-    except Refused as refused:
+    except RefusedError as refused:
         return fail(out, refused.kind, refused)
     except ImportError as error:
         return fail(out, "pycuda", error)

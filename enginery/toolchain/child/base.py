@@ -17,7 +17,7 @@ SKIPPED = ("Skipping tactic", "insufficient memory")  # with both, once for each
 NO_ROOM = "insufficient to use tactic"  # said before it
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The request cannot be done; `kind` tells the client which error to raise."""
 
     def __init__(self, kind, message):
@@ -44,7 +44,7 @@ def load(runtime):
         ImportError,
         OSError,
     ) as error:  # a package that loads its libraries itself raises the second
-        raise Refused("toolchain", "cannot import {}: {}".format(runtime, error))
+        raise RefusedError("toolchain", "cannot import {}: {}".format(runtime, error))
 
 
 def make_logger(trt, out):
@@ -90,7 +90,7 @@ def read_plan(request):
     with open(request["plan"], "rb") as file:
         data = file.read()
     if hashlib.sha256(data).hexdigest() != request["plan_sha256"]:
-        raise Refused("integrity", "its digest is not the one recorded")
+        raise RefusedError("integrity", "its digest is not the one recorded")
     return data
 
 

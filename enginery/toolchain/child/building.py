@@ -8,7 +8,7 @@ import time
 
 import calibrating
 import timing
-from base import Refused, load, make_logger, write
+from base import RefusedError, load, make_logger, write
 from probing import full_version
 
 # What TensorRT says of a failed build, and what it means.
@@ -40,7 +40,7 @@ def build(trt, logger, request, out):
         if request["timing_cache"]:
             timing.save(config, request["timing_cache"])
     if plan is None:
-        raise Refused(meaning(logger), logger.reason() or "TensorRT gave no reason")
+        raise RefusedError(meaning(logger), logger.reason() or "TensorRT gave no reason")
     data = memoryview(plan).cast("B")  # no copy: a plan may have gigabytes
     write(request["plan"], data)  # a temporary name already: the client puts it in its place
     out.send(
@@ -82,7 +82,7 @@ def make_builder(trt, logger):
     try:
         return trt.Builder(logger)
     except TypeError:  # what its bindings say of a builder that could not start
-        raise Refused(
+        raise RefusedError(
             "driver", "TensorRT does not start: {}".format(logger.reason() or "it gave no reason")
         )
 
@@ -106,7 +106,9 @@ def parse(trt, builder, logger, request):
     )  # by its path, beside which a large graph has its weights
     if not parsed or parser.num_errors or not network.num_outputs:
         found = [parser.get_error(index) for index in range(parser.num_errors)]
-        raise Refused("parse", "; ".join(map(parser_error, found)) or "the graph has no outputs")
+        raise RefusedError(
+            "parse", "; ".join(map(parser_error, found)) or "the graph has no outputs"
+        )
     return network, parser
 
 
@@ -141,7 +143,7 @@ def set_capability(trt, config, request):
         config.num_compute_capabilities = 1
         name = "SM" + capability.replace(".", "")
         if not hasattr(trt.ComputeCapability, name):
-            raise Refused(
+            raise RefusedError(
                 "toolchain",
                 "this {} knows no compute capability {}".format(request["runtime"], capability),
             )
@@ -169,7 +171,7 @@ def tactic_mask(trt, names):
     known = trt.TacticSource.__members__
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise Refused(
+        raise RefusedError(
             "parameter",
             "tactic_sources: {}: unknown; this version has {}".format(unknown[0], ", ".join(known)),
         )
@@ -219,7 +221,7 @@ def use_dla(trt, builder, network, config, core):
     if core is None:
         return []
     if core >= builder.num_DLA_cores:
-        raise Refused(
+        raise RefusedError(
             "parameter",
             "dla_core: {}: this GPU has {} DLA cores".format(core, builder.num_DLA_cores),
         )
@@ -236,9 +238,9 @@ def add_profile(builder, config, shapes):
         for name, shape in shapes.items():
             profile.set_shape(name, shape["min"], shape["opt"], shape["max"])
     except (ValueError, TypeError) as error:
-        raise Refused("profile", str(error))
+        raise RefusedError("profile", str(error))
     if config.add_optimization_profile(profile) < 0:
-        raise Refused("profile", "TensorRT refused the optimization profile {}".format(shapes))
+        raise RefusedError("profile", "TensorRT refused the optimization profile {}".format(shapes))
 
 
 def make_monitor(trt, out):
@@ -273,7 +275,7 @@ def refittable_weights(trt, logger, data, request):
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
-        raise Refused("build", "its own plan does not load: {}".format(logger.reason()))
+        raise RefusedError("build", "its own plan does not load: {}".format(logger.reason()))
     return sorted(trt.Refitter(engine, logger).get_all_weights())
 
 

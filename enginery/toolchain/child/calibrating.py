@@ -2,7 +2,7 @@
 TensorRT's own entropy calibration.
 """
 
-from base import Refused, write_whole
+from base import RefusedError, write_whole
 
 
 def from_cache(trt, path):
@@ -39,7 +39,7 @@ def native(trt, images, batch, path):
 
     data = np.load(images, mmap_mode="r")
     if len(data) < batch:
-        raise Refused(
+        raise RefusedError(
             "data",
             "calibration needs at least one batch of {} images and has {}".format(batch, len(data)),
         )

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pycuda.driver as cuda
-from base import Refused
+from base import RefusedError
 
 if not hasattr(np, "bool"):
     np.bool = np.bool_  # TensorRT 8.5 and NumPy 1.24 to 1.26 differ about this name
@@ -26,7 +26,7 @@ class Loaded:
 
     def __enter__(self):
         if self.engine is None:
-            raise Refused(
+            raise RefusedError(
                 "engine",
                 self.logger.reason() or "TensorRT could not load it on this GPU and gave no reason",
             )
@@ -49,7 +49,7 @@ class Runner:
     def __enter__(self):
         self.context = self.engine.create_execution_context()
         if self.context is None:
-            raise Refused(
+            raise RefusedError(
                 "memory",
                 "no room on the GPU for the engine's {} MiB".format(memory_size(self.engine) >> 20),
             )
@@ -82,7 +82,7 @@ class Runner:
         )
         if not fits or not self.context.set_input_shape(name, self.input_shape):
             limits = "takes {}".format(low) if low == high else "takes {} to {}".format(low, high)
-            raise Refused(
+            raise RefusedError(
                 "engine",
                 "input {} {} in profile {}, not {}".format(
                     name, limits, self.profile, self.input_shape
@@ -108,7 +108,7 @@ class Runner:
             for name in self.inputs():
                 cuda.memcpy_htod_async(self.device[name], self.host[name], self.stream)
         if not self.context.execute_async_v3(self.stream.handle):
-            raise Refused("engine", "the engine refused to run")
+            raise RefusedError("engine", "the engine refused to run")
         if transfers:
             for name in self.outputs():
                 cuda.memcpy_dtoh_async(self.host[name], self.device[name], self.stream)

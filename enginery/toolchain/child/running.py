@@ -9,7 +9,7 @@ import ctypes
 import time
 
 import numpy as np
-from base import Refused, load, make_logger
+from base import RefusedError, load, make_logger
 from devices import Context, cuda, describe
 from engines import Loaded, Runner, memory_size
 
@@ -117,7 +117,7 @@ class CapturedGraph:
         if self.ready:
             try:
                 runner.enqueue()
-            except Refused:
+            except RefusedError:
                 self.ready = False
             ended = self.driver.cuStreamEndCapture(self.stream, ctypes.byref(self.graph)) == 0
             self.ready = self.ready and ended and self.instantiate()
@@ -132,7 +132,7 @@ class CapturedGraph:
 
     def launch(self):
         if self.driver.cuGraphLaunch(self.executable, self.stream):
-            raise Refused("engine", "the CUDA graph did not launch")
+            raise RefusedError("engine", "the CUDA graph did not launch")
 
     def __enter__(self):
         return self
