@@ -80,7 +80,7 @@ def _add_source(
     if path.suffix not in (".pt", ".onnx"):
         raise ModelError(f"{path}: a .pt or an .onnx file is expected", "Export it to ONNX first")
     if not path.is_file():
-        raise ModelError(f"{path}: no such file", "Correct --model")
+        raise ModelError(f"{path}: no such file", "Correct the model's path")
     inside = _inside(root, path)
     if inside:
         draft.tracked += [] if is_tracked(inside) else [inside]

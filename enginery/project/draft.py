@@ -86,8 +86,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def _copy(source: Path, path: Path) -> None:
-    with replacing(path) as partial:
-        shutil.copyfile(source, partial)
+    # Not `replacing`, which waits for the disk: a data set has thousands of files, in a new folder.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, path)
 
 
 @contextmanager
