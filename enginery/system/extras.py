@@ -7,7 +7,7 @@ from importlib.util import find_spec
 
 from enginery.errors import MissingExtraError
 
-_MODULES: Mapping[str, tuple[str, ...]] = {
+MODULES: Mapping[str, tuple[str, ...]] = {
     "build": (
         "cv2",
         "google",
@@ -33,7 +33,7 @@ _MODULES: Mapping[str, tuple[str, ...]] = {
     "gpu": ("pycuda", "tensorrt"),
     "rtx": ("tensorrt_rtx",),
 }
-_EXTRAS = {module: extra for extra, modules in _MODULES.items() for module in modules}
+_EXTRAS = {module: extra for extra, modules in MODULES.items() for module in modules}
 
 
 def require(extra: str) -> None:
@@ -42,7 +42,7 @@ def require(extra: str) -> None:
     Raises:
         MissingExtraError: it is.
     """
-    for module in _MODULES[extra]:
+    for module in MODULES[extra]:
         if find_spec(module) is None:
             raise MissingExtraError(module, extra)
 
