@@ -10,28 +10,29 @@ from enginery.calibration import cache
 from enginery.errors import ToolchainError
 from enginery.graphs.inspect import read_graph
 from enginery.graphs.structure import save_weights, structure_digest
-from enginery.project.paths import Step, engine_folder
+from enginery.project.paths import engine_folder
+from enginery.project.stage import Stage
 from enginery.registry.store import Engine, damage, engine_in
 from enginery.report.events import emit, log
 from enginery.system.files import read_json
 from enginery.toolchain.client import refit
-from enginery.toolchain.requests import PREFIX, BuildRequest, RefitRequest
+from enginery.toolchain.requests import WEIGHT_PREFIX, BuildRequest, RefitRequest
 
 
 def structure(request: BuildRequest, weights: Sequence[str]) -> str:
     """What must be the same for a refit: the graph but for these weights, and the layers kept in
     float.
     """
-    return structure_digest(read_graph(request.onnx), set(weights), "\n".join(request.float_layers))
+    return structure_digest(read_graph(request.onnx), set(weights), "\n".join(request.fp16_layers))
 
 
-def base(step: Step, request: BuildRequest) -> Engine | None:
+def base(stage: Stage, request: BuildRequest) -> Engine | None:
     """The registered engine that differs from what is wanted in weights alone, if there is one."""
-    engine = engine_in(engine_folder(step.model, step.target, step.precision))
+    engine = engine_in(engine_folder(stage.model, stage.target, stage.precision))
     if not engine or damage(engine):
         return None
     built = engine.manifest.steps.build
-    if built.recipe.to_json() != read_json(step.recipe) or not built.refittable_weights:
+    if built.recipe.to_json() != read_json(stage.recipe) or not built.refittable_weights:
         return None
     if built.structure_sha256 == structure(request, built.refittable_weights):
         return engine
@@ -40,12 +41,12 @@ def base(step: Step, request: BuildRequest) -> Engine | None:
 
 
 def refitted(
-    step: Step, request: BuildRequest, python: Path, time_limit: float
+    stage: Stage, request: BuildRequest, python: Path, time_limit: float
 ) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Write the plan; what the build's record says of it, and what was measured. None where it must
     be built.
     """
-    engine = base(step, request)
+    engine = base(stage, request)
     if (
         not engine or request.native_images
     ):  # other weights have other ranges, and TensorRT's own are measured by a build
@@ -55,7 +56,7 @@ def refitted(
         read_graph(request.onnx),
         set(engine.manifest.steps.build.refittable_weights),
         weights,
-        PREFIX,
+        WEIGHT_PREFIX,
     )
     wanted = RefitRequest(
         request.runtime,

@@ -12,7 +12,8 @@ import pytest
 
 from enginery.errors import EngineryError, ExcludedTargetError, GpuError, ToolchainError
 from enginery.gpu.inventory import choose, gpus
-from enginery.project.params import Spec, load_spec
+from enginery.project.load import load_spec
+from enginery.project.params import Spec
 from enginery.toolchain.selection import Choice, Toolchains
 from tests.test_bindings import toolchain
 from tests.test_spec import write

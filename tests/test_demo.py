@@ -9,7 +9,7 @@ import numpy as np
 
 from enginery.demo.scenes import CLASSES, scene
 from enginery.demo.train import FIRST_SEED as TRAINING
-from enginery.project.params import load_spec
+from enginery.project.load import load_spec
 from tasks.demo_data import FIRST_SEED
 
 

@@ -807,7 +807,7 @@ def test_excluded_layers_run_in_half_and_no_others() -> None:
     builder = trt.Builder(None)
     network = builder.create_network(0)
     building.configure(
-        trt, builder, network, request(precision="int8", float_layers=["c", "a", "none"]), Out()
+        trt, builder, network, request(precision="int8", fp16_layers=["c", "a", "none"]), Out()
     )
     assert [network.get_layer(index).precision for index in range(3)] == [
         DataType.HALF,
@@ -815,7 +815,7 @@ def test_excluded_layers_run_in_half_and_no_others() -> None:
         DataType.HALF,
     ]
     weak = builder.create_network(0)
-    building.configure(trt, builder, weak, request(precision="fp16", float_layers=["a"]), Out())
+    building.configure(trt, builder, weak, request(precision="fp16", fp16_layers=["a"]), Out())
     assert weak.get_layer(0).precision == DataType.FLOAT
 
 

@@ -37,8 +37,10 @@ from enginery.errors import (
 from enginery.evaluation.compare import OutputError
 from enginery.evaluation.engine_report import OperatingPoint
 from enginery.gpu.inventory import Gpu
-from enginery.project.params import Spec, load_spec
-from enginery.project.paths import Step, build_folder, engine_folder, model_folder
+from enginery.project.load import load_spec
+from enginery.project.params import Spec
+from enginery.project.paths import build_folder, engine_folder, model_folder
+from enginery.project.stage import Stage
 from enginery.quantization.sensitivity import LayerCost
 from enginery.registry.store import Engine, engine_in
 from enginery.system.files import read_json, sha256, write_json
@@ -89,7 +91,7 @@ def spec() -> Spec:
 
 # The gate
 
-STEP = Step("register", "m", "server", "int8")
+STEP = Stage("register", "m", "server", "int8")
 
 
 def made(**report: Any) -> dict[str, Any]:
@@ -705,12 +707,12 @@ def test_dvc_is_told_what_it_cannot_leave_out(
 ) -> None:
     checked: list[Path] = []
     monkeypatch.setattr(tasks.fingerprint, "check_plain", checked.append)
-    recipe = Step("build", MODEL, "rtx-ampere", "fp16").recipe
-    other = Step("build", MODEL, "rtx-ada", "fp16").recipe
+    recipe = Stage("build", MODEL, "rtx-ampere", "fp16").recipe
+    other = Stage("build", MODEL, "rtx-ada", "fp16").recipe
     for path in (recipe, other):
         write_json(path, {})
     machine.answers = {"rtx-ampere": ToolchainError("broken", "mend it")}
-    tasks.fingerprint._stage(Step("fingerprint"))
+    tasks.fingerprint._stage(Stage("fingerprint"))
     model = spec.models[MODEL]
     assert checked == [
         Path(model.source),
@@ -724,7 +726,7 @@ def test_dvc_is_told_what_it_cannot_leave_out(
         "rtx-ada": ExcludedTargetError("rtx-ada", "none", "c"),
     }
     with pytest.raises(EngineryError) as error:
-        tasks.fingerprint._stage(Step("fingerprint"))
+        tasks.fingerprint._stage(Stage("fingerprint"))
     assert str(error.value) == (
         "this machine cannot build every target: target rtx-ampere: no GPU; target rtx-ada: none. "
         "`enginery build` leaves these out; `dvc repro --single-item` makes the stages that you name"
@@ -732,7 +734,7 @@ def test_dvc_is_told_what_it_cannot_leave_out(
 
 
 def test_timing_caches_are_counted(here: list[Any]) -> None:
-    step = Step("timing", toolchain="mine")
+    step = Stage("timing", toolchain="mine")
     tasks.timing.keep_timings(step)
     folder = Path("artifacts/timing/mine")
     assert folder.is_dir()

@@ -19,7 +19,7 @@ import enginery.actions.engine_session
 import enginery.actions.predict
 import tasks.simplify
 from enginery.errors import DataError, ModelError
-from enginery.project.paths import Step
+from enginery.project.stage import Stage
 from enginery.sources import export
 from enginery.sources.export import ExportSettings
 from enginery.system.files import write_json
@@ -253,7 +253,7 @@ def test_a_graph_is_simplified_and_compared_on_four_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    step, said, asked = Step("simplify", "m"), list[Any](), list[Any]()
+    step, said, asked = Stage("simplify", "m"), list[Any](), list[Any]()
     monkeypatch.setattr(tasks.simplify, "log", lambda *given: said.append(given))
     monkeypatch.setattr(
         tasks.simplify,

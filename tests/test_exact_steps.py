@@ -36,14 +36,15 @@ from enginery.gpu.inventory import Gpu
 from enginery.graphs import simplify
 from enginery.graphs.inspect import Profile
 from enginery.pipeline import recipes
-from enginery.project.params import Spec, load_spec
-from enginery.project.paths import Step
+from enginery.project.load import load_spec
+from enginery.project.params import Spec
+from enginery.project.stage import Stage
 from enginery.registry.manifest import Manifest, compose
 from enginery.registry.records import parse
+from enginery.sources.ultralytics_compat import tasks as head
 from enginery.system.files import sha256, write_json
 from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult, ToolchainInfo
 from enginery.toolchain.selection import Choice
-from enginery.sources.ultralytics_compat import tasks as head
 from enginery.vision.score import Metrics
 from tests.registered import records_of
 
@@ -74,7 +75,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
     return lines
 
 
-def write_recipe(step: Step, **parameters: Any) -> dict[str, Any]:
+def write_recipe(step: Stage, **parameters: Any) -> dict[str, Any]:
     found = {"step": step.name, "version": 1, "tools": {}, "parameters": parameters}
     write_json(step.recipe, found)
     return found
@@ -133,7 +134,7 @@ def simplified(batch: int | str = 1, own: bool = False) -> Path:
 
 # Calibration
 
-CALIBRATE = Step("calibrate", MODEL, precision="int8")
+CALIBRATE = Stage("calibrate", MODEL, precision="int8")
 FOLDER = f"artifacts/models/{MODEL}/calibration"
 
 
@@ -304,7 +305,7 @@ def test_an_imported_cache_needs_the_ranges_of_quantized_layers_only(said: list[
 
 # Calibration images, validation images
 
-LIST = Step("calibration-images", MODEL, precision="int8")
+LIST = Stage("calibration-images", MODEL, precision="int8")
 
 
 def test_calibration_images_are_listed(said: list[Any]) -> None:
@@ -349,7 +350,7 @@ def test_a_cache_takes_the_place_of_images(said: list[Any]) -> None:
 
 
 def test_validation_images_are_listed_with_their_labels(said: list[Any]) -> None:
-    step = Step("images", MODEL)
+    step = Stage("images", MODEL)
     paths = pictures("set/images", 1, 2)
     Path("set/labels").mkdir()
     Path("set/labels/0.txt").write_text("0 0.5 0.5 1 1\n")
@@ -372,7 +373,7 @@ def test_validation_images_are_listed_with_their_labels(said: list[Any]) -> None
 
 
 def quantize(precision: str = "int8", **parameters: Any) -> Any:
-    step = Step("quantize", MODEL, precision=precision)
+    step = Stage("quantize", MODEL, precision=precision)
     made = write_recipe(
         step, **({"rule": "none", "exclude": [], **parameters} if precision == "int8" else {})
     )
@@ -567,7 +568,7 @@ def test_a_simplified_graph_that_cannot_run_is_not_used(monkeypatch: pytest.Monk
 
 
 def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Step("validate", MODEL, precision="fp16")
+    step = Stage("validate", MODEL, precision="fp16")
     asked: list[Any] = []
     metrics = [Metrics(head.MAP, value, 0.9, {}) for value in (0.75, 0.5)]
     report = GraphReport(OutputError(0.1, 0.01, 0, 0), *metrics)
@@ -656,7 +657,7 @@ def built(monkeypatch: pytest.MonkeyPatch, spec: Spec) -> Any:
         def __call__(
             self, precision: str = "fp16", batch: int | str = 1, own: bool = False, **changed: Any
         ) -> BuildRequest:
-            step = Step("build", MODEL, "rtx-ada", precision)
+            step = Stage("build", MODEL, "rtx-ada", precision)
             parameters = {
                 "runtime": "tensorrt",
                 "runtime_version": "10.16.1.11",
@@ -789,7 +790,7 @@ def test_an_option_reaches_the_builder(built: Any, option: str) -> None:
 def test_a_strongly_typed_build_takes_the_typed_graph(built: Any) -> None:
     request = built("int8", strongly_typed=True)
     assert request.onnx == Path(f"artifacts/models/{MODEL}/int8/graph/model.onnx")
-    assert (request.precision, request.cache, request.float_layers, request.strongly_typed) == (
+    assert (request.precision, request.cache, request.fp16_layers, request.strongly_typed) == (
         "fp32",
         None,
         (),
@@ -811,7 +812,7 @@ def test_int8_ranges_are_headed_for_the_tensorrt_that_reads_them(built: Any) -> 
     for version, number in (("8.6.0", 8600), ("10.16.1.11", 101601)):
         request = built("int8", runtime_version=version)
         assert request.onnx == Path(f"artifacts/models/{MODEL}/fp32/graph/model.onnx")
-        assert (request.precision, request.float_layers, request.native_images) == (
+        assert (request.precision, request.fp16_layers, request.native_images) == (
             "int8",
             (HEAD,),
             None,
@@ -823,7 +824,7 @@ def test_int8_ranges_are_headed_for_the_tensorrt_that_reads_them(built: Any) -> 
         assert not request.cache.exists()
         assert "calibration.cache" not in [path.name for path in Path(built.folder).iterdir()]
     own = built("int8", own=True)
-    assert (own.precision, own.cache, own.float_layers) == ("int8", None, ())
+    assert (own.precision, own.cache, own.fp16_layers) == ("int8", None, ())
 
 
 def test_native_calibration_gets_the_images_as_the_network_takes_them(
@@ -900,7 +901,7 @@ def test_a_build_of_what_can_be_refitted(built: Any, monkeypatch: pytest.MonkeyP
     with pytest.raises(StopIteration):  # no build was asked for
         built("int8", refittable=True)
     [(step, asked, python, limit)] = calls
-    assert (step, python) == (Step("build", MODEL, "rtx-ada", "int8"), Path("/env/python"))
+    assert (step, python) == (Stage("build", MODEL, "rtx-ada", "int8"), Path("/env/python"))
     assert (asked.refittable, limit) == (True, 1800.0 if limit == 1800 else limit)
     assert read(f"{built.folder}/record.json")["plan_sha256"] == "r"
     assert read(f"{built.folder}/measured.json")["seconds"] == 0.25
@@ -911,7 +912,7 @@ def test_a_build_of_what_can_be_refitted(built: Any, monkeypatch: pytest.MonkeyP
 
 def test_the_structure_is_the_graph_but_for_its_weights() -> None:
     onnx.save(network(), "g.onnx")
-    one = BuildRequest("tensorrt", Path("g.onnx"), Path("p"), "g", float_layers=("a", "b"))
+    one = BuildRequest("tensorrt", Path("g.onnx"), Path("p"), "g", fp16_layers=("a", "b"))
     digest = tasks.refitting.structure(one, ["w"])
     changed = network()
     changed.graph.initializer[0].CopyFrom(
@@ -920,7 +921,7 @@ def test_the_structure_is_the_graph_but_for_its_weights() -> None:
     onnx.save(changed, "g.onnx")
     assert tasks.refitting.structure(one, ["w"]) == digest
     assert tasks.refitting.structure(one, []) != digest
-    assert tasks.refitting.structure(replace(one, float_layers=("a",)), ["w"]) != digest
+    assert tasks.refitting.structure(replace(one, fp16_layers=("a",)), ["w"]) != digest
 
 
 @pytest.fixture
@@ -928,7 +929,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A registered engine from which a refit may begin."""
     from types import SimpleNamespace
 
-    step = Step("build", MODEL, "rtx-ada", "int8")
+    step = Stage("build", MODEL, "rtx-ada", "int8")
     made_of = records_of("0" * 64, 4)
     made = write_recipe(step, workspace_mib=None, **made_of["build"]["recipe"]["parameters"])
     onnx.save(network(), "g.onnx")
@@ -1026,7 +1027,7 @@ def test_where_a_plan_must_be_built(engine: Any, said: list[Any]) -> None:
     assert refitted(engine) is None
     engine.harm = []
     assert said == []
-    assert refitted(engine, float_layers=("a",)) is None
+    assert refitted(engine, fp16_layers=("a",)) is None
     assert said == [
         (
             "more than the weights that the registered plan can replace has changed: it is built",
@@ -1046,7 +1047,7 @@ def test_where_a_plan_must_be_built(engine: Any, said: list[Any]) -> None:
     assert refitted(engine) is None
     assert said[1:] == [("they do not fit: it is built", "warning")]
     assert list(Path("out").iterdir()) == []
-    engine.step = Step("build", MODEL, "rtx-ada", "fp16")
+    engine.step = Stage("build", MODEL, "rtx-ada", "fp16")
     write_recipe(engine.step)
     assert refitted(engine) is None
 

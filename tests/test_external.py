@@ -26,8 +26,9 @@ from enginery.graphs.precision import to_fp16, to_fp32
 from enginery.graphs.session import open_model, open_session
 from enginery.graphs.structure import save_weights, structure_digest
 from enginery.pipeline.recipes import recipes
-from enginery.project.params import load_spec
-from enginery.project.paths import Step, model_folder, steps
+from enginery.project.load import load_spec
+from enginery.project.paths import model_folder, steps
+from enginery.project.stage import Stage
 from enginery.quantization.placement import Placement, place
 from enginery.quantization.sensitivity import rank
 from enginery.sources.export import ExportSettings, export
@@ -130,7 +131,7 @@ def test_the_recipe_of_an_export_names_the_data(
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
     def parameters() -> Any:
-        return recipes(load_spec(), lambda target: {}, [])[Step("export", MODEL).recipe][
+        return recipes(load_spec(), lambda target: {}, [])[Stage("export", MODEL).recipe][
             "parameters"
         ]
 
@@ -419,12 +420,12 @@ def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
     large: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    from enginery.pipeline.fingerprint import fingerprint
     from tasks.build import build as build_step
     from tasks.calibrate import calibrate
     from tasks.calibration_images import list_calibration_images
     from tasks.demo_data import demo_data
     from tasks.export import export_model
-    from tasks.fingerprint import fingerprint
     from tasks.images import list_validation_images
     from tasks.quantize import quantize
     from tasks.register import register
@@ -432,7 +433,7 @@ def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
     from tasks.validate import validate
 
     split(whole, Path("data"))
-    work: dict[str, Callable[[Step], None]] = {
+    work: dict[str, Callable[[Stage], None]] = {
         "demo-data": demo_data,
         "export": export_model,
         "images": list_validation_images,
@@ -477,8 +478,8 @@ def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
 
 
 def test_data_that_changes_during_a_run_is_noticed(whole: Path, checkout: Path) -> None:
+    from enginery.pipeline.fingerprint import fingerprint
     from tasks.export import export_model
-    from tasks.fingerprint import fingerprint
 
     split(whole, Path("data"))
     fingerprint()
@@ -487,7 +488,7 @@ def test_data_that_changes_during_a_run_is_noticed(whole: Path, checkout: Path) 
     with pytest.raises(
         ModelError, match=r"the data files of data/own.onnx changed since this run began. Run again"
     ):
-        export_model(Step("export", MODEL))
+        export_model(Stage("export", MODEL))
     assert not (model_folder(MODEL, "export")).exists()
 
 

@@ -22,13 +22,13 @@ from enginery.errors import (
     ToolchainError,
 )
 from enginery.gpu.inventory import Gpu
-from enginery.project.params import load_spec
-from enginery.project.paths import MACHINE, RECIPES
+from enginery.pipeline.fingerprint import fingerprint
+from enginery.project.load import load_spec
+from enginery.project.paths import RECIPES, WORKPLACE
 from enginery.registry.store import engines, find
 from enginery.system.files import sha256, write_json
 from enginery.toolchain.requests import ToolchainInfo
 from enginery.toolchain.selection import Choice, Toolchains
-from tasks.fingerprint import fingerprint
 from tests.conftest import ROOT, Checkout
 from tests.registered import change_manifest
 from tests.test_flow import ENGINE, build, counted, engines_table, refused, task_states
@@ -336,12 +336,12 @@ def test_a_machine_that_loses_its_gpu_is_not_taken_for_another(
     assert [type(error) for error in fingerprint().values()] == [ExcludedTargetError]
     write(tmp_path, targets__mine={"runtime": "tensorrt"}, matrix__targets=["mine"])
     for damaged in ("[]", '{"targets": {"mine": "?"}}', '{"targets": 1}', "{"):
-        MACHINE.write_text(damaged)
+        WORKPLACE.write_text(damaged)
         assert [type(error) for error in fingerprint().values()] == [ExcludedTargetError]
 
 
 def test_what_is_lost_fails_and_the_others_go_on(machine: Checkout) -> None:
-    write_json(machine.root / MACHINE, {"targets": {"server": {"asked": {"python": GONE}}}})
+    write_json(machine.root / WORKPLACE, {"targets": {"server": {"asked": {"python": GONE}}}})
     why = f"target server: this machine could build it at its last run: {WHY}. Look at nvidia-smi and at its toolchain's path"
     refused(machine, why)
     states = task_states(machine)

@@ -10,7 +10,8 @@ import pytest
 
 from enginery.errors import GateError
 from enginery.evaluation.gate import failures
-from enginery.project.paths import Step, build_folder, model_folder
+from enginery.project.paths import build_folder, model_folder
+from enginery.project.stage import Stage
 from enginery.system.files import write_json
 from tasks.register import register
 
@@ -81,7 +82,7 @@ def test_the_gate_speaks_first_and_needs_no_images(
 ) -> None:
     """Neither images nor params.yaml are there: nothing but the records is read."""
     monkeypatch.chdir(tmp_path)
-    step = Step("register", "m", "t", "int8")
+    step = Stage("register", "m", "t", "int8")
     precision = model_folder("m", "int8")
     write_json(step.recipe, {"parameters": TOLERANCE})
     for part in ("export", "simplify"):

@@ -39,7 +39,7 @@ from enginery.graphs.structure import save_weights
 from enginery.system.files import sha256
 from enginery.toolchain.client import build, measure, probe, refit
 from enginery.toolchain.requests import (
-    PREFIX,
+    WEIGHT_PREFIX,
     BuildRequest,
     MeasureRequest,
     PointRequest,
@@ -281,7 +281,7 @@ def test_new_weights_without_a_build(request_: BuildRequest, tmp_path: Path) -> 
     weights = numpy_helper.to_array(model.graph.initializer[0]) * -0.5
     model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
     onnx.save(model, tmp_path / "new.onnx")
-    save_weights(model, {"w"}, tmp_path / "w.npz", PREFIX)
+    save_weights(model, {"w"}, tmp_path / "w.npz", WEIGHT_PREFIX)
     wanted = RefitRequest(
         "tensorrt",
         request_.plan,

@@ -12,7 +12,7 @@ import pytest
 
 from enginery.errors import ExcludedTargetError, GpuError
 from enginery.gpu import inventory as gpu
-from enginery.project.params import load_spec
+from enginery.project.load import load_spec
 from enginery.toolchain.selection import Toolchains
 from tests.test_spec import write
 

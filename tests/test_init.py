@@ -28,7 +28,7 @@ from enginery.project.models import (
     new_targets,
 )
 from enginery.project.origin import ORIGIN, check_version, read_origin
-from enginery.project.params import load_spec
+from enginery.project.load import load_spec
 from enginery.project.upgrade import decide, upgrade
 from enginery.project.yaml_text import LayoutError, YamlText, block
 from enginery.system.extras import missing_extra, require

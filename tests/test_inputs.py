@@ -27,7 +27,7 @@ from enginery.errors import ConfigError, DataError, ModelError
 from enginery.evaluation.validation import compare
 from enginery.pipeline import Pipeline
 from enginery.project.inputs import check_plain, plain_files
-from enginery.project.params import load_spec
+from enginery.project.load import load_spec
 from enginery.sources.export import ExportSettings, export
 from enginery.system.environment import allowed
 from enginery.system.files import sha256, sha256_tree

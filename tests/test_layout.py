@@ -12,14 +12,16 @@ import pytest
 import yaml
 
 from enginery.pipeline.recipes import recipes
-from enginery.project.params import Spec, load_spec
-from enginery.project.paths import Step, idle_steps, needs, stage_mistakes, steps
+from enginery.project.load import load_spec
+from enginery.project.params import Spec
+from enginery.project.paths import idle_steps, needs, stage_mistakes, steps
+from enginery.project.stage import Stage
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def test_titles_and_addresses() -> None:
-    step = Step("build", "yolov8n", "rtx-ada", "fp16")
+    step = Stage("build", "yolov8n", "rtx-ada", "fp16")
     assert (step.title, step.address) == (
         "build yolov8n fp16 for rtx-ada",
         "build@yolov8n-rtx-ada-fp16",
@@ -31,10 +33,10 @@ def test_every_step_comes_after_those_it_needs() -> None:
     ordered = list(steps(load_spec(ROOT / "params.yaml")))
     for index, step in enumerate(ordered):
         assert not any(needs(step, later) for later in ordered[index:])
-    register = Step("register", "m", "t", "fp16")
-    assert needs(register, Step("build", "m", "t", "fp16"))
-    assert needs(register, Step("validate", "m", precision="fp16"))
-    assert not needs(register, Step("build", "m", "other", "fp16"))
+    register = Stage("register", "m", "t", "fp16")
+    assert needs(register, Stage("build", "m", "t", "fp16"))
+    assert needs(register, Stage("validate", "m", precision="fp16"))
+    assert not needs(register, Stage("build", "m", "other", "fp16"))
 
 
 def load(folder: Path, **changes: Any) -> Spec:

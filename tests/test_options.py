@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 import yaml
+from flows.engines import select
 
 from enginery.errors import ConfigError
 from enginery.evaluation.engine_report import operating_points
-from enginery.project.params import BUILD_OPTIONS, Model, Spec, Target, load_spec
-from enginery.project.paths import Step, needs, steps, timing_folder
-from flows.engines import select
+from enginery.project.load import load_spec
+from enginery.project.params import BUILD_OPTIONS, Model, Spec, Target
+from enginery.project.paths import needs, steps, timing_folder
+from enginery.project.stage import Stage
 from tests.test_recipes import changed, edit
 from tests.test_spec import write
 
@@ -244,7 +246,7 @@ def test_each_toolchain_has_a_timing_step_before_the_builds() -> None:
     )
     ordered = list(steps(spec))
     found = [step for step in ordered if step.name == "timing"]
-    assert found == [Step("timing", toolchain="trt10"), Step("timing", toolchain="trt8-6")]
+    assert found == [Stage("timing", toolchain="trt10"), Stage("timing", toolchain="trt8-6")]
     assert ordered.index(found[-1]) < min(
         index for index, step in enumerate(ordered) if step.name == "build"
     )
@@ -290,7 +292,7 @@ def test_what_dvc_says_a_build_reads_its_step_needs() -> None:
     other waits for.
     """
     stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    build = Step("build", NAME, "server", "fp16")
+    build = Stage("build", NAME, "server", "fp16")
     read = {
         dep.split("/")[3] for dep in stages["build"]["deps"] if dep.startswith("artifacts/models/")
     }

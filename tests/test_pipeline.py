@@ -23,13 +23,13 @@ from enginery.pipeline import Pipeline
 from enginery.pipeline.lockfile import md5_of, recorded
 from enginery.pipeline.repair import KEPT, repair
 from enginery.pipeline.site_cache import private_site_cache
-from enginery.project.paths import Step
+from enginery.project.stage import Stage
 from enginery.registry.manifest import compose
 from tests.registered import records, records_of
 
 PLAN, ENGINE = "artifacts/build/m/t/fp16/model.plan", "artifacts/engines/m/t/fp16"
 STARTED = """echo '{"event": "started"}'"""
-TEMPLATE = json.dumps(compose(Step("register", "m", "t", "fp16"), records_of("DIGEST", "BYTES")))
+TEMPLATE = json.dumps(compose(Stage("register", "m", "t", "fp16"), records_of("DIGEST", "BYTES")))
 MANIFEST = f"""sed -e "s/DIGEST/$(sha256sum < {PLAN} | cut -d' ' -f1)/g" -e "s/.BYTES./$(wc -c < {PLAN})/g" template.json"""
 COMMANDS = {
     "file": f"mkdir -p {Path(PLAN).parent} && tr a-z A-Z < source > {PLAN}",
@@ -523,7 +523,7 @@ WHOLE = "1 engines, every digest as recorded\n"
 def forge(folder: Path) -> None:
     """Another plan, with a manifest that fits it."""
     (folder / "model.plan").write_bytes(b"another plan")
-    manifest = compose(Step("register", "m", "t", folder.name), records(folder / "model.plan"))
+    manifest = compose(Stage("register", "m", "t", folder.name), records(folder / "model.plan"))
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 

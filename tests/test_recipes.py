@@ -14,7 +14,8 @@ from enginery.errors import EngineryError, ModelError
 from enginery.graphs import session
 from enginery.pipeline.recipes import recipes, write_recipes
 from enginery.pipeline.staleness import differences
-from enginery.project.params import Spec, load_spec
+from enginery.project.load import load_spec
+from enginery.project.params import Spec
 from enginery.project.paths import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]

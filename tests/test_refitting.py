@@ -20,14 +20,15 @@ from onnx import helper, numpy_helper
 from enginery.calibration import cache
 from enginery.errors import IntegrityError
 from enginery.graphs.structure import save_weights, structure_digest
-from enginery.project.paths import Step, engine_folder
+from enginery.project.paths import engine_folder
+from enginery.project.stage import Stage
 from enginery.system.files import sha256, write_json
 from enginery.toolchain.requests import BuildRequest
 from tasks.refitting import base, refitted, structure
 from tests.registered import enter, recipe, records
 from tests.test_toolchain import graph
 
-STEP = Step("build", "m", "server", "int8")
+STEP = Stage("build", "m", "server", "int8")
 NOWHERE = Path("nowhere/python")  # a child that cannot be started: whoever tries to refit fails
 OLD_PLAN = b"the registered plan"
 SHAPES = {which: [1, 4, 8, 8] for which in ("min", "opt", "max")}
@@ -136,7 +137,7 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildRequest:
         refittable=True,
         precision="int8",
         cache=tmp_path / "ranges.cache",
-        float_layers=("last",),
+        fp16_layers=("last",),
     )
     request.plan.parent.mkdir()
     (tmp_path / "old.plan").write_bytes(OLD_PLAN)
@@ -245,7 +246,7 @@ def test_what_must_be_built(
 
 
 def test_other_layers_in_float_and_native_calibration_must_be_built(request_: BuildRequest) -> None:
-    assert refitted(STEP, replace(request_, float_layers=("last", "first")), NOWHERE, 60) is None
+    assert refitted(STEP, replace(request_, fp16_layers=("last", "first")), NOWHERE, 60) is None
     assert (
         refitted(
             STEP,

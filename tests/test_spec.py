@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from enginery.errors import ConfigError
-from enginery.project.params import load_spec
+from enginery.project.load import load_spec
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -13,15 +13,8 @@ import yaml
 from enginery.cli.main import main
 from enginery.pipeline.staleness import record_file
 from enginery.project.params import Matrix
-from enginery.project.paths import (
-    BUILDS,
-    ENGINES,
-    RECIPES,
-    REPORTS,
-    Step,
-    engine_report,
-    model_folder,
-)
+from enginery.project.paths import BUILDS, ENGINES, RECIPES, REPORTS, engine_report, model_folder
+from enginery.project.stage import Stage
 from enginery.registry.standing import build_seconds, standing
 from enginery.registry.store import Engine, entries
 from enginery.report.tables import engine_notes, engine_rows, listed, outcomes_of
@@ -30,10 +23,10 @@ from tests.registered import compared, profile, recipe, register, report
 
 MATRIX = Matrix(models=("m",), targets=("server",), precisions=("fp16",))
 NAME = "m/server/fp16"
-MODEL_STEPS = (Step("export", "m"), Step("simplify", "m"))
-GRAPH_STEPS = tuple(Step(name, "m", precision="fp16") for name in ("quantize", "validate"))
-STEPS = (*MODEL_STEPS, *GRAPH_STEPS, Step("build", "m", "server", "fp16"))
-REGISTER = Step("register", "m", "server", "fp16")
+MODEL_STEPS = (Stage("export", "m"), Stage("simplify", "m"))
+GRAPH_STEPS = tuple(Stage(name, "m", precision="fp16") for name in ("quantize", "validate"))
+STEPS = (*MODEL_STEPS, *GRAPH_STEPS, Stage("build", "m", "server", "fp16"))
+REGISTER = Stage("register", "m", "server", "fp16")
 FAILED = "raw outputs differ by 0.5 (RMS, relative), 0.02 is allowed"
 
 
@@ -131,7 +124,7 @@ def test_what_passed_and_is_not_registered_yet(engine: Engine) -> None:
 
 
 @pytest.mark.parametrize("step", [*STEPS, REGISTER], ids=lambda step: step.name)
-def test_every_recipe_and_result_counts(engine: Engine, step: Step) -> None:
+def test_every_recipe_and_result_counts(engine: Engine, step: Stage) -> None:
     before = read_json(step.recipe)
     change(step.recipe, lambda found: found["tools"].update(tool="2.0"))
     assert standing(engine, MATRIX).reason == "the newest (tool 1.0 -> 2.0) is not registered yet"

@@ -20,7 +20,8 @@ import numpy as np
 import pytest
 
 from enginery.pipeline.recipes import VERSIONS
-from enginery.project.params import StepName, load_spec
+from enginery.project.load import load_spec
+from enginery.project.params import StepName
 from enginery.report.events import VARIABLE, error_line
 from enginery.system.files import sha256
 from enginery.system.processes import ending

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from tasks.command import read_task_metadata
 
 from enginery.actions import predict as predicting
 from enginery.actions import validate as validate_engine
@@ -25,8 +26,10 @@ from enginery.evaluation.runners import GraphRunner
 from enginery.evaluation.validation import GraphReport, validate_graph
 from enginery.graphs.inspect import graph_info, read_graph
 from enginery.pipeline.recipes import recipes, write_recipes
-from enginery.project.params import PARAMS_FILE, load_spec
-from enginery.project.paths import Step, engine_folder, model_folder
+from enginery.project.load import load_spec
+from enginery.project.params import PARAMS_FILE
+from enginery.project.paths import engine_folder, model_folder
+from enginery.project.stage import Stage
 from enginery.quantization.placement import place
 from enginery.quantization.rules import RULES
 from enginery.registry.store import find
@@ -42,7 +45,6 @@ from enginery.vision.tasks import TASKS, TaskMetadata, metric_of
 from tasks.build import build
 from tasks.calibrate import calibrate
 from tasks.calibration_images import list_calibration_images
-from tasks.command import model_head
 from tasks.export import export_model
 from tasks.images import list_validation_images
 from tasks.quantize import quantize
@@ -373,16 +375,16 @@ def test_from_weights_to_registered_engines(
     spec = load_spec()
     write_recipes(recipes(spec, probe, spec.matrix.targets), spec)
     for step in (export_model, list_validation_images, simplify_model):
-        step(Step(step.__module__.split(".")[1], "tiny"))
+        step(Stage(step.__module__.split(".")[1], "tiny"))
     for step in (list_calibration_images, calibrate):
-        step(Step(step.__module__.split(".")[1].replace("_", "-"), "tiny", precision="int8"))
-    assert model_head("tiny") == head(task)
+        step(Stage(step.__module__.split(".")[1].replace("_", "-"), "tiny", precision="int8"))
+    assert read_task_metadata("tiny") == head(task)
     assert len(list_images(tmp_path / "calibration", task)) == 4
     for precision in ("fp32", "fp16", "int8"):
         for step in (quantize, validate):
-            step(Step(step.__name__, "tiny", precision=precision))
+            step(Stage(step.__name__, "tiny", precision=precision))
         for step in (build, register):
-            step(Step(step.__name__, "tiny", "rtx-ampere", precision))
+            step(Stage(step.__name__, "tiny", "rtx-ampere", precision))
         manifest = read_json(engine_folder("tiny", "rtx-ampere", precision) / "manifest.json")
         metric = metric_of(task)
         assert manifest["metrics"].keys() == {

@@ -27,7 +27,7 @@ from benchmarks.trouble.checkouts import (
     partial_files,
     working_in,
 )
-from enginery.project.params import load_spec
+from enginery.project.load import load_spec
 from enginery.project.paths import steps
 
 LOCK = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: b\n      md5: c\n"

@@ -36,7 +36,7 @@ from enginery.report.layers import layer_facts
 from enginery.toolchain import process
 from enginery.toolchain.client import build, inspect, measure, probe, refit
 from enginery.toolchain.requests import (
-    PREFIX,
+    WEIGHT_PREFIX,
     BuildRequest,
     InspectRequest,
     MeasureRequest,
@@ -164,7 +164,7 @@ class Builds:
             onnx.load(request.onnx),
             set(built["refittable_weights"]),
             self.work / "weights.npz",
-            PREFIX,
+            WEIGHT_PREFIX,
         )
         wanted = RefitRequest(
             "tensorrt",

@@ -16,9 +16,9 @@ from enginery.errors import EngineryError
 from enginery.evaluation.runners import GraphRunner
 from enginery.project.paths import model_folder
 from enginery.registry.store import Engine, check_whole
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.system.files import replacing
 from enginery.vision.images import list_images, preprocess, read_image
-from tasks.command import model_head
 
 INPUT = "images"
 NMS_OPERATORS = {
@@ -121,7 +121,7 @@ def _is_final(engine: Engine, runner: GraphRunner) -> bool:
     """By the shapes of outputs for an image that it was validated with: those that a dynamic graph
     declares may be wrong.
     """
-    head = model_head(engine.model)
+    head = read_task_metadata(engine.model)
     image = list_images(
         Path(engine.manifest.steps.validation.recipe.parameters.validation), head.task
     )[0]

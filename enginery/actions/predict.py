@@ -19,13 +19,13 @@ from enginery.graphs.inspect import graph_info
 from enginery.project.params import Spec
 from enginery.project.paths import ARTIFACTS, model_folder
 from enginery.registry.store import Engine
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.system.files import replacing, scratch
 from enginery.toolchain.client import measure
 from enginery.toolchain.requests import MeasureRequest, PointRequest
 from enginery.toolchain.selection import Choice
 from enginery.vision.images import SUFFIXES, preprocess, read_image
 from enginery.vision.results import describe, draw, to_results
-from tasks.command import model_head
 
 AT_ONCE = 64  # images that are in memory together
 
@@ -84,7 +84,7 @@ def picture_names(paths: list[Path]) -> dict[Path, str]:
 def _predict(
     spec: Spec, engine: Engine, choice: Choice, wanted: PredictionRequest, names: Mapping[Path, str]
 ) -> Iterator[str]:
-    head, paths = model_head(engine.model), list(names)
+    head, paths = read_task_metadata(engine.model), list(names)
     _, _, height, width = engine.built.profile.opt  # params.yaml may say another size by now
     images = [read_image(path) for path in paths]
     began = time.perf_counter()

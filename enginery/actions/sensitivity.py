@@ -21,17 +21,18 @@ from enginery.evaluation.gate import failures
 from enginery.evaluation.validation import validate_graph
 from enginery.graphs.inspect import read_graph
 from enginery.graphs.precision import half, write_typed
+from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
-from enginery.project.paths import CACHE, INT8, model_folder
+from enginery.project.paths import CACHE, model_folder
 from enginery.quantization.placement import Placement, place
 from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
 from enginery.quantization.sensitivity import rank, smallest_prefix
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
 from enginery.system.files import dumps, read_json, sha256, temporary_folder, write_json
 from enginery.vision.feeds import feeds
 from enginery.vision.images import list_images
-from tasks.command import model_head
 
 IMAGES = 8
 
@@ -83,7 +84,7 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
     original, thresholds = _calibrated(spec, name)
     settings, wanted = spec.int8[name], spec.models[name]
     export = model_folder(name, "export")
-    head = model_head(name)
+    head = read_task_metadata(name)
     tolerance = spec.validation.of(head.task, INT8)
 
     def passes(excluded: Sequence[str]) -> bool:

@@ -30,10 +30,12 @@ from enginery.evaluation.reports import refusals
 from enginery.evaluation.runners import GraphRunner, RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
 from enginery.gpu.inventory import Clocks
+from enginery.project.engine_name import INT8
 from enginery.project.params import Model, Spec
-from enginery.project.paths import ARTIFACTS, INT8, engine_report, model_folder
+from enginery.project.paths import ARTIFACTS, engine_report, model_folder
 from enginery.registry.records import parse
 from enginery.registry.store import Engine, engine_in
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import progress
 from enginery.system.files import dumps, scratch, write_json
 from enginery.toolchain.client import measure
@@ -41,7 +43,6 @@ from enginery.toolchain.requests import MeasureRequest, PointRequest
 from enginery.toolchain.selection import Choice
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.images import save_batch
-from tasks.command import model_head
 
 SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
 FEW = 16  # images at a point other than the profile's own
@@ -141,7 +142,7 @@ def _point(model: Model, name: str, point: OperatingPoint, folder: Path) -> Poin
     folder.mkdir()
     size = (point.shape[2], point.shape[3])
     with open_validation_set(
-        Path(model.validation), model_head(name), size, None if point.main else FEW
+        Path(model.validation), read_task_metadata(name), size, None if point.main else FEW
     ) as images:
         save_batch((image for image, _ in images), len(images), size, folder / "images.npy")
     return PointRequest(
@@ -164,7 +165,7 @@ def _judge(
             outputs_of(facts, folder / str(index), reference.outputs), reference.size
         )
         if point.main:
-            data, head = Path(model.validation), model_head(name)
+            data, head = Path(model.validation), read_task_metadata(name)
             report = compare(
                 reference, engine, data, head, lambda done, total: progress("images", done, total)
             )

@@ -68,8 +68,8 @@ def build(
     selection = Selection(tuple(models or ()), tuple(targets or ()), tuple(precisions or ()), jobs)
     _quieten()
     from enginery.orchestration.server import prefect_server
+    from enginery.project.load import load_spec
     from enginery.project.loading import load_flow
-    from enginery.project.params import load_spec
 
     load_spec()  # a mistake is told before a server is started
     build_engines = load_flow()
@@ -96,7 +96,7 @@ def _build(flow: Any, selection: Selection, connection: Connection) -> int:
     """Run the flow here and show how it goes; 1 if any step failed."""
     from rich.console import Console
 
-    from enginery.cli.list import known_matrix
+    from enginery.cli.list import known_engines
     from enginery.registry.store import entries
     from enginery.report import display as terminal
     from enginery.report.display import Display, print_table
@@ -104,7 +104,7 @@ def _build(flow: Any, selection: Selection, connection: Connection) -> int:
 
     display = terminal.current = Display(Console(stderr=True))
     _follow(flow, selection, connection, display)
-    engines = listed(entries(), known_matrix())
+    engines = listed(entries(), known_engines())
     if engines:
         print_table("Registered engines", engine_rows(engines))
     for note in engine_notes(engines):

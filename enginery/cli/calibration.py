@@ -101,7 +101,7 @@ def _check_tensors(model: str, file: Path, ranges: Cache) -> None:
     """Make sure that a cache has a range for every tensor of a model's graph."""
     from enginery.calibration import cache
     from enginery.graphs.inspect import read_graph
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.project.paths import model_folder
     from enginery.quantization.placement import place
     from enginery.quantization.rules import patterns

@@ -30,7 +30,7 @@ def inspect(
 ) -> int:
     """An engine's layers: precision, kernel, share of time, and its memory."""
     from enginery.actions.inspect import inspect_engine
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.registry.store import find
     from enginery.report import layers as report
     from enginery.report.display import print_table

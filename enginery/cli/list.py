@@ -11,7 +11,7 @@ import typer
 from enginery.cli import Command, new_app
 
 if TYPE_CHECKING:
-    from enginery.project.params import Matrix
+    from enginery.project.engine_name import EngineName
 
 app = new_app()
 
@@ -26,7 +26,7 @@ def list_(
     from enginery.report.tables import engine_notes, engine_rows, listed
 
     registered = entries()
-    engines = listed(registered, known_matrix() if registered else None)
+    engines = listed(registered, known_engines() if registered else None)
     if as_json:
         print(json.dumps([engine.summary() for engine in engines], indent=2))
     elif engines:
@@ -38,13 +38,13 @@ def list_(
     return 0
 
 
-def known_matrix() -> Matrix | None:
+def known_engines() -> set[EngineName] | None:
     """What params.yaml asks for; None if it has mistakes: looking at engines must always work."""
     from enginery.errors import ConfigError
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
 
     try:
-        return load_spec().matrix
+        return set(load_spec().engines())
     except ConfigError as error:
         print(f"Whether engines are retired cannot be told: {error}", file=sys.stderr)
         return None

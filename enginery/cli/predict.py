@@ -24,7 +24,7 @@ def predict(
 ) -> int:
     """Run an engine on images: pictures of what it finds, and milliseconds."""
     from enginery.actions import predict as action
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.registry.store import find
 
     request = action.PredictionRequest(tuple(images), out, confidence, iou)

@@ -18,13 +18,13 @@ def prune(
     ] = False,
 ) -> int:
     """Remove the engines that params.yaml no longer has."""
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.registry.prune import remove, retired
     from enginery.system.checkout_lock import only_run
 
-    matrix = load_spec().matrix  # a mistake in it must not make engines look retired
+    asked_for = set(load_spec().engines())  # a mistake in it must not make engines look retired
     with only_run():
-        every = retired(matrix)
+        every = retired(asked_for)
         for engine in every:
             if not dry_run:
                 remove(engine)

@@ -33,7 +33,7 @@ def sensitivity(
 ) -> int:
     """Rank a model's layers by what INT8 in each costs, on real images."""
     from enginery.actions.sensitivity import propose, ranking
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.report.display import print_table
 
     spec = load_spec()

@@ -21,8 +21,8 @@ def serve(
     """Run the flow on a schedule, in this process."""
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
     from enginery.orchestration.server import prefect_server
+    from enginery.project.load import load_spec
     from enginery.project.loading import load_flow
-    from enginery.project.params import load_spec
 
     load_spec()  # a mistake is told now, not at the first run
     build_engines = load_flow()

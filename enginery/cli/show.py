@@ -19,14 +19,14 @@ def show(
     ] = False,
 ) -> int:
     """An engine: what it is, from what, how checked, how fast."""
-    from enginery.cli.list import known_matrix
+    from enginery.cli.list import known_engines
     from enginery.registry.store import find_entry
     from enginery.report import page
     from enginery.report.display import print_page
     from enginery.report.tables import listed
     from enginery.system.files import dumps
 
-    [shown] = listed([find_entry(engine)], known_matrix())
+    [shown] = listed([find_entry(engine)], known_engines())
     if as_json:
         print(dumps(page.as_json(shown)), end="")
     else:

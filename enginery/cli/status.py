@@ -14,34 +14,12 @@ app = new_app()
 @app.command(cls=Command)
 def status() -> int:
     """What is stale and why."""
-    from enginery.pipeline import Pipeline
-    from enginery.pipeline.staleness import explain
-    from enginery.project.loading import load
-    from enginery.project.params import load_spec
-    from enginery.project.paths import steps
-    from enginery.system.checkout_lock import only_run
-    from enginery.toolchain.selection import absent
+    from enginery.pipeline.overview import overview
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    spec = load_spec()
-    fingerprint = load("tasks.fingerprint", "fingerprint")
-    with only_run():  # it writes recipes, which a run at work reads
-        excluded: Mapping[str, EngineryError] = fingerprint()
-        gone = absent(spec)
-        here = [
-            step
-            for step in steps(spec)
-            if step.target not in excluded and step.toolchain not in gone
-        ]
-        every = [step for step in here if step.name != "fingerprint"]
-        pipeline = Pipeline()
-        stale = {
-            step.title: explain(step, reason)
-            for step in every
-            if (reason := pipeline.stale(step.address))
-        }
-    _say(excluded, stale, len(every))
-    return int(any(_is_fault(error) for error in excluded.values()))
+    found = overview()
+    _say(found.excluded, found.stale, found.count)
+    return int(any(_is_fault(error) for error in found.excluded.values()))
 
 
 def _say(excluded: Mapping[str, EngineryError], stale: Mapping[str, str], count: int) -> None:

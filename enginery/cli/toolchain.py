@@ -22,7 +22,7 @@ _EXAMPLES = (
 @app.command("list", cls=Command)
 def list_() -> int:
     """What every toolchain of params.yaml is."""
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.report.display import print_table
     from enginery.toolchain.selection import Toolchains
 
@@ -41,7 +41,7 @@ def check(
     """Probe one interpreter and say what it can do."""
     from dataclasses import asdict
 
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.system.files import dumps
     from enginery.toolchain.environments import identify
     from enginery.toolchain.selection import Toolchains
@@ -78,7 +78,7 @@ def add(
 @app.command(cls=Command)
 def remove(name: NameArgument) -> int:
     """Delete one made with add."""
-    from enginery.project.params import load_spec
+    from enginery.project.load import load_spec
     from enginery.toolchain import environments
 
     if name in load_spec().toolchains:

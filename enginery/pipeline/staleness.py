@@ -1,72 +1,51 @@
-"""Why a step is stale, in words: what DVC says, with a changed recipe spelled out (onnxsim 0.8.0 ->
+"""Why a stage is stale, in words: what DVC says, with a changed recipe spelled out (onnxsim 0.8.0 ->
 0.8.1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from enginery.errors import DamagedFileError
-from enginery.project.paths import Step, build_folder, engine_folder, model_folder
-from enginery.registry.manifest import Manifest
-from enginery.registry.records import StepRecord, read_record
-from enginery.registry.store import MANIFEST
+from enginery.errors import EngineryError
+from enginery.pipeline.step import load_step
+from enginery.project.differences import differences
+from enginery.project.stage import Stage
 from enginery.system.files import read_json
 
 
-def explain(step: Step, said: str) -> str:
+def explain(stage: Stage, said: str) -> str:
     """`said` is Pipeline.stale()'s answer; a recipe's path in it is replaced by what changed in the
     recipe.
     """
-    record = record_file(
-        step
-    )  # the lists of images keep none: what they say must not change with their recipe
-    if step.recipe.as_posix() not in said or not step.recipe.is_file() or record is None:
+    path = stage.recipe.as_posix()
+    if path not in said or not stage.recipe.is_file():
+        return said
+    record = _record(stage)  # the lists of images keep none: they must not change with their recipe
+    if record is None:
         return said
     if not record.exists():
         return "never made here"
-    try:
-        old = _recorded_recipe(step, record)
-    except DamagedFileError:
+    old = _recorded_recipe(stage, record)
+    if old is None:
         return said  # in which DVC names the file
-    changes = ", ".join(differences(old, read_json(step.recipe)))
-    others = [part for part in said.split(", ") if step.recipe.as_posix() not in part]
+    changes = ", ".join(differences(old, read_json(stage.recipe)))
+    others = [part for part in said.split(", ") if path not in part]
     return ", ".join([*([changes] if changes else []), *others]) or said
 
 
-def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """Every leaf that differs, as `name old -> new`; the leaf's own key names it."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted(old.keys() | new.keys()):
-            yield from differences(old.get(key), new.get(key), key)
-    elif old != new:
-        yield f"{name} {_text(old)} -> {_text(new)}"
+def _record(stage: Stage) -> Path | None:
+    with suppress(EngineryError):  # a stage without a step of the project's
+        return load_step(stage.step).record(stage)
+    return None
 
 
-def _text(value: Any) -> str:
-    return "none" if value is None else str(value)
-
-
-def _recorded_recipe(step: Step, record: Path) -> Mapping[str, Any]:
-    if step.name == "register":
-        return read_record(record, Manifest).steps.registration.recipe.to_json()
-    return read_record(record, StepRecord[Mapping[str, Any]]).recipe.to_json()
-
-
-def record_file(step: Step) -> Path | None:
-    """Where a step writes the recipe that it was made by; None if it does not."""
-    if step.name in ("export", "simplify"):
-        return model_folder(step.model, step.name) / "record.json"
-    if step.name == "calibrate":
-        return model_folder(step.model, "calibration") / "record.json"
-    if step.name == "quantize":
-        return model_folder(step.model, step.precision) / "graph" / "record.json"
-    if step.name == "validate":
-        return model_folder(step.model, step.precision) / "validation.json"
-    if step.name == "build":
-        return build_folder(step.model, step.target, step.precision) / "record.json"
-    if step.name == "register":
-        return engine_folder(step.model, step.target, step.precision) / MANIFEST
+def _recorded_recipe(stage: Stage, record: Path) -> Mapping[str, Any] | None:
+    """The recipe in a record; a manifest holds those of every step."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        content = read_json(record)
+        recipe = content.get("recipe") or content["steps"][stage.step]["recipe"]
+        return recipe if isinstance(recipe, dict) else None
     return None

@@ -10,7 +10,8 @@ from enginery.project.adding import ModelRequest, add_model
 from enginery.project.draft import Draft
 from enginery.project.init import check_params
 from enginery.project.models import further_params
-from enginery.project.params import PARAMS_FILE, load_spec
+from enginery.project.load import load_spec
+from enginery.project.params import PARAMS_FILE
 from enginery.project.template import PARAMS
 
 

@@ -16,7 +16,8 @@ from enginery.project.adding import ModelRequest, add_model
 from enginery.project.draft import Draft
 from enginery.project.models import NewTarget, first_params
 from enginery.project.origin import ORIGIN, Origin
-from enginery.project.params import PARAMS_FILE, load_spec
+from enginery.project.load import load_spec
+from enginery.project.params import PARAMS_FILE
 from enginery.project.template import (
     DVC_FILES,
     IGNORE,

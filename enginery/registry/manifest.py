@@ -7,46 +7,21 @@ Sorted JSON with a schema version; no times and no paths of a machine. `compose`
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
 from enginery.errors import DamagedFileError
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord, refusals
-from enginery.project.params import NAME, Precision, Runtime
-from enginery.project.paths import Step
+from enginery.project.engine_name import EngineName
+from enginery.project.params import Precision, Runtime
 from enginery.registry.records import Count, Record, Sha256, Shape, StepRecord, read_record
 from enginery.vision.tasks import Task, metric_in
 
 Index = Annotated[str, StringConstraints(pattern=r"^\d+$")]
 SCHEMA = 1  # to be raised when a key changes its meaning: older manifests are then damaged
-
-
-@dataclass(frozen=True, order=True)
-class EngineName:
-    """Which engine: the names in params.yaml, and fp32, fp16 or int8."""
-
-    model: str
-    target: str
-    precision: str
-
-    def __str__(self) -> str:
-        return f"{self.model}/{self.target}/{self.precision}"
-
-    @classmethod
-    def of(cls, folder: Path) -> EngineName:
-        """The engine whose folder this is."""
-        return cls(*folder.parts[-3:])
-
-    @property
-    def possible(self) -> bool:
-        """Whether params.yaml could call an engine so."""
-        names = all(re.fullmatch(NAME, name) for name in (self.model, self.target))
-        return names and self.precision in get_args(Precision)
 
 
 class Source(Record):
@@ -228,17 +203,17 @@ def read_manifest(path: Path, name: EngineName) -> Manifest:
     return manifest
 
 
-def compose(step: Step, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The manifest of an engine from its steps' records (export, simplify, quantize, validate,
-    build, register).
+def compose(name: EngineName, records: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The manifest of an engine from its steps' records: export, simplify, quantize, validate, build,
+    register, and those of a project's own steps.
     """
     build = records["build"]
     target = build["recipe"]["parameters"]
     return {
         "schema": SCHEMA,
-        "model": step.model,
-        "target": step.target,
-        "precision": step.precision,
+        "model": name.model,
+        "target": name.target,
+        "precision": name.precision,
         "runtime": target["runtime"],
         "runtime_version": target["runtime_version"],
         "compute_capability": target["compute_capability"],

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from enginery.project.params import Matrix
+from enginery.project.engine_name import EngineName
 from enginery.project.paths import BUILDS, ENGINES, REPORTS
-from enginery.registry.manifest import EngineName
-from enginery.registry.standing import in_matrix
 from enginery.registry.store import engine_folders
 
 
@@ -24,11 +22,11 @@ class Remains:
     megabytes: float
 
 
-def retired(matrix: Matrix) -> list[Remains]:
-    """What lies about of engines that the matrix does not have, by name."""
+def retired(asked_for: Collection[EngineName]) -> list[Remains]:
+    """What lies about of engines that params.yaml does not ask for, by name."""
     paths: dict[EngineName, list[Path]] = {}
     for name, path in _engine_paths():
-        if not in_matrix(name, matrix):
+        if name not in asked_for:
             paths.setdefault(name, []).append(path)
     return [
         Remains(name, tuple(found), sum(map(_bytes, found)) / 1e6)

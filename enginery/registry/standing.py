@@ -10,17 +10,18 @@ Nothing of it is stored: it follows from params.yaml and from what the steps lef
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 from enginery.errors import DamagedFileError
 from enginery.evaluation.reports import ToleranceRecord, refusals
-from enginery.pipeline.staleness import differences, record_file
-from enginery.project.params import Matrix
-from enginery.project.paths import Step, build_folder, model_folder
-from enginery.registry.manifest import BuildParameters, BuildRecord, EngineName, ValidationRecord
+from enginery.project.differences import differences
+from enginery.project.engine_name import EngineName
+from enginery.project.paths import build_folder, model_folder
+from enginery.project.stage import Stage, record_file
+from enginery.registry.manifest import BuildParameters, BuildRecord, ValidationRecord
 from enginery.registry.records import NotNegative, Recipe, Record, StepRecord, read_record
 from enginery.registry.store import DamagedEngine, Engine, Entry
 
@@ -40,7 +41,9 @@ class Standing:
 
 
 RETIRED = Standing(
-    "retired", "not in params.yaml's matrix any more", "`enginery prune` removes what is retired"
+    "retired",
+    "params.yaml does not ask for it any more",
+    "`enginery prune` removes what is retired",
 )
 
 
@@ -50,9 +53,11 @@ class Measured(Record):
     seconds: NotNegative
 
 
-def standing(entry: Entry, matrix: Matrix | None) -> Standing:
-    """How an engine stands; without a matrix nothing is retired."""
-    if matrix and not in_matrix(entry.identity, matrix):
+def standing(entry: Entry, asked_for: Collection[EngineName] | None) -> Standing:
+    """How an engine stands, if these are the engines that params.yaml asks for; without them nothing
+    is retired.
+    """
+    if asked_for is not None and entry.identity not in asked_for:
         return RETIRED
     if isinstance(entry, DamagedEngine):
         return Standing("damaged", entry.reason, entry.error.cure)
@@ -62,15 +67,6 @@ def standing(entry: Entry, matrix: Matrix | None) -> Standing:
     if check.report:
         return Standing("validated")
     return Standing("candidate", check.reason, _VALIDATE if check.reason else "")
-
-
-def in_matrix(name: EngineName, matrix: Matrix) -> bool:
-    """Whether params.yaml asks for an engine."""
-    return (
-        name.model in matrix.models
-        and name.target in matrix.targets
-        and name.precision in matrix.precisions
-    )
 
 
 def build_seconds(entry: Entry) -> float | None:
@@ -99,30 +95,29 @@ def _changes(engine: Engine) -> list[str]:
     """How the newest recipes differ from the engine's; if none does, the steps with new results."""
     recipes: list[str] = []
     results: list[str] = []
-    for step, old in _made_of(engine):
+    for stage, old in _made_of(engine):
         with suppress(DamagedFileError):  # a missing or damaged file says nothing
-            newest = read_record(step.recipe, type(old.recipe))
+            newest = read_record(stage.recipe, type(old.recipe))
             recipes += differences(_readable(old.recipe), _readable(newest))
-        record = record_file(step)
         with suppress(DamagedFileError):
-            if record and step.name != "register" and read_record(record, type(old)) != old:
-                results.append(step.name)
+            if stage.step != "register" and read_record(record_file(stage), type(old)) != old:
+                results.append(stage.step)
     unchanged = [f"other results of {', '.join(results)}"] if results else []
     return list(dict.fromkeys(recipes)) or unchanged
 
 
-def _made_of(engine: Engine) -> list[tuple[Step, StepRecord[Any]]]:
+def _made_of(engine: Engine) -> list[tuple[Stage, StepRecord[Any]]]:
     """The steps that made an engine, each with its record of then."""
     (model, target, precision), steps = astuple(engine.identity), engine.manifest.steps
     calibration = steps.quantize.calibration
     return [
-        (Step("export", model), steps.export),
-        (Step("simplify", model), steps.simplify),
-        *([(Step("calibrate", model, precision=precision), calibration)] if calibration else []),
-        (Step("quantize", model, precision=precision), steps.quantize),
-        (Step("validate", model, precision=precision), steps.validation),
-        (Step("build", model, target, precision), steps.build),
-        (Step("register", model, target, precision), steps.registration),
+        (Stage("export", model), steps.export),
+        (Stage("simplify", model), steps.simplify),
+        *([(Stage("calibrate", model), calibration)] if calibration else []),
+        (Stage("quantize", model, precision=precision), steps.quantize),
+        (Stage("validate", model, precision=precision), steps.validation),
+        (Stage("build", model, target, precision), steps.build),
+        (Stage("register", model, target, precision), steps.registration),
     ]
 
 
@@ -137,7 +132,7 @@ def _readable(recipe: Recipe[Any]) -> Mapping[str, Any]:
 def _newest_refusals(name: EngineName) -> list[str]:
     """Why the newest graph fails the gate; empty if it passes, or was not validated here."""
     path = model_folder(name.model, name.precision) / "validation.json"
-    register = Step("register", name.model, name.target, name.precision)
+    register = Stage("register", name.model, name.target, name.precision)
     with suppress(DamagedFileError):
         tolerance = read_record(register.recipe, Recipe[ToleranceRecord]).parameters
         return refusals(read_record(path, ValidationRecord).report, tolerance)

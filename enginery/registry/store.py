@@ -14,9 +14,10 @@ from typing import Any
 
 from enginery.errors import DamagedFileError, EngineryError, IntegrityError
 from enginery.evaluation.engine_report import EngineReport, doubts, operating_points
+from enginery.project.engine_name import EngineName
 from enginery.project.params import OLDEST_COMPATIBLE
 from enginery.project.paths import ARTIFACTS, ENGINES, engine_report
-from enginery.registry.manifest import BuildParameters, EngineName, Manifest, read_manifest
+from enginery.registry.manifest import BuildParameters, Manifest, read_manifest
 from enginery.registry.records import read_record
 from enginery.system.files import replacing_folder, sha256, write_json
 

@@ -6,6 +6,7 @@ What failed is said again at the end, where it is read: each with its reason and
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,7 @@ COLOURS = {
 }
 
 
+_SILENT_S = 30
 MOST_TITLES = 3  # of steps that failed for one reason
 
 
@@ -74,7 +76,8 @@ class Display:
         )
         hidden = self.quiet or not self.console.is_terminal
         self._progress = Progress(*columns, console=self.console, transient=True, disable=hidden)
-        self._task: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._timers: dict[str, threading.Timer] = {}
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -84,26 +87,34 @@ class Display:
         self._progress.stop()
 
     def started(self, title: str) -> None:
-        """A step is at work."""
-        self._task = self._progress.add_task(title, total=None)
+        """A stage is looked at."""
+        self._tasks[title] = self._progress.add_task(title, total=None)
+
+    def works(self, title: str, reason: str) -> None:
+        """A stage is at work, and why. Where there is no live line, it is said of one that takes
+        long.
+        """
+        if title in self._tasks:
+            self._progress.update(self._tasks[title], description=f"{title}: {reason}")
+        if not self.quiet and not self.console.is_terminal:
+            text = f"Running   {title}: {reason}"
+            timer = threading.Timer(_SILENT_S, self._line, [text])
+            timer.daemon = True
+            timer.start()
+            self._timers[title] = timer
 
     def event(self, title: str, event: Mapping[str, Any]) -> None:
-        """The step at work says something."""
-        if self._task is not None and event["event"] == "progress":
+        """The stage at work says something."""
+        if event["event"] == "progress" and title in self._tasks:
             phase = f"{title}: {event['phase']}"
             self._progress.update(
-                self._task, description=phase, completed=event["step"], total=event["steps"]
+                self._tasks[title],
+                description=phase,
+                completed=event["step"],
+                total=event["steps"],
             )
-        elif (
-            event.get("notice") and not self.quiet
-        ):  # of many messages, one that must not be missed
-            self.console.print(
-                f"Warning   {title}: {event['message']}",
-                style="yellow",
-                markup=False,
-                highlight=False,
-                soft_wrap=True,
-            )
+        elif event.get("notice"):  # of many messages, one that must not be missed
+            self._line(f"Warning   {title}: {event['message']}", "yellow")
 
     def table(self, title: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Show a table."""
@@ -154,15 +165,17 @@ class Display:
             self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def ended(self, outcome: Outcome) -> None:
-        """A step has ended."""
+        """A stage has ended."""
         self.outcomes[outcome.title] = outcome
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
+        if outcome.title in self._timers:
+            self._timers.pop(outcome.title).cancel()
+        if outcome.title in self._tasks:
+            self._progress.remove_task(self._tasks.pop(outcome.title))
         if self.quiet or outcome.state in ("Cached", "Elsewhere"):
             return
-        line = f"[{COLOURS[outcome.state]}]{outcome.state:<9}[/] {outcome.title}  [dim]{outcome.seconds:.1f} s[/]"
-        self.console.print(line, highlight=False)
+        colour = COLOURS[outcome.state]
+        line = f"[{colour}]{outcome.state:<9}[/] {outcome.title}  [dim]{outcome.seconds:.1f} s[/]"
+        self.console.print(line, highlight=False, soft_wrap=True)
         if outcome.state == "Failed":
             self._line(f"          {outcome.reason}")
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PREFIX = "weights/"  # NumPy takes some names of arrays for its own arguments
+WEIGHT_PREFIX = "weights/"  # NumPy takes some names of arrays for its own arguments
 Shapes = Mapping[str, Mapping[str, list[int]]]
 
 
@@ -62,7 +62,7 @@ class BuildRequest:
     timing_cache: Path | None = None
     precision: str = "fp32"
     cache: Path | None = None
-    float_layers: tuple[str, ...] = ()
+    fp16_layers: tuple[str, ...] = ()
     native_images: Path | None = None
 
 
@@ -106,7 +106,7 @@ class RefitRequest(PlanRequest):
     weights: Path = field(kw_only=True)
     out: Path = field(kw_only=True)
     ranges: Mapping[str, float] = field(default_factory=dict)
-    prefix: str = PREFIX
+    prefix: str = WEIGHT_PREFIX
 
 
 @dataclass(frozen=True)
