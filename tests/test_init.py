@@ -18,6 +18,7 @@ from enginery.project import upgrade as upgrading
 from enginery.project.adding import ModelRequest
 from enginery.project.datasets import Dataset, copies, read_dataset, sample
 from enginery.project.init import InitRequest, init
+from enginery.project.load import load_spec
 from enginery.project.models import (
     TARGETS,
     NewModel,
@@ -28,7 +29,6 @@ from enginery.project.models import (
     new_targets,
 )
 from enginery.project.origin import ORIGIN, check_version, read_origin
-from enginery.project.load import load_spec
 from enginery.project.upgrade import decide, upgrade
 from enginery.project.yaml_text import LayoutError, YamlText, block
 from enginery.system.extras import missing_extra, require
@@ -41,8 +41,10 @@ DEMO = InitRequest(None)
 
 
 def files_of(root: Path) -> dict[str, bytes]:
-    paths = (path for path in root.rglob("*") if path.is_file() and ".git/" not in str(path))
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+    """Their contents by name, without what git and DVC keep for themselves."""
+    names = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
+    own = (".git/", ".dvc/tmp/", ".dvc/cache/")
+    return {name: (root / name).read_bytes() for name in names if not name.startswith(own)}
 
 
 def commands(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -87,6 +89,7 @@ LAYOUTS = {
     "inline mappings": "matrix: {models: [a]}\nmodels: {a: {x: 1}}\nint8: {a: {x: 1}} # c\n",
     "no int8": "# top\nmatrix: {models: [a]}\nmodels: {a: {x: 1}}\n",
 }
+LAYOUTS = {name: f"{text}targets:\n  t: 1\n" for name, text in LAYOUTS.items()}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -97,6 +100,7 @@ def test_a_model_is_added_to_every_layout(layout: str) -> None:
     assert value["matrix"]["models"] == ["a", "best"]
     assert value["models"] == {**before["models"], "best": MODEL.settings()}
     assert value["int8"] == {**(before.get("int8") or {}), "best": MODEL.int8_settings()}
+    assert value["targets"] == {"t": 1}
     assert after.count("#") == LAYOUTS[layout].count("#")
     with pytest.raises(ConfigError, match="there is one already"):
         further_params(after, MODEL)
@@ -250,6 +254,7 @@ def test_the_demos_project_is_this_repository(tmp_path: Path) -> None:
         if name != ".dvc/config":  # there is no git here
             assert written.pop(name) == (ROOT / name).read_bytes()
     assert b"no_scm = true" in written.pop(".dvc/config")
+    assert written.pop("artifacts/matrix.yaml").startswith(b"# Written by Enginery")
     assert list(written) == [ORIGIN] and not project.in_git
     with pytest.raises(EngineryError, match="is a project of Enginery already"):
         init(tmp_path / "new ü", DEMO)
@@ -355,22 +360,31 @@ def test_a_team_has_its_model_in_a_folder_of_its_repository(tmp_path: Path, shap
         "error: ../no.pt: no such file. Correct the model's path\n",
     )
     added = commands(
-        project, "enginery", "add-model", "../best.pt", "--data", str(shapes), "--name", "two"
+        project,
+        "enginery",
+        *("add-model", "../best.pt", "--data", str(shapes), "--name", "two"),
+        *("--target", "l4,box=8.6", "--precision", "fp16"),
     )
     assert added.returncode == 0, added.stderr
-    assert "To commit: git add params.yaml data/two/.gitignore" in added.stdout
+    assert (
+        "To commit: git add params.yaml artifacts/matrix.yaml data/two/.gitignore" in added.stdout
+    )
     kept = [line for line in before.splitlines() if "models: [" not in line]
     assert set(kept) <= set((project / "params.yaml").read_text().splitlines())
-    assert load_spec(project / "params.yaml").matrix.models == ("best", "two")
-    assert commands(project, "dvc", "status", "data/two/best.pt.dvc").returncode == 0
+    engines = [str(engine) for engine in load_spec(project / "params.yaml").engines()]
+    assert engines[-3:] == ["best/l4/int8", "two/l4/fp16", "two/box/fp16"]
+    stages = yaml.safe_load((project / "artifacts/matrix.yaml").read_text())["stages"]
+    assert list(stages["engines"])[-2:] == ["two-l4-fp16", "two-box-fp16"]
+    assert (project / "data/two/best.pt.dvc").is_file()
+    assert not (project / "data/two/calibration").exists()
 
     (team / ".gitignore").write_text("/engines/data/three\n")  # DVC refuses what git ignores
-    whole = files_of(project / "data")
+    whole = files_of(project)
     line = ("add-model", "../best.pt", "--data", str(shapes), "--name", "three")
     failed = commands(project, "enginery", *line)
     assert failed.returncode == 1 and failed.stderr.startswith("error: DVC does not track")
     assert failed.stderr.count("\n") == 1
-    assert files_of(project / "data") == whole
+    assert files_of(project) == whole
 
 
 # --- upgrade

@@ -111,7 +111,7 @@ def test_the_core_works_without_the_extras(environment: Path, tmp_path: Path) ->
     )
     assert shell.stdout.count("failed") == 1, shell.stdout + shell.stderr
     assert shell.stderr.splitlines()[-1] == (
-        "error: this needs cv2, which is not installed here. "
+        "error: this needs onnx, which is not installed here. "
         "Install the extra: pip install 'enginery[build]'"
     )
 

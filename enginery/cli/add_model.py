@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from enginery.cli import Command, new_app
-from enginery.cli.init import NameOption, TaskOption
+from enginery.cli.completion import complete_precision, complete_target
+from enginery.cli.init import NameOption, TaskOption, precisions_of, split
 
 app = new_app()
 
@@ -23,12 +24,27 @@ def add_model(
     ],
     task: TaskOption = None,
     name: NameOption = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Only for this target of params.yaml, or as `init` names it; may be repeated.",
+            autocompletion=complete_target,
+        ),
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Only in this; may be repeated.", autocompletion=complete_precision
+        ),
+    ] = None,
 ) -> int:
     """Add a model to params.yaml, and its file and data to DVC."""
     from enginery.project.add_model import add_to_project
     from enginery.project.adding import ModelRequest
 
-    added = add_to_project(Path(), ModelRequest(model, data, task, name))
+    request = ModelRequest(model, data, task, name)
+    added = add_to_project(Path(), request, split(target), precisions_of(precision))
     for note in added.notes:
         print(note)
     print(f"To commit: git add {' '.join(added.names)}")

@@ -74,7 +74,7 @@ def init(
     from enginery.project.init import init as write_project
 
     check_place(folder)
-    answers = Answers(model, data, task, name, _split(target), _split(precision))
+    answers = Answers(model, data, task, name, split(target), precisions_of(precision))
     _check(answers, demo)
     project = write_project(folder, InitRequest(None) if demo else _request(answers))
     print(f"wrote a project into {project.root}")
@@ -117,7 +117,7 @@ def _request(answers: Answers) -> InitRequest:
     task = answers.task
     if asks and not task:
         task = _ask(f"Task ({', '.join(TASKS)})", guessed_task(model.stem))
-    targets = answers.targets or _split([_ask("GPUs to build for", "rtx-ada")])
+    targets = answers.targets or split([_ask("GPUs to build for", "rtx-ada")])
     in_order = tuple(name for name in PRECISIONS if name in answers.precisions)
     return InitRequest(
         ModelRequest(model, data, task, answers.name), new_targets(targets), in_order
@@ -131,6 +131,24 @@ def _ask(question: str, default: str = "") -> str:
             return answer
 
 
-def _split(values: Sequence[str] | None) -> tuple[str, ...]:
+def precisions_of(values: Sequence[str] | None) -> tuple[str, ...]:
+    """The precisions that an option names, in their order.
+
+    Raises:
+        ConfigError: it names another.
+    """
+    from enginery.errors import ConfigError
+
+    names, known = split(values), ", ".join(PRECISIONS)
+    mistakes = [
+        f"--precision {name}: not one of {known}" for name in names if name not in PRECISIONS
+    ]
+    if mistakes:
+        raise ConfigError("options", mistakes)
+    return tuple(name for name in PRECISIONS if name in names)
+
+
+def split(values: Sequence[str] | None) -> tuple[str, ...]:
+    """The names that an option has, repeated or with commas."""
     parts = (part.strip() for value in values or () for part in value.split(","))
     return tuple(filter(None, parts))

@@ -10,8 +10,8 @@ from pathlib import Path
 from enginery.errors import ConfigError, DataError, ModelError
 from enginery.project.datasets import Dataset, copies, read_dataset, sample
 from enginery.project.draft import Draft
+from enginery.project.engine_name import NAME
 from enginery.project.models import NewModel, guessed_task, model_name
-from enginery.project.params import NAME
 from enginery.vision.tasks import TASKS
 
 FEW = 300  # images that int8.minimum_images asks for

@@ -55,7 +55,7 @@ class Draft:
         Raises:
             EngineryError: something could not be written; nothing is left of the rest.
         """
-        with _taken_back_on_error(self._new_paths(root), self._ignore_files(root)):
+        with _taken_back_on_error(self._new_paths(root), self._changed_files(root)):
             for name, source in self.copies.items():
                 _copy(source, root / name)
             for name, content in self.files.items():
@@ -71,6 +71,9 @@ class Draft:
     def _ignore_files(self, root: Path) -> list[Path]:
         """Where `dvc add` writes which names git shall ignore."""
         return sorted({(root / name).with_name(IGNORE) for name in (IGNORE, *self.tracked)})
+
+    def _changed_files(self, root: Path) -> list[Path]:
+        return [*self._ignore_files(root), *(root / name for name in sorted(self.replaced))]
 
     def _new_paths(self, root: Path) -> list[Path]:
         """The topmost paths that are not there yet, with what DVC writes beside tracked ones."""

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from enginery import __version__
 from enginery.errors import ConfigError, EngineryError
+from enginery.pipeline.matrix import matrix_text
 from enginery.pipeline.tracking import is_tracked, track
 from enginery.project.adding import ModelRequest, add_model
 from enginery.project.draft import Draft
+from enginery.project.load import load_spec
 from enginery.project.models import NewTarget, first_params
 from enginery.project.origin import ORIGIN, Origin
-from enginery.project.load import load_spec
 from enginery.project.params import PARAMS_FILE
+from enginery.project.paths import MATRIX
 from enginery.project.template import (
     DVC_FILES,
     IGNORE,
@@ -64,17 +66,14 @@ def init(folder: Path, request: InitRequest) -> NewProject:
     files = dict(project_files(demo=request.model is None))
     draft = Draft()
     notes = [*_use_model(draft, files, root, request), *_notes(root)]
-    origin = _origin(files, demo=request.model is None)
+    origin = Origin(__version__, request.model is None, upgraded_digests(files))
     _fit_into(files, root)
+    files |= params_files(files[PARAMS].decode("utf-8"))
     draft.files, draft.replaced = {**files, ORIGIN: origin.content()}, frozenset({IGNORE})
     draft.check(root)
     draft.write(root, track, last=ORIGIN)
     to_commit = {name.partition("/")[0] for name in (*draft.files, *draft.tracked)}
     return NewProject(root, tuple(sorted(to_commit)), tuple(notes), bool(git_root(root)))
-
-
-def _origin(files: dict[str, bytes], demo: bool) -> Origin:
-    return Origin(__version__, demo, upgraded_digests(files))
 
 
 def check_place(folder: Path) -> Path:
@@ -103,13 +102,12 @@ def _use_model(
     precisions = request.precisions or ALL_PRECISIONS[: 3 if added.model.calibration else 2]
     template = files[PARAMS].decode("utf-8")
     params = first_params(template, added.model, request.targets, precisions)
-    check_params(params)
     files[PARAMS] = params.encode("utf-8")
     return added.notes
 
 
-def check_params(params: str) -> None:
-    """Read a params.yaml that is not written yet.
+def params_files(params: str) -> dict[str, bytes]:
+    """params.yaml with what is written from it for DVC, before either is in its place.
 
     Raises:
         ConfigError: it has mistakes.
@@ -117,9 +115,11 @@ def check_params(params: str) -> None:
     with temporary_folder() as folder:
         (folder / PARAMS_FILE).write_text(params, encoding="utf-8")
         try:
-            load_spec(folder / PARAMS_FILE)
+            spec = load_spec(folder / PARAMS_FILE)
         except ConfigError as error:
             raise ConfigError("the new params.yaml", error.mistakes) from None
+    matrix = matrix_text(spec).encode("utf-8")
+    return {PARAMS: params.encode("utf-8"), MATRIX.as_posix(): matrix}
 
 
 def _fit_into(files: dict[str, bytes], root: Path) -> None:

@@ -5,36 +5,42 @@ end. Comments and layout stay.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
 from enginery.errors import ConfigError, EngineryError
-from enginery.project.params import NAME
+from enginery.project.engine_name import NAME
 from enginery.project.yaml_text import LayoutError, YamlText, block, inline
 
 RULE = "yolo-head-2"  # it knows the last layers of every task's head
 _SIZES = {"classify": 224, "obb": 1024}  # what Ultralytics trains them with
 _SIZE = 640
+Entries = Mapping[str, Mapping[str, Mapping[str, Any]]]
 _BY_SUFFIX = {"-seg": "segment", "-pose": "pose", "-obb": "obb", "-cls": "classify"}
 
 
 @dataclass(frozen=True)
 class NewModel:
-    """A model as params.yaml will have it; `calibration` is missing where it has no INT8."""
+    """A model as params.yaml will have it; `calibration` is missing where it has no INT8. Without
+    `targets` or `precisions` of its own it has the matrix's.
+    """
 
     name: str
     source: str
     task: str
     validation: str
     calibration: str | None
+    targets: tuple[str, ...] = ()
+    precisions: tuple[str, ...] = ()
 
     def settings(self) -> dict[str, Any]:
         """Its entry of `models`."""
         size = _SIZES.get(self.task, _SIZE)
         opset = {} if self.source.endswith(".onnx") else {"opset": 17}
+        own = {"targets": list(self.targets), "precisions": list(self.precisions)}
         return {
             "source": self.source,
             "task": self.task,
@@ -43,6 +49,7 @@ class NewModel:
             "width": size,
             **opset,
             "validation": self.validation,
+            **{key: names for key, names in own.items() if names},
         }
 
     def int8_settings(self) -> dict[str, Any]:
@@ -76,12 +83,13 @@ TARGETS: Mapping[str, NewTarget] = {
 }
 
 
-def new_targets(names: Sequence[str]) -> tuple[NewTarget, ...]:
+def new_targets(names: Iterable[str]) -> tuple[NewTarget, ...]:
     """The targets that people name: known GPUs, or NAME=8.9 for TensorRT-RTX on another one.
 
     Raises:
         ConfigError: a name that is neither.
     """
+    names = list(names)
     mistakes = [f"--target {name}: {wrong}" for name in names if (wrong := _target_mistake(name))]
     if mistakes:
         raise ConfigError("what to build for", mistakes)
@@ -155,8 +163,9 @@ def _replace_targets(text: YamlText, targets: Sequence[NewTarget]) -> None:
         text.remove(("targets", name))
 
 
-def further_params(params: str, model: NewModel) -> str:
-    """params.yaml with one more model at the end of its blocks.
+def further_params(params: str, model: NewModel, targets: Sequence[NewTarget] = ()) -> str:
+    """params.yaml with one more model, and with targets that it does not have, at the end of its
+    blocks.
 
     Raises:
         ConfigError: it has a model of this name.
@@ -166,40 +175,46 @@ def further_params(params: str, model: NewModel) -> str:
     if model.name in before["models"]:
         cure = "choose another with --name"
         raise ConfigError("params.yaml", [f"models.{model.name}: there is one already; {cure}"])
-    wanted = _with_model(before, model)
+    added = _entries(model, [target for target in targets if target.name not in before["targets"]])
+    wanted = _with_entries(before, model.name, added)
     for edit in (_edited_text, _edited_by_ruamel):
         try:
-            after = edit(params, model)
+            after = edit(params, model.name, added)
         except (LayoutError, ImportError):
             continue
         if yaml.safe_load(after) == wanted:
             return after
     raise EngineryError(
         "params.yaml is laid out in a way that cannot be edited here",
-        f"Add to `matrix.models`, `models` and `int8` by hand: {inline(_entries(model))}",
+        f"Add {model.name} to `matrix.models`, and by hand: {inline(added)}",
     )
 
 
-def _entries(model: NewModel) -> dict[str, Any]:
-    int8 = {"int8": {model.name: model.int8_settings()}} if model.calibration else {}
-    return {"models": {model.name: model.settings()}, **int8}
+def _entries(model: NewModel, targets: Sequence[NewTarget]) -> Entries:
+    """What is new in `models`, `int8` and `targets`."""
+    entries: Entries = {
+        "models": {model.name: model.settings()},
+        "int8": {model.name: model.int8_settings()} if model.calibration else {},
+        "targets": {target.name: target.settings() for target in targets},
+    }
+    return {kind: new for kind, new in entries.items() if new}
 
 
-def _with_model(params: Mapping[str, Any], model: NewModel) -> dict[str, Any]:
-    matrix = {**params["matrix"], "models": [*params["matrix"]["models"], model.name]}
-    added = {kind: {**(params.get(kind) or {}), **new} for kind, new in _entries(model).items()}
-    return {**params, "matrix": matrix, **added}
+def _with_entries(params: Mapping[str, Any], name: str, added: Entries) -> dict[str, Any]:
+    matrix = {**params["matrix"], "models": [*params["matrix"]["models"], name]}
+    blocks = {kind: {**(params.get(kind) or {}), **new} for kind, new in added.items()}
+    return {**params, "matrix": matrix, **blocks}
 
 
-def _edited_text(params: str, model: NewModel) -> str:
+def _edited_text(params: str, name: str, added: Entries) -> str:
     text = YamlText(params)
-    text.append(("matrix", "models"), model.name)
-    for kind, entry in _entries(model).items():
-        text.insert((kind,), block(entry))
+    text.append(("matrix", "models"), name)
+    for kind, entries in added.items():
+        text.insert((kind,), block(entries))
     return text.text
 
 
-def _edited_by_ruamel(params: str, model: NewModel) -> str:
+def _edited_by_ruamel(params: str, name: str, added: Entries) -> str:
     """The same by a library that knows every layout, and may lay out some lines anew."""
     import io
 
@@ -208,11 +223,11 @@ def _edited_by_ruamel(params: str, model: NewModel) -> str:
     parser = YAML()
     parser.preserve_quotes, parser.width = True, 10**6
     content = parser.load(params)
-    content["matrix"]["models"].append(model.name)
-    for kind, entry in _entries(model).items():
+    content["matrix"]["models"].append(name)
+    for kind, entries in added.items():
         if content.get(kind) is None:
             content[kind] = {}
-        content[kind].update(entry)
+        content[kind].update(entries)
     out = io.StringIO()
     parser.dump(content, out)
     return out.getvalue()

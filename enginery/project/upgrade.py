@@ -18,8 +18,8 @@ from typing import Literal
 from enginery import __version__
 from enginery.errors import ConfigError
 from enginery.project.draft import write_bytes
-from enginery.project.origin import ORIGIN, Origin, read_origin
 from enginery.project.load import load_spec
+from enginery.project.origin import ORIGIN, Origin, read_origin
 from enginery.project.params import PARAMS_FILE
 from enginery.project.template import (
     IGNORE,

@@ -7,12 +7,13 @@ from importlib.util import find_spec
 
 from enginery.errors import MissingExtraError
 
+# By extra; the first of each tells whether it is installed.
 MODULES: Mapping[str, tuple[str, ...]] = {
     "build": (
+        "onnx",
         "cv2",
         "google",
         "matplotlib",
-        "onnx",
         "onnxconverter_common",
         "onnxruntime",
         "onnxsim",
@@ -22,14 +23,14 @@ MODULES: Mapping[str, tuple[str, ...]] = {
         "ultralytics",
     ),
     "scheduler": (
+        "prefect",
         "fastapi",
         "httpx",
-        "prefect",
         "sqlalchemy",
         "starlette",
         "uvicorn",
     ),
-    "serve": ("configobj", "dvc", "ruamel", "voluptuous"),
+    "serve": ("dvc", "configobj", "ruamel", "voluptuous"),
     "gpu": ("pycuda", "tensorrt"),
     "rtx": ("tensorrt_rtx",),
 }
@@ -37,14 +38,14 @@ _EXTRAS = {module: extra for extra, modules in MODULES.items() for module in mod
 
 
 def require(extra: str) -> None:
-    """Refuse a command at once that needs all of an extra, where a part of it is missing.
+    """Refuse a command at once that would miss an extra later on.
 
     Raises:
-        MissingExtraError: it is.
+        MissingExtraError: it is not installed.
     """
-    for module in MODULES[extra]:
-        if find_spec(module) is None:
-            raise MissingExtraError(module, extra)
+    module = MODULES[extra][0]
+    if find_spec(module) is None:
+        raise MissingExtraError(module, extra)
 
 
 def missing(module: str) -> MissingExtraError:
