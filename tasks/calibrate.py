@@ -49,7 +49,7 @@ class Counting:
     height: int
     width: int
     task: str
-    percentile: float | None = None
+    percentile: float = 100.0  # of the algorithm of that name
     provider: str | None = None
 
 
@@ -76,7 +76,7 @@ def parameters(project: Project, stage: Stage) -> Parameters:
         height=model.size[0],
         width=model.size[1],
         task=model.task,
-        percentile=settings.percentile if settings.algorithm == "percentile" else None,
+        percentile=settings.percentile if settings.algorithm == "percentile" else 100.0,
         provider=provider if provider != CPU else None,
     )
     return Parameters(settings.calibration, counting)

@@ -76,7 +76,7 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
 
 
 def write_recipe(step: Stage, **parameters: Any) -> dict[str, Any]:
-    found = {"step": step.name, "version": 1, "tools": {}, "parameters": parameters}
+    found = {"step": step.step, "version": 1, "tools": {}, "parameters": parameters}
     write_json(step.recipe, found)
     return found
 
@@ -134,7 +134,7 @@ def simplified(batch: int | str = 1, own: bool = False) -> Path:
 
 # Calibration
 
-CALIBRATE = Stage("calibrate", MODEL, precision="int8")
+CALIBRATE = Stage("calibrate", MODEL)
 FOLDER = f"artifacts/models/{MODEL}/calibration"
 
 
@@ -305,7 +305,7 @@ def test_an_imported_cache_needs_the_ranges_of_quantized_layers_only(said: list[
 
 # Calibration images, validation images
 
-LIST = Stage("calibration-images", MODEL, precision="int8")
+LIST = Stage("calibration-images", MODEL)
 
 
 def test_calibration_images_are_listed(said: list[Any]) -> None:

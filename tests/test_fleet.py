@@ -22,7 +22,6 @@ from enginery.errors import (
     ToolchainError,
 )
 from enginery.gpu.inventory import Gpu
-from enginery.pipeline.fingerprint import fingerprint
 from enginery.project.load import load_spec
 from enginery.project.paths import RECIPES, WORKPLACE
 from enginery.registry.store import engines, find
@@ -31,6 +30,7 @@ from enginery.toolchain.requests import ToolchainInfo
 from enginery.toolchain.selection import Choice, Toolchains
 from tests.conftest import ROOT, Checkout
 from tests.registered import change_manifest
+from tests.stages import fingerprinted
 from tests.test_flow import ENGINE, build, counted, engines_table, refused, task_states
 from tests.test_spec import write
 
@@ -268,21 +268,21 @@ def test_what_a_toolchain_tells_of_this_machine(
         Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), found, listed)
     )
     if error is ExcludedTargetError:
-        left = fingerprint()
+        left = fingerprinted()
         assert words in left["mine"].what
         assert not list(RECIPES.glob("build/*"))
         assert list(RECIPES.glob("validate/*"))
     elif error is ToolchainError:
-        excluded = fingerprint()
+        excluded = fingerprinted()
         assert [type(reason) for reason in excluded.values()] == [ToolchainError]
         assert words in str(excluded["mine"])
         assert not list(RECIPES.glob("build/*"))
         assert list(RECIPES.glob("validate/*"))
     elif error:
         with pytest.raises(error, match=words):
-            fingerprint()
+            fingerprinted()
     else:
-        assert fingerprint() == {}
+        assert fingerprinted() == {}
         assert list(RECIPES.glob("build/*"))
 
 
@@ -302,7 +302,7 @@ def test_mistakes_are_said_though_another_target_is_broken(
 
     monkeypatch.setattr(Toolchains, "choose", choose)
     with pytest.raises(ConfigError, match="2 mistakes"):
-        fingerprint()
+        fingerprinted()
     assert not RECIPES.exists()
 
 
@@ -317,14 +317,14 @@ def test_a_machine_that_loses_its_gpu_is_not_taken_for_another(
         "choose",
         lambda self, name: Choice("this", Path(sys.executable), sees[-1], None),
     )
-    assert fingerprint() == {}
+    assert fingerprinted() == {}
     sees.append(info("tensorrt"))
     for targets in (
         None,
         [],
         None,
     ):  # the next run remembers, too, and one that asks about others forgets nothing
-        found = fingerprint(targets)
+        found = fingerprinted(targets)
         assert [type(error) for error in found.values()] == (
             [TargetLostError] if targets is None else []
         )
@@ -333,11 +333,11 @@ def test_a_machine_that_loses_its_gpu_is_not_taken_for_another(
     write(
         tmp_path, targets__mine={"runtime": "tensorrt", "gpu": "GPU-2"}, matrix__targets=["mine"]
     )  # it is for another one now
-    assert [type(error) for error in fingerprint().values()] == [ExcludedTargetError]
+    assert [type(error) for error in fingerprinted().values()] == [ExcludedTargetError]
     write(tmp_path, targets__mine={"runtime": "tensorrt"}, matrix__targets=["mine"])
     for damaged in ("[]", '{"targets": {"mine": "?"}}', '{"targets": 1}', "{"):
         WORKPLACE.write_text(damaged)
-        assert [type(error) for error in fingerprint().values()] == [ExcludedTargetError]
+        assert [type(error) for error in fingerprinted().values()] == [ExcludedTargetError]
 
 
 def test_what_is_lost_fails_and_the_others_go_on(machine: Checkout) -> None:

@@ -295,7 +295,7 @@ def test_new_weights_without_a_build(request_: BuildRequest, tmp_path: Path) -> 
     np.testing.assert_allclose(
         np.load(tmp_path / "0.npy"), expected(tmp_path / "new.onnx", tmp_path), rtol=1e-4, atol=1e-4
     )
-    np.savez(tmp_path / "w.npz", **{f"{PREFIX}other": weights})
+    np.savez(tmp_path / "w.npz", **{f"{WEIGHT_PREFIX}other": weights})
     with pytest.raises(RefitError, match="the weights other do not fit"):
         refit(PYTHON, replace(wanted, out=tmp_path / "none.plan"), silent, 120)
     assert not (tmp_path / "none.plan").exists()

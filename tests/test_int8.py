@@ -96,7 +96,7 @@ def test_a_calibration_killed_outright_goes_on(built: Checkout) -> None:
         "import os, signal, sys; from enginery.calibration import collect; import tasks.calibrate as task;"
         "collect._SAVE_EVERY_S = 0; collect._WORKERS = collect._BATCHES = 1;"
         "task.progress = lambda phase, done, total: done == 3 and os.kill(os.getpid(), signal.SIGKILL);"
-        "from enginery.project.paths import Stage; task.calibrate(Stage('calibrate', sys.argv[1], precision='int8'))"
+        "from enginery.project.paths import Stage; task.calibrate(Stage('calibrate', sys.argv[1]))"
     )
     killed = subprocess.run(
         [sys.executable, "-c", code, MODEL], cwd=built.root, env=os.environ, check=False

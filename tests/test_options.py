@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import yaml
-from flows.engines import select
 
 from enginery.errors import ConfigError
 from enginery.evaluation.engine_report import operating_points
@@ -17,6 +16,7 @@ from enginery.project.load import load_spec
 from enginery.project.params import BUILD_OPTIONS, Model, Spec, Target
 from enginery.project.paths import needs, steps, timing_folder
 from enginery.project.stage import Stage
+from flows.build import select
 from tests.test_recipes import changed, edit
 from tests.test_spec import write
 

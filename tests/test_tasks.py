@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from tasks.command import read_task_metadata
 
 from enginery.actions import predict as predicting
 from enginery.actions import validate as validate_engine
@@ -33,6 +32,7 @@ from enginery.project.stage import Stage
 from enginery.quantization.placement import place
 from enginery.quantization.rules import RULES
 from enginery.registry.store import find
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.sources.export import ExportSettings, export
 from enginery.sources.ultralytics_compat import silence
 from enginery.system.files import read_json

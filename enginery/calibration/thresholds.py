@@ -116,7 +116,7 @@ def finder(algorithm: str, percent: float) -> Callable[[Histogram], float]:
 
 
 def thresholds_of(
-    histograms: Mapping[str, Histogram], algorithm: str, percent: float
+    histograms: Mapping[str, Histogram], algorithm: str, percent: float = 100.0
 ) -> dict[str, float]:
     """A threshold for each tensor.
 

@@ -26,12 +26,13 @@ from enginery.errors import ConfigError, EngineryError, ExcludedTargetError, Tar
 from enginery.orchestration.room import default_jobs
 from enginery.pipeline import Pipeline
 from enginery.pipeline.fingerprint import NAME as FINGERPRINT
-from enginery.pipeline.fingerprint import check_inputs, fingerprint
+from enginery.pipeline.fingerprint import fingerprint
 from enginery.pipeline.graph import Graph, Node, check_graph
 from enginery.pipeline.matrix import write_matrix
 from enginery.pipeline.staleness import explain
 from enginery.project.load import load_spec
 from enginery.project.params import Spec
+from enginery.project.preflight import doubts
 from enginery.report.display import Display, Outcome, skipped_for
 from enginery.toolchain.selection import absent
 
@@ -98,11 +99,12 @@ def prepare(selection: Selection, jobs: int | None, display: Display) -> Run:
         ConfigError, EngineryError: one of them has mistakes.
     """
     spec = load_spec()
-    check_inputs(spec)
     write_matrix(spec)
     pipeline = Pipeline()
     graph = pipeline.graph()
     check_graph(graph, spec)
+    for doubt in doubts(spec, graph.tracked):
+        display.warn(doubt)
     missing = absent(spec)
     part = selection.part_of(graph, spec)
     there = part.without([node.address for node in part if node.stage.toolchain in missing])

@@ -38,9 +38,12 @@ class Node:
 
 @dataclass(frozen=True)
 class Graph:
-    """All stages, each after those that it needs."""
+    """All stages, each after those that it needs; and every path that DVC keeps, of stages and of
+    data that was added by hand.
+    """
 
     nodes: tuple[Node, ...]
+    tracked: frozenset[Path] = frozenset()
 
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
@@ -77,11 +80,15 @@ class Graph:
         ]
         kept = {*chosen, *(each for address in chosen for each in ancestors[address])}
         around = {node.address for node in self.nodes if node.around}
-        return Graph(tuple(node for node in self.nodes if node.address in kept | around))
+        return self._of(kept | around)
 
     def without(self, addresses: Collection[str]) -> Graph:
         """The rest, without these stages."""
-        return Graph(tuple(node for node in self.nodes if node.address not in addresses))
+        return self._of({node.address for node in self.nodes} - set(addresses))
+
+    def _of(self, addresses: Collection[str]) -> Graph:
+        nodes = tuple(node for node in self.nodes if node.address in addresses)
+        return Graph(nodes, self.tracked)
 
     def _ancestors(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
@@ -105,21 +112,12 @@ def read_graph(repo: Any) -> Graph:
     except DvcException as error:
         raise EngineryError(f"{DVC_FILE}: {_line(error)}", f"Correct {DVC_FILE}") from None
     known = {stage.addressing for stage in stages}
-    return Graph(
-        tuple(
-            _node(
-                stage,
-                tuple(
-                    sorted(
-                        need.addressing
-                        for need in graph.successors(stage)
-                        if need.addressing in known
-                    )
-                ),
-            )
-            for stage in stages
-        )
-    )
+    nodes = [
+        _node(stage, {need.addressing for need in graph.successors(stage)} & known)
+        for stage in stages
+    ]
+    tracked = [Path(out.fs_path).relative_to(repo.root_dir) for out in repo.index.outs]
+    return Graph(tuple(nodes), frozenset(tracked))
 
 
 def read_stages(spec: Spec) -> tuple[Graph, list[Stage]]:
@@ -167,7 +165,7 @@ def _mistakes(graph: Graph, spec: Spec) -> Iterator[str]:
         yield f"time_limit_s.{name}: {DVC_FILE} has no such step; it has {', '.join(sorted(steps))}"
 
 
-def _node(stage: Any, needs: tuple[str, ...]) -> Node:
+def _node(stage: Any, needs: Collection[str]) -> Node:
     meta = stage.meta or {}
     unknown = set(meta) - _META if isinstance(meta, Mapping) else {str(meta)}
     ours = isinstance(meta, Mapping) and "step" in meta
@@ -179,17 +177,17 @@ def _node(stage: Any, needs: tuple[str, ...]) -> Node:
         address=stage.addressing,
         title=" ".join((stage.desc or stage.addressing).split()),
         stage=Stage(str(meta["step"]) if ours else "", **values),
-        needs=needs,
+        needs=tuple(sorted(needs)),
         around=ours and bool(meta.get("around")),
     )
 
 
 def _in_order(graph: Any) -> Iterable[Any]:
     """As dvc.yaml lists them, each after those that it needs."""
-    import networkx
+    import networkx  # type: ignore[import-untyped]
 
     places = {stage: index for index, stage in enumerate(graph)}
-    return networkx.lexicographical_topological_sort(graph.reverse(), key=places.__getitem__)
+    return list(networkx.lexicographical_topological_sort(graph.reverse(), key=places.__getitem__))
 
 
 def _line(error: BaseException) -> str:

@@ -175,7 +175,7 @@ def _reproduce(stage: Any, request: Request) -> str:
     with lock_repo(repository):
         path = Path(repository.root_dir) / "dvc.lock"
         content = load_yaml(path.read_bytes()) if path.is_file() else None
-        entry = ((content or {}).get("stages") or {}).get(stage.name)
+        entry = _entry(content, stage.name)
         stage.cmd_changed = bool(entry) and entry.get("cmd") != stage.cmd
         StageLoader.fill_from_lock(stage, entry)
         ran: list[str] = []
@@ -183,6 +183,11 @@ def _reproduce(stage: Any, request: Request) -> str:
         if stage.reproduce(force=request.force, pull=request.pull, interactive=False):
             stage.dump(update_pipeline=False)
     return "completed" if ran else "restored"
+
+
+def _entry(content: Any, name: str) -> Any:
+    """What dvc.lock has of a stage; None if nothing."""
+    return ((content or {}).get("stages") or {}).get(name)
 
 
 def _fetch_runs(repository: Any) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from enginery.errors import MissingInterpreterError, ToolchainError
-from enginery.project.params import NAME, THIS
+from enginery.project.engine_name import NAME
+from enginery.project.params import THIS
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
 
