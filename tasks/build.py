@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from enginery import runtimes
 from enginery.calibration import cache
 from enginery.errors import ModelError
 from enginery.gpu.inventory import reserved
@@ -73,7 +74,7 @@ class Parameters:
     @property
     def weakly_typed(self) -> bool:
         """Whether TensorRT gets the graph in FP32, and the precision as a flag."""
-        return self.runtime == "tensorrt" and not self.strongly_typed
+        return runtimes.find(self.runtime).on_own_gpu and not self.strongly_typed
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
@@ -173,7 +174,7 @@ def _results(request: BuildRequest, result: BuildResult) -> dict[str, Any]:
 
 def _request(job: Job[Parameters], toolchain: ToolchainInUse, folder: Path) -> BuildRequest:
     stage, parameters = job.stage, job.parameters
-    own_gpu = parameters.runtime == "tensorrt"
+    own_gpu = runtimes.find(parameters.runtime).on_own_gpu
     graph = "fp32" if parameters.weakly_typed else stage.precision
     onnx = model_folder(stage.model, graph) / "graph" / "model.onnx"
     options = {option: getattr(parameters, option) for option in BUILD_OPTIONS}
@@ -221,7 +222,7 @@ def _weak(job: Job[Parameters], folder: Path) -> dict[str, Any]:
     options: dict[str, Any] = {
         "precision": INT8,
         "cache": folder / CACHE,
-        "float_layers": tuple(quantized["excluded"]),
+        "fp16_layers": tuple(quantized["excluded"]),
     }
     if job.parameters.native:
         images = _calibration_batch(stage.model, job.parameters.native, folder)

@@ -8,15 +8,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from enginery import sources
 from enginery.errors import ModelError
-from enginery.graphs.external import data_digests
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.params import Model, extent
 from enginery.project.paths import RECORDS, model_folder
 from enginery.project.stage import Stage
 from enginery.report.events import log
-from enginery.sources.export import ExportSettings, export
+from enginery.sources.export import ExportSettings
 from enginery.system.files import replacing_folder, sha256, write_json
 from enginery.vision.tasks import Task
 
@@ -50,9 +50,10 @@ class Parameters:
 def parameters(project: Project, stage: Stage) -> Parameters:
     """The model's source, and what an export of weights needs beside it."""
     model = project.model(stage)
-    if model.is_onnx:
-        # DVC knows the graph's own file alone. What has another digest is read by nothing.
-        data = {} if _has_other_digest(model) else data_digests(Path(model.source))
+    source = sources.find(model.source)
+    # DVC knows the source's own file alone. What has another digest is read by nothing.
+    data = {} if _has_other_digest(model) else source.data(Path(model.source))
+    if source.has_own_sizes:
         return Parameters(model.source, model.task, model.sha256, data=data or None)
     batch = extent(model.batch)[1]
     sizes = Sizes(model.opset, model.dynamic, batch, *model.size)
@@ -65,8 +66,8 @@ def _has_other_digest(model: Model) -> bool:
 
 
 def tools(project: Project, stage: Stage) -> Sequence[str]:
-    """torch and Ultralytics have no part in the export of an ONNX."""
-    return ("onnx",) if project.model(stage).is_onnx else ("ultralytics", "torch", "onnx")
+    """Those of the kind of source: torch has no part in the export of an ONNX."""
+    return sources.find(project.model(stage).source).tools
 
 
 @step(
@@ -81,7 +82,7 @@ def export_model(job: Job[Parameters]) -> None:
     """Write the model's FP32 graph, the reference of everything that follows."""
     parameters, source = job.parameters, Path(job.parameters.source)
     with replacing_folder(model_folder(job.stage.model, "export")) as folder:
-        results = export(source, _settings(parameters), folder / "model.onnx")
+        results = sources.find(source).export(source, _settings(parameters), folder / "model.onnx")
         if results.get("source_data", {}) != (parameters.data or {}):
             # DVC would hold the new graph for the old files'.
             raise ModelError(

@@ -69,7 +69,7 @@ def request(**changed: Any) -> dict[str, Any]:
         "timing_cache": None,
         "precision": "fp32",
         "cache": None,
-        "float_layers": [],
+        "fp16_layers": [],
         "native_images": None,
     }
     assert changed.keys() <= found.keys()
@@ -765,11 +765,11 @@ def test_the_default_configuration() -> None:
         ({"precision": "fp16"}, {BuilderFlag.FP16}),
         ({"precision": "int8"}, {BuilderFlag.FP16, BuilderFlag.INT8}),
         (
-            {"precision": "int8", "float_layers": ["b"]},
+            {"precision": "int8", "fp16_layers": ["b"]},
             {BuilderFlag.FP16, BuilderFlag.INT8, BuilderFlag.PREFER_PRECISION_CONSTRAINTS},
         ),
-        ({"precision": "fp16", "float_layers": ["b"]}, {BuilderFlag.FP16}),
-        ({"precision": "int8", "strongly_typed": True, "float_layers": ["b"]}, set()),
+        ({"precision": "fp16", "fp16_layers": ["b"]}, {BuilderFlag.FP16}),
+        ({"precision": "int8", "strongly_typed": True, "fp16_layers": ["b"]}, set()),
     ],
 )
 def test_flags(options: dict[str, Any], flags: set[BuilderFlag]) -> None:

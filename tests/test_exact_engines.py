@@ -23,6 +23,8 @@ import enginery.actions.validate
 import tasks.fingerprint
 import tasks.register
 import tasks.timing
+from enginery.actions.engine_session import EngineSession
+from enginery.actions.sensitivity import RankedLayer
 from enginery.calibration import cache
 from enginery.errors import (
     ConfigError,
@@ -43,8 +45,16 @@ from enginery.project.paths import build_folder, engine_folder, model_folder
 from enginery.project.stage import Stage
 from enginery.quantization.sensitivity import LayerCost
 from enginery.registry.store import Engine, engine_in
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.system.files import read_json, sha256, write_json
-from enginery.toolchain.requests import InspectRequest, MeasureRequest, PointRequest, ToolchainInfo
+from enginery.toolchain.requests import (
+    Inspection,
+    InspectRequest,
+    MeasureRequest,
+    PlanRequest,
+    PointRequest,
+    ToolchainInfo,
+)
 from enginery.toolchain.selection import Choice
 from enginery.vision.tasks import TaskMetadata
 from tests.registered import change_manifest, compared, profile, records, register
@@ -196,7 +206,8 @@ def test_an_engine_has_its_gpu_to_itself(engine: Engine, monkeypatch: pytest.Mon
         yield
         calls.append("given back")
 
-    known = SimpleNamespace(models={"m": 1}, targets={"server": 1})
+    server = SimpleNamespace(time_limit_s=77)
+    known = SimpleNamespace(models={"m": 1}, targets={"server": server})
     chosen = SimpleNamespace(choose=lambda target: calls.append(target) or choice())
     monkeypatch.setattr(
         enginery.actions.engine_session,
@@ -204,31 +215,31 @@ def test_an_engine_has_its_gpu_to_itself(engine: Engine, monkeypatch: pytest.Mon
         lambda spec: chosen if spec is known else None,
     )
     monkeypatch.setattr(enginery.actions.engine_session, "reserved", reserved)
-    with enginery.actions.engine_session.on_gpu(known, engine) as found:  # type: ignore[arg-type]
-        assert found == choice()
+    with enginery.actions.engine_session.open_engine(known, engine) as found:  # type: ignore[arg-type]
+        assert found == EngineSession(engine, choice(), 77)
         assert calls == ["server", (GPU, 512, True)]
     assert calls[2:] == ["given back"]
     engine.plan.write_bytes(b"plaN" * 100)
     with (
         pytest.raises(IntegrityError, match="a byte changed; it was not used"),
-        enginery.actions.engine_session.on_gpu(known, engine),
+        enginery.actions.engine_session.open_engine(known, engine),
     ):  # type: ignore[arg-type]
         pass
     assert len(calls) == 4
 
 
 def test_the_request_for_a_plan(engine: Engine) -> None:
-    assert enginery.actions.engine_session.plan_of(engine, choice()) == {
-        "runtime": "tensorrt",
-        "plan": engine.plan,
-        "plan_sha256": sha256(engine.plan),
-        "gpu": "GPU-1",
-        "host_code": False,
-        "dla_core": None,
-    }
+    assert EngineSession(engine, choice(), 77).plan == PlanRequest(
+        runtime="tensorrt",
+        plan=engine.plan,
+        plan_sha256=sha256(engine.plan),
+        gpu="GPU-1",
+        host_code=False,
+        dla_core=None,
+    )
     other = register("m/server/int8", version_compatible=True, dla_core=1)
-    found = enginery.actions.engine_session.plan_of(other, choice())
-    assert (found["host_code"], found["dla_core"]) == (True, 1)
+    plan = EngineSession(other, choice(), 77).plan
+    assert (plan.host_code, plan.dla_core) == (True, 1)
 
 
 @pytest.mark.parametrize(
@@ -344,22 +355,23 @@ def test_a_plan_runs_with_the_tensorrt_that_built_it(built: Any, has: Any, runs:
 
 def test_an_inspection_is_asked_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    known = SimpleNamespace(targets={"server": SimpleNamespace(time_limit_s=77)})
+    session, inspection = EngineSession(engine, choice(), 77), Inspection((), {}, 1)
     monkeypatch.setattr(
         enginery.actions.inspect,
-        "on_gpu",
-        lambda *given: asked.append(given) or nullcontext(choice()),
+        "open_engine",
+        lambda *given: asked.append(given) or nullcontext(session),
     )
     monkeypatch.setattr(
-        enginery.actions.inspect, "inspect", lambda *given: asked.append(given) or {"layers": [1]}
+        enginery.actions.engine_session,
+        "inspect",
+        lambda *given: asked.append(given) or inspection,
     )
-    found = enginery.actions.inspect.inspect_engine(known, engine)  # type: ignore[arg-type]
-    assert found == {"layers": [1], "skipped_tactics": 0}
+    known: Any = SimpleNamespace()
+    assert enginery.actions.inspect.inspect_engine(known, engine) is inspection
     assert asked[0] == (known, engine)
     python, request, told, limit = asked[1]
-    fields = enginery.actions.engine_session.plan_of(engine, choice())
     assert (python, told, limit) == (PYTHON, enginery.actions.engine_session.forward_progress, 77)
-    assert request == InspectRequest(**fields, shape=(1, 3, 160, 160))
+    assert request == InspectRequest(**vars(session.plan), shape=(1, 3, 160, 160))
 
 
 # Validation on the GPU
@@ -369,10 +381,8 @@ def test_each_point_is_measured(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[Any] = []
-    model = SimpleNamespace(validation="set")
-    known = SimpleNamespace(
-        models={"m": model}, targets={"server": SimpleNamespace(time_limit_s=77)}
-    )
+    session = EngineSession(engine, choice(), 77)
+    data = enginery.actions.validate._Data(Path("graph"), "head", Path("set"))  # type: ignore[arg-type]
     points = [OperatingPoint(0, "opt", (1, 3, 8, 16)), OperatingPoint(1, "max", (4, 3, 32, 16))]
 
     def open_set(*given: Any) -> Any:
@@ -381,21 +391,20 @@ def test_each_point_is_measured(
         return nullcontext(images)
 
     monkeypatch.setattr(enginery.actions.validate, "open_validation_set", open_set)
-    monkeypatch.setattr(enginery.actions.validate, "model_head", lambda name: f"head of {name}")
     monkeypatch.setattr(
-        enginery.actions.validate, "measure", lambda *given: asked.append(given) or "measured"
+        enginery.actions.engine_session, "measure", lambda *given: asked.append(given) or "measured"
     )
     clocks = SimpleNamespace(follow=print)
-    found = enginery.actions.validate._measure(known, engine, choice(), points, tmp_path, clocks)  # type: ignore[arg-type]
-    assert found == "measured"
+    measured = enginery.actions.validate._measure(session, data, points, tmp_path, clocks)  # type: ignore[arg-type]
+    assert measured == "measured"
     assert asked[:2] == [
-        (Path("set"), "head of m", (8, 16), None),
-        (Path("set"), "head of m", (32, 16), 16),
+        (Path("set"), "head", (8, 16), None),
+        (Path("set"), "head", (32, 16), 16),
     ]
     python, request, told, limit = asked[2]
     assert (python, told, limit) == (PYTHON, print, 77)
     assert request == MeasureRequest(
-        **enginery.actions.engine_session.plan_of(engine, choice()),
+        **vars(session.plan),
         noisy=1.25,
         points=(
             PointRequest((1, 3, 8, 16), tmp_path / "0/images.npy", tmp_path / "0", 0, timed=True),
@@ -406,11 +415,18 @@ def test_each_point_is_measured(
     assert (enginery.actions.validate.SLOWER, enginery.actions.validate.FEW) == (1.02, 16)
 
 
-def test_the_closeness_of_some_images() -> None:
+def test_the_images_and_the_task_of_an_engine(engine: Engine) -> None:
+    known: Any = SimpleNamespace(models={"m": SimpleNamespace(validation="set")})
+    data = enginery.actions.validate._data(known, engine)
+    assert (data.original, data.images) == (model_folder("m", "export") / "model.onnx", Path("set"))
+    assert data.head == read_task_metadata("m")
+
+
+def test_the_closeness_of_some_images(tmp_path: Path) -> None:
     reference = SimpleNamespace(run=lambda image: [image * 2])
     engine = SimpleNamespace(run=lambda image: [image * 3])
-    images = np.array([[1.0], [2.0]], np.float32)
-    found = enginery.actions.validate._closeness(reference, engine, images)  # type: ignore[arg-type]
+    np.save(tmp_path / "images.npy", np.array([[1.0], [2.0]], np.float32))
+    found = enginery.actions.validate._output_error(reference, engine, tmp_path)  # type: ignore[arg-type]
     assert found == OutputError(2.0, 0.5, 0, 0)
 
 
@@ -457,8 +473,8 @@ def ranked(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_layers_are_ranked_on_eight_calibration_images(spec: Spec, ranked: Any) -> None:
     costs = enginery.actions.sensitivity.ranking(spec, MODEL)
     assert costs == [
-        {"layer": HEAD, "cost": 0.5, "in_float": True},
-        {"layer": "/model.0/conv/Conv", "cost": 0.25, "in_float": False},
+        RankedLayer(HEAD, 0.5, kept_in_fp16=True),
+        RankedLayer("/model.0/conv/Conv", 0.25, kept_in_fp16=False),
     ]
     graph = model_folder(MODEL, "simplify") / "model.onnx"
     assert ranked.asked == [
@@ -533,7 +549,7 @@ def test_the_fewest_layers_are_proposed_by_their_exact_names(
         return len(names) >= 2
 
     monkeypatch.setattr(enginery.actions.sensitivity, "_gate", lambda *given: passes)
-    layers = [{"layer": name, "in_float": name == "b"} for name in ("/a.0/Conv", "b", "c+", "d")]
+    layers = [RankedLayer(name, 0.5, name == "b") for name in ("/a.0/Conv", "b", "c+", "d")]
     assert enginery.actions.sensitivity.propose(spec, MODEL, layers) == [r"^/a\.0/Conv$", r"^c\+$"]
     assert asked == [[], ["/a.0/Conv"], ["/a.0/Conv", "c+"]]
     assert enginery.actions.sensitivity.propose(spec, MODEL, layers[:1]) is None
@@ -575,9 +591,9 @@ def test_a_proposal_is_judged_as_the_pipeline_would(
     )
     assert asked == [expected, (expected[0], [], *expected[2:])]
     assert here == [
-        ("0 more layers in float: passes",),
+        ("0 more layers in FP16: passes",),
         (
-            "1 more layers in float: mAP50-95 0.3000 against 0.5000 of the FP32 original, a drop of 0.01 is allowed",
+            "1 more layers in FP16: mAP50-95 0.3000 against 0.5000 of the FP32 original, a drop of 0.01 is allowed",
         ),
     ]
 

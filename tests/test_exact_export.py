@@ -23,6 +23,7 @@ from enginery.project.stage import Stage
 from enginery.sources import export
 from enginery.sources.export import ExportSettings
 from enginery.system.files import write_json
+from enginery.toolchain.requests import PointResult
 
 
 def graph(path: Path, **metadata: str) -> onnx.ModelProto:
@@ -192,9 +193,8 @@ def test_weights_are_exported_as_they_are_asked_for(
 def test_outputs_come_in_the_graphs_order(tmp_path: Path) -> None:
     for number in range(3):
         np.save(tmp_path / f"{number}.npy", np.full(2, number, np.float32))
-    found = enginery.actions.engine_session.outputs_of(
-        {"outputs": ["b", "c", "a"]}, tmp_path, ["a", "b"]
-    )
+    result = PointResult(("b", "c", "a"), ())
+    found = enginery.actions.engine_session.read_outputs(result, tmp_path, ["a", "b"])
     assert [output.tolist() for output in found] == [[2, 2], [0, 0]]
     assert all(isinstance(output, np.memmap) for output in found)
 

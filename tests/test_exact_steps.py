@@ -41,10 +41,10 @@ from enginery.project.params import Spec
 from enginery.project.stage import Stage
 from enginery.registry.manifest import Manifest, compose
 from enginery.registry.records import parse
-from enginery.sources.ultralytics_compat import tasks as head
 from enginery.system.files import sha256, write_json
 from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult, ToolchainInfo
 from enginery.toolchain.selection import Choice
+from enginery.vision import tasks as head
 from enginery.vision.score import Metrics
 from tests.registered import records_of
 

@@ -21,9 +21,12 @@ from enginery.toolchain import client, environments, features, plan
 from enginery.toolchain.requests import (
     BuildRequest,
     BuildResult,
+    Inspection,
     InspectRequest,
+    Measurement,
     MeasureRequest,
     PointRequest,
+    PointResult,
     RefitRequest,
     RefitResult,
     ToolchainInfo,
@@ -554,14 +557,17 @@ def test_a_refit(child: type[Child], tmp_path: Path) -> None:
 
 
 def test_measuring_and_inspecting(child: type[Child]) -> None:
-    child.facts = {"points": [1]}
     point = PointRequest((1, 3, 8, 8), Path("i.npy"), Path("out"))
     measure = MeasureRequest("tensorrt", Path("a.plan"), "abc", "GPU-1", True, 1, points=(point,))
     inspect = InspectRequest("tensorrt", Path("a.plan"), "abc", shape=(1, 3, 8, 8))
-    assert (
-        client.measure(PYTHON, measure, print, 7)
-        == client.inspect(PYTHON, inspect, repr, 6)
-        == {"points": [1]}
+    result = {"outputs": ["a"], "milliseconds": [0.5], "timing": None}
+    child.facts = {"points": [result], "gpu": {"uuid": "GPU-1"}}
+    assert client.measure(PYTHON, measure, print, 7) == Measurement(
+        (PointResult(("a",), (0.5,)),), {"uuid": "GPU-1"}
+    )
+    child.facts = {"layers": ["a", {"Name": "b"}], "milliseconds": {"a": 1.0}, "device_memory": 3}
+    assert client.inspect(PYTHON, inspect, repr, 6) == Inspection(
+        ("a", {"Name": "b"}), {"a": 1.0}, 3
     )
     first, second = child.asked
     assert first == (PYTHON, {**asdict(measure), "do": "measure"}, print, 7)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from enginery.project.params import BUILD_OPTIONS, Target
+from enginery.runtimes import tensorrt, tensorrt_rtx
 from enginery.toolchain.client import probe
-from enginery.toolchain.features import mistakes
 from enginery.toolchain.requests import ToolchainInfo
 from tests.test_bindings import toolchain
 
@@ -74,7 +74,9 @@ def info(
 
 
 def said(version: str, **options: Any) -> list[str]:
-    return list(mistakes("server", Target(runtime="tensorrt", **options), info(version)))
+    return list(
+        tensorrt.RUNTIME.mistakes("server", Target(runtime="tensorrt", **options), info(version))
+    )
 
 
 @pytest.mark.parametrize("version", FEATURES)
@@ -115,7 +117,7 @@ def test_options_at_their_defaults_ask_for_nothing() -> None:
     }
     assert (
         list(
-            mistakes(
+            tensorrt.RUNTIME.mistakes(
                 "server",
                 Target(runtime="tensorrt", tf32=True, workspace_mib=64, **defaults),
                 nothing,
@@ -130,7 +132,11 @@ def test_no_build_option_is_forgotten() -> None:
     at all.
     """
     values = {key: 0 if key == "dla_core" else True for key in BUILD_OPTIONS}
-    lines = list(mistakes("server", Target(runtime="tensorrt", **values), info("10.16.1.11", ())))
+    lines = list(
+        tensorrt.RUNTIME.mistakes(
+            "server", Target(runtime="tensorrt", **values), info("10.16.1.11", ())
+        )
+    )
     assert {line.split(":")[0].split(".")[-1] for line in lines} == set(BUILD_OPTIONS) - {"tf32"}
 
 
@@ -139,7 +145,10 @@ def test_tensorrt_rtx_is_asked_for_nothing_that_it_lacks() -> None:
     read.
     """
     target = Target(runtime="tensorrt_rtx", compute_capability="8.9", optimization_level=3)
-    assert list(mistakes("rtx", target, info("1.7.1.116", (), "tensorrt_rtx"))) == []
+    assert (
+        list(tensorrt_rtx.RUNTIME.mistakes("rtx", target, info("1.7.1.116", (), "tensorrt_rtx")))
+        == []
+    )
 
 
 @pytest.mark.parametrize(
@@ -151,7 +160,7 @@ def test_the_real_bindings_have_what_is_supposed_here(
     found = probe(toolchain(tmp_path, version), "tensorrt")
     assert found.version == version
     assert set(found.features) == {*FEATURES["10.16.1.11"]} - lacking
-    lines = list(mistakes("server", Target(runtime="tensorrt", **OPTIONS), found))
+    lines = list(tensorrt.RUNTIME.mistakes("server", Target(runtime="tensorrt", **OPTIONS), found))
     assert [line.split(":")[0] for line in lines] == [
         f"targets.server.{key}" for key in REFUSED[version]
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from enginery.actions.engine_session import on_gpu
+from enginery.actions.engine_session import open_engine
 from enginery.errors import (
     ConfigError,
     EngineryError,
@@ -393,7 +393,7 @@ def test_an_engine_that_cannot_run_here(
     change_manifest(engine.folder, runtime="tensorrt", gpu="Card", compute_capability="9.0")
     other = find(engine.name)
     other.plan.write_bytes(b"damaged")
-    with pytest.raises(error, match=words), on_gpu(load_spec(), other):
+    with pytest.raises(error, match=words), open_engine(load_spec(), other):
         pass
 
 

@@ -41,6 +41,7 @@ from enginery.toolchain.client import build, measure, probe, refit
 from enginery.toolchain.requests import (
     WEIGHT_PREFIX,
     BuildRequest,
+    Measurement,
     MeasureRequest,
     PointRequest,
     RefitRequest,
@@ -94,7 +95,7 @@ def run_at(
     profile: int = 0,
     images: int = 3,
     **more: Any,
-) -> dict[str, Any]:
+) -> Measurement:
     """Run an engine on random images and compare its outputs with ONNX Runtime's."""
     rows = np.random.default_rng(1).random((images, *shape[1:]), np.float32)
     np.save(folder / "images.npy", rows)
@@ -159,7 +160,8 @@ def test_an_engine_does_what_its_graph_does(request_: BuildRequest, tmp_path: Pa
     np.testing.assert_allclose(
         np.load(tmp_path / "0.npy"), expected(request_.onnx, tmp_path), rtol=1e-4, atol=1e-4
     )
-    timing = found["points"][0]["timing"]
+    timing = found.points[0].timing
+    assert timing
     assert (
         timing["gpu"]["min"] <= timing["gpu"]["p50"] <= timing["gpu"]["p99"] <= timing["gpu"]["max"]
     )

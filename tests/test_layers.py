@@ -5,11 +5,13 @@ precision, time and share.
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
-from enginery.report.layers import as_json, layer_facts, rows, summary
+from enginery.report.layers import profile_layers, rows, summary
+from enginery.toolchain.requests import Inspection
 
 INT8, HALF = (
     "Thirty-two wide channel vectorized row major Int8 format",
@@ -45,22 +47,22 @@ def layer(name: str, *reads: str, writes: str = LINEAR, **more: Any) -> dict[str
     }
 
 
-INSPECTION: dict[str, Any] = {
-    "layers": [
+INSPECTION = Inspection(
+    layers=(
         layer("reformat", LINEAR, writes=INT8, LayerType="Reformat", TacticName="copyPackedKernel"),
         layer("conv", INT8, writes=INT8, TacticName="sm90_xmma_fprop_i8i8"),
         layer("split", INT8, writes=HALF, TacticValue="0x0000000000000012"),
         layer("attention", HALF, HALF, writes=HALF, LayerType="kgen"),
         {"Name": "shape", "LayerType": "ShapeHostToDevice", "Inputs": [], "Outputs": []},
-    ],
-    "milliseconds": {"reformat": 0.5, "conv": 2.0, "split": 0.25, "attention": 1.25, "shape": 0.0},
-    "device_memory": 1 << 20,
-}
-NAMES = {"layers": ["conv", "reformat", "conv 2"], "milliseconds": {"conv": 3.0, "reformat": 1.0}}
+    ),
+    milliseconds={"reformat": 0.5, "conv": 2.0, "split": 0.25, "attention": 1.25, "shape": 0.0},
+    device_memory=1 << 20,
+)
+NAMES = Inspection(("conv", "reformat", "conv 2"), {"conv": 3.0, "reformat": 1.0}, 0)
 
 
 def precision(*reads: str, writes: str = LINEAR) -> str:
-    [found] = layer_facts({"layers": [layer("it", *reads, writes=writes)], "milliseconds": {}})
+    [found] = profile_layers(Inspection((layer("it", *reads, writes=writes),), {}, 0))
     return found.precision
 
 
@@ -104,7 +106,7 @@ def test_a_layer_counts_as_the_narrowest_that_it_reads() -> None:
 
 
 def test_each_layer_in_the_order_of_execution() -> None:
-    found = layer_facts(INSPECTION)
+    found = profile_layers(INSPECTION)
     assert [(fact.name, fact.precision) for fact in found] == [
         ("reformat", "fp32"),
         ("conv", "int8"),
@@ -130,16 +132,14 @@ def test_each_layer_in_the_order_of_execution() -> None:
 
 
 def test_shares_are_of_the_whole() -> None:
-    assert sum(fact.share for fact in layer_facts(INSPECTION)) == pytest.approx(1)
-    assert sum(fact.share for fact in layer_facts(NAMES)) == pytest.approx(1)
-    assert [fact.share for fact in layer_facts({"layers": ["a"], "milliseconds": {"a": 0.0}})] == [
-        0
-    ]
+    assert sum(fact.share for fact in profile_layers(INSPECTION)) == pytest.approx(1)
+    assert sum(fact.share for fact in profile_layers(NAMES)) == pytest.approx(1)
+    assert [fact.share for fact in profile_layers(Inspection(("a",), {"a": 0.0}, 0))] == [0]
 
 
 def test_names_alone_are_layers_too() -> None:
     """What TensorRT tells of an engine that was built without detailed profiling."""
-    found = layer_facts(NAMES)
+    found = profile_layers(NAMES)
     assert [(fact.name, fact.kind, fact.precision, fact.tactic) for fact in found] == [
         ("conv", "", "other", ""),
         ("reformat", "", "other", ""),
@@ -149,7 +149,7 @@ def test_names_alone_are_layers_too() -> None:
 
 
 def test_rows_begin_with_what_takes_longest() -> None:
-    found = layer_facts(INSPECTION)
+    found = profile_layers(INSPECTION)
     assert [row["layer"] for row in rows(found, None)] == [
         "conv",
         "attention",
@@ -179,7 +179,7 @@ def test_rows_begin_with_what_takes_longest() -> None:
 
 
 def test_a_summary_by_precision_narrowest_first() -> None:
-    assert summary(layer_facts(INSPECTION)) == [
+    assert summary(profile_layers(INSPECTION)) == [
         {"precision": "int8", "layers": 2, "time": "2.250 ms", "share": "56.2%"},
         {"precision": "fp16", "layers": 1, "time": "1.250 ms", "share": "31.2%"},
         {"precision": "fp32", "layers": 1, "time": "0.500 ms", "share": "12.5%"},
@@ -189,7 +189,7 @@ def test_a_summary_by_precision_narrowest_first() -> None:
 
 
 def test_json_has_plain_values() -> None:
-    found = json.loads(json.dumps(as_json(layer_facts(INSPECTION))))
+    found = json.loads(json.dumps([asdict(layer) for layer in profile_layers(INSPECTION)]))
     assert found[1] == {
         "name": "conv",
         "kind": "CaskConvolution",

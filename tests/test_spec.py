@@ -111,7 +111,7 @@ def test_two_engines_that_dvc_would_call_the_same(tmp_path: Path) -> None:
         ),
         ({"validation__top1_drop": 2}, "validation.top1_drop"),
         ({"models__yolov8n-shapes__batch": [4, 2, 8]}, "min <= opt <= max"),
-        ({"models__yolov8n-shapes__source": "weights.bin"}, "a .pt or an .onnx file"),
+        ({"models__yolov8n-shapes__source": "weights.bin"}, "a .pt or a .onnx file"),
         (
             {"targets__rtx-ada__toolchain": "rtx16"},
             "targets.rtx-ada.toolchain: 'rtx16': not defined",

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from enginery.actions import engine_session
 from enginery.actions import predict as predicting
 from enginery.actions import validate as validate_engine
 from enginery.demo.dataset import write_dataset
@@ -36,7 +37,7 @@ from enginery.registry.task_metadata import read_task_metadata
 from enginery.sources.export import ExportSettings, export
 from enginery.sources.ultralytics_compat import silence
 from enginery.system.files import read_json
-from enginery.toolchain.requests import MeasureRequest
+from enginery.toolchain.requests import Measurement, MeasureRequest, PointResult
 from enginery.toolchain.selection import Choice, Toolchains
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.images import list_images, preprocess
@@ -405,14 +406,14 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def measure(
         python: Path, request: MeasureRequest, on_event: Any, time_limit: float
-    ) -> dict[str, Any]:
+    ) -> Measurement:
         [point] = request.points
         runner = GraphRunner(model_folder("tiny", "export") / "model.onnx", (SIDE, SIDE))
         rows = [runner.run(image) for image in np.load(point.images)]
         for number, values in enumerate(reversed([*zip(*rows, strict=True)])):
             np.save(point.outputs / f"{number}.npy", np.concatenate(values))
-        facts = {"outputs": [*reversed(runner.outputs)], "timing": timing(), "milliseconds": [1.0]}
-        return {"points": [facts], "gpu": card}
+        result = PointResult((*reversed(runner.outputs),), (1.0,), timing())
+        return Measurement((result,), card)
 
     found, card = (
         find("fp32").manifest,
@@ -424,8 +425,7 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), info, None)
     )  # type: ignore[arg-type]
-    monkeypatch.setattr(validate_engine, "measure", measure)
-    monkeypatch.setattr(predicting, "measure", measure)
+    monkeypatch.setattr(engine_session, "measure", measure)
     report = validate_engine.validate_engine(load_spec(), find("fp32"))
     assert report.failures == ()
     assert report.report.closeness.max_abs == 0
@@ -434,6 +434,6 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
     some = tuple(sorted(Path(load_spec().models["tiny"].validation).rglob("*.png"))[:2])
     wanted = predicting.PredictionRequest(some, Path("seen"), 0.25, 0.7)
     lines = list(predicting.predict(load_spec(), find("fp32"), wanted))
-    assert [line.partition(":")[0] for line in lines] == [path.name for path in some]
-    assert all("inference 0.5 ms" in line for line in lines)
+    assert [str(line).partition(":")[0] for line in lines] == [path.name for path in some]
+    assert all("inference 0.5 ms" in str(line) for line in lines)
     assert sorted(path.name for path in Path("seen").iterdir()) == [path.name for path in some]

@@ -20,6 +20,7 @@ from enginery.sources.export import ExportSettings, export
 from enginery.sources.ultralytics_compat import import_torchvision, silence
 from enginery.system.files import write_json
 from enginery.vision.tasks import TaskMetadata
+from tests import registered as registry
 from tests.registered import DIGEST, enter, recipe, records
 from tests.tiny import KEYPOINTS, NAMES, SIDE
 
@@ -193,18 +194,10 @@ def test_an_own_graph_that_yolo_cannot_feed(
     assert not Path("own.engine").exists()
 
 
-def test_an_engine_for_a_dla_says_so() -> None:
-    shape = [1, 3, SIDE, SIDE]
-    parameters = {"profile": {"min": shape, "opt": shape, "max": shape}, "dla_core": 0}
-    exported = {"task": "detect", "stride": 32, "names": {}}
-    manifest = {
-        "model": "own",
-        "precision": "fp16",
-        "steps": {"export": exported, "build": {"recipe": {"parameters": parameters}}},
-    }
-    assert metadata(manifest, None)["dla"] == 0
-    del parameters["dla_core"]
-    assert "dla" not in metadata(manifest, None)
+def test_an_engine_for_a_dla_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert metadata(registry.register("own/server/fp16", dla_core=0).manifest, None)["dla"] == 0
+    assert "dla" not in metadata(registry.register("own/server/int8").manifest, None)
 
 
 @pytest.mark.parametrize("architecture", ["yolo26n", "yolov10n"])

@@ -32,7 +32,7 @@ import onnx
 from enginery.errors import EngineryError
 from enginery.gpu.inventory import Clocks, choose
 from enginery.graphs.structure import save_weights
-from enginery.report.layers import layer_facts
+from enginery.report.layers import profile_layers
 from enginery.toolchain import process
 from enginery.toolchain.client import build, inspect, measure, probe, refit
 from enginery.toolchain.requests import (
@@ -97,11 +97,11 @@ class Builds:
             "tf32": {"tf32": True},
             "fp16": {"precision": "fp16"},
             "fp16-warm": {"precision": "fp16"},
-            "int8": {**int8, "cache": portable, "float_layers": self.layers},
+            "int8": {**int8, "cache": portable, "fp16_layers": self.layers},
             "int8-native": {
                 **int8,
                 "cache": native,
-                "float_layers": self.layers,
+                "fp16_layers": self.layers,
                 "native_images": images("calibration", self.work),
             },
             "int8-plain": {**int8, "cache": native},
@@ -213,7 +213,7 @@ def measured(args: argparse.Namespace, facts: Mapping[str, Any]) -> dict[str, An
             args.out / f"{facts['model']}-b{facts['batch']}-{facts['name']}.npz",
         )
     return {
-        "timing": result["points"][0]["timing"],
+        "timing": result.points[0].timing,
         "clocks": clocks.seen,
         "gpu": asdict(clocks.gpu) if clocks.gpu else None,
     }
@@ -227,7 +227,7 @@ def layers(args: argparse.Namespace, facts: Mapping[str, Any], shape: tuple[int,
     found = inspect(args.toolchain, request, quiet, BUILD_LIMIT_S)
     name = f"{facts['model']}-b{facts['batch']}-{facts['name']}-layers.json"
     (args.out / name).write_text(
-        json.dumps({**found, "summary": [asdict(layer) for layer in layer_facts(found)]})
+        json.dumps({**asdict(found), "summary": [asdict(layer) for layer in profile_layers(found)]})
     )
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from enginery.actions.engine_session import forward_progress, on_gpu, outputs_of, plan_of
+from enginery.actions.engine_session import EngineSession, open_engine, read_outputs
 from enginery.errors import DataError
 from enginery.graphs.inspect import graph_info
 from enginery.project.params import Spec
@@ -21,9 +20,7 @@ from enginery.project.paths import ARTIFACTS, model_folder
 from enginery.registry.store import Engine
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.system.files import replacing, scratch
-from enginery.toolchain.client import measure
-from enginery.toolchain.requests import MeasureRequest, PointRequest
-from enginery.toolchain.selection import Choice
+from enginery.toolchain.requests import PointRequest
 from enginery.vision.images import SUFFIXES, preprocess, read_image
 from enginery.vision.results import describe, draw, to_results
 
@@ -40,40 +37,42 @@ class PredictionRequest:
     iou: float
 
 
-def predict(spec: Spec, engine: Engine, wanted: PredictionRequest) -> Iterator[str]:
-    """Draw every image's result; a line for each: what was found, milliseconds, the picture's path.
+@dataclass(frozen=True)
+class Prediction:
+    """What an engine sees in an image, in words and as a picture, and milliseconds."""
+
+    image: Path
+    text: str
+    picture: Path
+    preprocess_ms: float
+    inference_ms: float
+    postprocess_ms: float
+
+    def __str__(self) -> str:
+        times = (
+            f"preprocess {self.preprocess_ms:.1f} ms, inference {self.inference_ms:.1f} ms, "
+            f"postprocess {self.postprocess_ms:.1f} ms"
+        )
+        return f"{self.image.name}: {self.text}; {times}; {self.picture}"
+
+
+def predict(spec: Spec, engine: Engine, request: PredictionRequest) -> Iterator[Prediction]:
+    """Draw what an engine sees in every image.
 
     Raises:
-        DataError: an image cannot be read. EngineryError: the engine cannot be run here.
+        DataError: an image cannot be read.
+        EngineryError: the engine cannot be run here.
     """
-    names = picture_names(_files(wanted.images))
+    names = picture_names(_files(request.images))
     paths = list(names)
-    with on_gpu(spec, engine) as choice:
+    with open_engine(spec, engine) as session:
         for start in range(0, len(paths), AT_ONCE):
-            yield from _predict(
-                spec,
-                engine,
-                choice,
-                wanted,
-                {path: names[path] for path in paths[start : start + AT_ONCE]},
-            )
+            some = {path: names[path] for path in paths[start : start + AT_ONCE]}
+            yield from _predict(session, request, some)
 
 
-def _files(images: tuple[Path, ...]) -> list[Path]:
-    found: list[Path] = []
-    for path in images:
-        found += (
-            sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-            if path.is_dir()
-            else [path]
-        )
-    if not found:
-        raise DataError(f"{images[0]} holds no images", f"Name {', '.join(SUFFIXES)} files")
-    return found
-
-
-def picture_names(paths: list[Path]) -> dict[Path, str]:
-    """What each picture is called: as its image, with a number where one before has the same name."""
+def picture_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """What each picture is called: as its image, with a number where another has that name."""
     names: dict[str, Path] = {}
     for path in dict.fromkeys(paths):
         numbered = (f"{path.stem}-{number}" for number in count(2))
@@ -81,54 +80,63 @@ def picture_names(paths: list[Path]) -> dict[Path, str]:
     return {path: name for name, path in names.items()}
 
 
+def _files(images: Sequence[Path]) -> list[Path]:
+    files = [file for path in images for file in _images_in(path)]
+    if not files:
+        raise DataError(f"{images[0]} holds no images", f"Name {', '.join(SUFFIXES)} files")
+    return files
+
+
+def _images_in(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+
+
 def _predict(
-    spec: Spec, engine: Engine, choice: Choice, wanted: PredictionRequest, names: Mapping[Path, str]
-) -> Iterator[str]:
-    head, paths = read_task_metadata(engine.model), list(names)
-    _, _, height, width = engine.built.profile.opt  # params.yaml may say another size by now
+    session: EngineSession, request: PredictionRequest, names: Mapping[Path, str]
+) -> Iterator[Prediction]:
+    head, paths = read_task_metadata(session.engine.model), list(names)
+    _, _, height, width = session.engine.built.profile.opt  # params.yaml may have another by now
     images = [read_image(path) for path in paths]
     began = time.perf_counter()
     tensors = np.stack([preprocess(image, height, width, head.task) for image in images])
-    before = (time.perf_counter() - began) * 1000 / len(paths)
-    outputs, inference = _run(spec, engine, choice, tensors)
+    preprocess_ms = _since(began) / len(paths)
+    outputs, inference_ms = _run(session, tensors)
 
-    def found_in(row: int) -> Any:
+    def result_of(row: int) -> object:
         one, batch = [output[row : row + 1] for output in outputs], tensors[row : row + 1]
-        return to_results(
-            head, one, batch, [images[row]], [paths[row]], wanted.confidence, wanted.iou
-        )[0]
+        limits = request.confidence, request.iou
+        return to_results(head, one, batch, [images[row]], [paths[row]], *limits)[0]
 
-    found_in(0)  # the first call imports Ultralytics, which is no image's time
+    result_of(0)  # untimed: the first call imports Ultralytics
     for row, path in enumerate(paths):
         began = time.perf_counter()
-        result = found_in(row)
-        after = (time.perf_counter() - began) * 1000
-        out = _write(draw(result), wanted.out / f"{names[path]}.png")
-        times = (
-            f"preprocess {before:.1f} ms, inference {inference:.1f} ms, postprocess {after:.1f} ms"
-        )
-        yield f"{path.name}: {describe(result) or 'nothing found'}; {times}; {out}"
+        result = result_of(row)
+        postprocess_ms = _since(began)
+        picture = _write(draw(result), request.out / f"{names[path]}.png")
+        text = describe(result) or "nothing found"
+        yield Prediction(path, text, picture, preprocess_ms, inference_ms, postprocess_ms)
+
+
+def _since(began: float) -> float:
+    return (time.perf_counter() - began) * 1000
 
 
 def _run(
-    spec: Spec, engine: Engine, choice: Choice, tensors: NDArray[np.float32]
+    session: EngineSession, tensors: NDArray[np.float32]
 ) -> tuple[list[NDArray[np.float32]], float]:
     """The outputs in the graph's order, and milliseconds an image with its transfers."""
-    names = [
-        output.name
-        for output in graph_info(model_folder(engine.model, "export") / "model.onnx").outputs
-    ]
+    engine = session.engine
+    graph = graph_info(model_folder(engine.model, "export") / "model.onnx")
+    names = [output.name for output in graph.outputs]
     with scratch(ARTIFACTS) as folder:
         np.save(folder / "images.npy", tensors)
         point = PointRequest(engine.built.profile.opt, folder / "images.npy", folder)
-        request = MeasureRequest(**plan_of(engine, choice), points=(point,), runs=0)
-        [found] = measure(
-            choice.python, request, forward_progress, spec.targets[engine.target].time_limit_s
-        )["points"]
-        outputs = [
-            np.array(output) for output in outputs_of(found, folder, names)
-        ]  # the files go with the folder
-    return outputs, sum(found["milliseconds"]) / len(tensors)
+        [result] = session.measure([point], runs=0).points
+        # Read whole: the files go with the folder.
+        outputs = [np.array(output) for output in read_outputs(result, folder, names)]
+    return outputs, sum(result.milliseconds) / len(tensors)
 
 
 def _write(picture: NDArray[np.uint8], out: Path) -> Path:

@@ -1,5 +1,4 @@
-"""sensitivity: which layers INT8 costs most, and the fewest that must stay in float. No stage of
-the pipeline: it is asked for.
+"""sensitivity: which layers INT8 costs most, and the fewest that must stay in FP16.
 
 The ranking is kept beside the INT8 graph until the graph, the calibration or the images change.
 """
@@ -8,10 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 
@@ -27,7 +25,7 @@ from enginery.project.paths import CACHE, model_folder
 from enginery.quantization.placement import Placement, place
 from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
-from enginery.quantization.sensitivity import rank, smallest_prefix
+from enginery.quantization.sensitivity import Feed, LayerCost, rank, smallest_prefix
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
 from enginery.system.files import dumps, read_json, sha256, temporary_folder, write_json
@@ -37,79 +35,90 @@ from enginery.vision.images import list_images
 IMAGES = 8
 
 
-def ranking(spec: Spec, name: str) -> list[dict[str, Any]]:
-    """Every layer that could be quantized, the costliest first: layer, cost, whether it is kept in
-    float already.
+@dataclass(frozen=True)
+class RankedLayer:
+    """A layer, the error that INT8 in it costs, and whether params.yaml keeps it in FP16 already."""
+
+    layer: str
+    cost: float
+    kept_in_fp16: bool
+
+
+def ranking(spec: Spec, name: str) -> list[RankedLayer]:
+    """Every layer that could be quantized, the costliest first.
 
     Raises:
         EngineryError: the model is not calibrated here, or brings its own quantization.
     """
     model, thresholds = _calibrated(spec, name)
     settings = spec.int8[name]
-    kept = place(model.graph, patterns(settings.rule, settings.exclude))
-    folder = Path(settings.calibration)
-    wanted = spec.models[name]
-    paths = list_images(folder if folder.is_dir() else Path(wanted.validation), wanted.task)
-    images = list(feeds(_graph(name), paths[:IMAGES], wanted.task, wanted.size))
-    found = model_folder(name, INT8) / "sensitivity.json"
+    quantized = place(model.graph, patterns(settings.rule, settings.exclude))
+    images = _images(spec, name)
+    file = model_folder(name, INT8) / "sensitivity.json"
     key = _key(name, [feed.tobytes() for image in images for feed in image.values()])
-    if found.is_file() and (known := read_json(found))["key"] == key:
-        costs = known["layers"]
-    else:
-        ranked = rank(
-            model,
-            _known(model, kept, thresholds),
-            thresholds,
-            images,
-            lambda done, total: progress("layers", done, total),
-        )
-        costs = [asdict(layer) for layer in ranked]
-        write_json(found, {"key": key, "layers": costs})
-    return [
-        {**layer, "in_float": layer["layer"] not in {*kept.nodes, *kept.shortcuts}}
-        for layer in costs
-    ]
+    costs = _kept(file, key)
+    if costs is None:
+        candidates = _candidates(model, quantized, thresholds)
+        costs = rank(model, candidates, thresholds, images, _show_layers)
+        write_json(file, {"key": key, "layers": [asdict(cost) for cost in costs]})
+    layers = {*quantized.nodes, *quantized.shortcuts}
+    return [RankedLayer(cost.layer, cost.cost, cost.layer not in layers) for cost in costs]
 
 
-def propose(spec: Spec, name: str, ranked: Sequence[dict[str, Any]]) -> list[str] | None:
-    """Patterns for `exclude` that keep the fewest of the costliest layers in float with which the
+def propose(spec: Spec, name: str, ranked: Sequence[RankedLayer]) -> list[str] | None:
+    """Patterns for `exclude` that keep the fewest of the costliest layers in FP16 with which the
     gate passes; None if none do.
     """
-    candidates = [layer["layer"] for layer in ranked if not layer["in_float"]]
+    candidates = [ranked_layer.layer for ranked_layer in ranked if not ranked_layer.kept_in_fp16]
     chosen = smallest_prefix(candidates, _gate(spec, name))
     return None if chosen is None else [_exactly(layer) for layer in chosen]
 
 
+def _images(spec: Spec, name: str) -> list[Feed]:
+    """Some calibration images, or validation images where the calibration was imported."""
+    model, calibration = spec.models[name], Path(spec.int8[name].calibration)
+    folder = calibration if calibration.is_dir() else Path(model.validation)
+    paths = list_images(folder, model.task)[:IMAGES]
+    return list(feeds(_graph(name), paths, model.task, model.size))
+
+
+def _kept(file: Path, key: str) -> list[LayerCost] | None:
+    """The ranking that was kept for this key."""
+    if not file.is_file():
+        return None
+    content = read_json(file)
+    return [LayerCost(**layer) for layer in content["layers"]] if content["key"] == key else None
+
+
+def _show_layers(done: int, total: int) -> None:
+    progress("layers", done, total)
+
+
 def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
     original, thresholds = _calibrated(spec, name)
-    settings, wanted = spec.int8[name], spec.models[name]
-    export = model_folder(name, "export")
+    settings, model = spec.int8[name], spec.models[name]
+    reference = model_folder(name, "export") / "model.onnx"
     head = read_task_metadata(name)
     tolerance = spec.validation.of(head.task, INT8)
 
+    def quantized(excluded: Sequence[str]) -> onnx.ModelProto:
+        copy = onnx.ModelProto()
+        copy.CopyFrom(original)
+        rules = patterns(settings.rule, [*settings.exclude, *map(_exactly, excluded)])
+        insert(copy, place(copy.graph, rules), thresholds)
+        return copy
+
     def passes(excluded: Sequence[str]) -> bool:
-        model = onnx.ModelProto()
-        model.CopyFrom(original)
-        insert(
-            model,
-            place(
-                model.graph, patterns(settings.rule, [*settings.exclude, *map(_exactly, excluded)])
-            ),
-            thresholds,
-        )
+        def show(done: int, total: int) -> None:
+            progress(f"{len(excluded)} layers in FP16", done, total)
+
         with temporary_folder() as folder:
-            write_typed(half(model, name), folder / "model.onnx")
-            report = validate_graph(
-                export / "model.onnx",
-                folder / "model.onnx",
-                Path(wanted.validation),
-                head,
-                lambda done, total: progress(f"{len(excluded)} layers in float", done, total),
-                wanted.size,
-            ).to_dict()
-        failed = failures(report, tolerance)
-        log(f"{len(excluded)} more layers in float: {'; '.join(failed) or 'passes'}")
-        return not failed
+            graph, images = folder / "model.onnx", Path(model.validation)
+            write_typed(half(quantized(excluded), name), graph)
+            report = validate_graph(reference, graph, images, head, show, model.size)
+        reasons = failures(report.to_dict(), tolerance)
+        log(f"{len(excluded)} more layers in FP16: {'; '.join(reasons) or 'passes'}")
+        return not reasons
 
     return passes
 
@@ -132,10 +141,13 @@ def _calibrated(spec: Spec, name: str) -> tuple[onnx.ModelProto, dict[str, float
     return read_graph(_graph(name)), cache.read(folder / CACHE).thresholds()
 
 
-def _known(model: onnx.ModelProto, kept: Placement, thresholds: dict[str, float]) -> Placement:
-    """All layers; of an imported cache that lacks some of those in float, only the others."""
+def _candidates(
+    model: onnx.ModelProto, quantized: Placement, thresholds: Mapping[str, float]
+) -> Placement:
+    """All layers; of an imported cache without ranges for those in FP16, only the others."""
     every = place(model.graph)
-    return every if all(name in thresholds for name in every.activations(model.graph)) else kept
+    complete = all(name in thresholds for name in every.activations(model.graph))
+    return every if complete else quantized
 
 
 def _key(name: str, images: Sequence[bytes]) -> str:

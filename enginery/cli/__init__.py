@@ -68,10 +68,12 @@ class Command(TyperCommand):
         raise typer.Exit(exit_code(lambda: self._run(ctx)))
 
     def _run(self, ctx: Any) -> int:
+        from enginery.project.loading import find_modules_here
         from enginery.system.home import ensure_home
         from enginery.system.processes import interrupt_on_sigterm
 
         interrupt_on_sigterm()
+        find_modules_here()
         if note := ensure_home():
             print(note, file=sys.stderr)
         return int(super().invoke(ctx))

@@ -41,7 +41,7 @@ def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
 def _names(section: str) -> list[str]:
     import yaml
 
-    with suppress(OSError, ValueError, yaml.YAMLError, AttributeError):
+    with suppress(OSError, ValueError, yaml.YAMLError, AttributeError, TypeError):
         content = yaml.safe_load(_PARAMETERS.read_text(encoding="utf-8"))
         return [str(name) for name in content.get(section, {})]
     return []

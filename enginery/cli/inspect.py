@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -32,21 +33,24 @@ def inspect(
     from enginery.actions.inspect import inspect_engine
     from enginery.project.load import load_spec
     from enginery.registry.store import find
-    from enginery.report import layers as report
     from enginery.report.display import print_table
+    from enginery.report.layers import profile_layers, rows, summary
     from enginery.system.files import replacing
 
     registered = find(engine)
-    found = inspect_engine(load_spec(), registered)
-    layers = report.layer_facts(found)
+    inspection = inspect_engine(load_spec(), registered)
+    layers, skipped = profile_layers(inspection), registered.manifest.steps.build.skipped_tactics
     if as_json:
+        whole = {
+            **asdict(inspection),
+            "skipped_tactics": skipped,
+            "summary": [asdict(layer) for layer in layers],
+        }
         with replacing(as_json) as partial:
-            partial.write_text(
-                json.dumps({**found, "summary": report.as_json(layers)}, indent=1), encoding="utf-8"
-            )
-    print_table(f"Layers of {registered.name}", report.rows(layers, top and max(top, 0)))
-    print_table("By precision", report.summary(layers))
-    memory, skipped = found["device_memory"] / 1e6, found["skipped_tactics"]
+            partial.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+    print_table(f"Layers of {registered.name}", rows(layers, top and max(top, 0)))
+    print_table("By precision", summary(layers))
+    memory = inspection.device_memory / 1e6
     print(
         f"{memory:.1f} MB of GPU memory for activations; "
         f"{skipped} tactics were skipped for want of memory when it was built"

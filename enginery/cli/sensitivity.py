@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from enginery.cli import Command, ModelArgument, new_app
+
+if TYPE_CHECKING:
+    from enginery.actions.sensitivity import RankedLayer
 
 _BAR = 24
 
@@ -39,7 +43,7 @@ def sensitivity(
     spec = load_spec()
     ranked = ranking(spec, model)
     if as_json:
-        print(json.dumps(ranked, indent=2))
+        print(json.dumps([asdict(layer) for layer in ranked], indent=2))
     else:
         print_table(f"What INT8 costs {model}, layer by layer", _rows(ranked[:top]))
     if not search:
@@ -63,14 +67,14 @@ def _say(model: str, excluded: Sequence[str], patterns: Sequence[str] | None) ->
     return 0
 
 
-def _rows(ranked: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    worst = max((layer["cost"] for layer in ranked), default=0) or 1
+def _rows(ranked: Sequence[RankedLayer]) -> list[dict[str, str]]:
+    worst = max((layer.cost for layer in ranked), default=0) or 1
     return [
         {
-            "layer": layer["layer"],
-            "error": f"{layer['cost']:.3%}",
-            "": "█" * max(1, round(_BAR * layer["cost"] / worst)),
-            "kept in": "FP16" if layer["in_float"] else "",
+            "layer": layer.layer,
+            "error": f"{layer.cost:.3%}",
+            "": "█" * max(1, round(_BAR * layer.cost / worst)),
+            "kept in": "FP16" if layer.kept_in_fp16 else "",
         }
         for layer in ranked
     ]

@@ -30,6 +30,7 @@ def serve(
     build_engines = load_flow()
     _check(cron)
     with prefect_server(schedules=True):
+        build_engines(return_state=True)  # what changed while nobody looked
         build_engines.serve(name="scheduled", cron=cron, limit=1)
     return 0
 

@@ -65,12 +65,13 @@ def add(
     ] = sys.executable,
 ) -> int:
     """Make one below .toolchains/ from the package index."""
+    from enginery import runtimes
     from enginery.toolchain.environments import interpreter, make
 
     info = make(name, packages, python)
     print(f"{info.runtime} {info.version} works. In params.yaml:")
     print(f"toolchains:\n  {name}: {{ python: {interpreter(name)} }}")
-    if info.runtime == "tensorrt" and not info.gpus:
+    if runtimes.find(info.runtime).on_own_gpu and not info.gpus:
         print(f"It sees no GPU, and builds only with one: {info.no_gpu}", file=sys.stderr)
     return 0
 

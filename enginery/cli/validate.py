@@ -54,10 +54,11 @@ def validate(
 
 
 def _requested(names: list[str]) -> list[Engine]:
+    from enginery import runtimes
     from enginery.registry.store import engines, find
 
     requested = [find(name) for name in names] or [
-        engine for engine in engines() if engine.manifest.runtime == "tensorrt"
+        engine for engine in engines() if runtimes.find(engine.manifest.runtime).on_own_gpu
     ]
     if not requested:
         raise EngineryError(

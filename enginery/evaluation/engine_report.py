@@ -35,6 +35,11 @@ class OperatingPoint:
     shape: tuple[int, ...]
 
     @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.shape[2], self.shape[3]
+
+    @property
     def main(self) -> bool:
         """Where all images are run and the metric is taken."""
         return self.profile == 0 and self.which == "opt"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from enginery import runtimes
 from enginery.errors import (
     ConfigError,
     EngineryError,
@@ -23,8 +24,7 @@ from enginery.project.inputs import check_plain
 from enginery.project.params import PARAMS_FILE, Spec, Target
 from enginery.project.paths import WORKPLACE
 from enginery.project.stage import Stage
-from enginery.toolchain.features import mistakes
-from enginery.toolchain.selection import Choice, Toolchains, no_gpu
+from enginery.toolchain.selection import Choice, Toolchains
 
 NAME = "fingerprint"
 T = TypeVar("T")
@@ -52,18 +52,20 @@ def fingerprint(
     wrong = [
         mistake
         for name, choice in choices.items()
-        for mistake in mistakes(name, spec.targets[name], choice.info)
+        for mistake in runtimes.find(choice.info.runtime).mistakes(
+            name, spec.targets[name], choice.info
+        )
     ]
     if wrong:
         raise ConfigError(str(PARAMS_FILE), wrong)
-    runtimes = _ask(
+    built_for = _ask(
         choices, lambda name: _runtime(name, spec.targets[name], choices[name]), excluded
     )
     for name, error in excluded.items():
         if isinstance(error, ExcludedTargetError) and was_buildable(spec, name):
             excluded[name] = _lost(name, error)
-    _write(Project(spec, runtimes, earlier or {}), list(stages))
-    save_workplace(spec, {name: choices[name] for name in runtimes})
+    _write(Project(spec, built_for, earlier or {}), list(stages))
+    save_workplace(spec, {name: choices[name] for name in built_for})
     return excluded
 
 
@@ -110,33 +112,11 @@ def _lost(name: str, error: ExcludedTargetError) -> TargetLostError:
 
 
 def _runtime(name: str, target: Target, choice: Choice) -> dict[str, Any]:
-    """What a target's builds depend on: runtime, version, platform and, for `tensorrt`, the GPU."""
-    info, capability = choice.info, target.compute_capability
-    runtime = {
+    """What a target's builds depend on: runtime, version, platform, and what it is for."""
+    info = choice.info
+    return {
         "runtime": info.runtime,
         "runtime_version": info.version,
         "platform": info.platform,
+        **runtimes.find(info.runtime).builds_for(name, target, choice),
     }
-    if info.runtime == "tensorrt":
-        return {**runtime, **_own_gpu(name, capability, choice)}
-    if capability and capability not in info.compute_capabilities:
-        what = f"target {name}: {info.runtime} {info.version} cannot build for compute capability {capability} on this machine"
-        raise ToolchainError(what, f"It can build for {', '.join(info.compute_capabilities)}")
-    return {**runtime, "compute_capability": capability}
-
-
-def _own_gpu(name: str, capability: str | None, choice: Choice) -> dict[str, Any]:
-    """The GPU that a `tensorrt` target builds for.
-
-    Its UUID is not part of it: another card of the same kind runs the same engine.
-    """
-    info = choice.info
-    if not info.gpus:
-        raise no_gpu(name, choice)
-    gpu = info.gpus[0]
-    if capability and capability != gpu["compute_capability"]:
-        why = f"it is for compute capability {capability}, and the GPU here, {gpu['gpu']}, has {gpu['compute_capability']}"
-        cure = "Run this on a machine with such a GPU, or correct the target in params.yaml"
-        raise ExcludedTargetError(name, why, cure)
-    typed = {} if "weak typing" in info.features else {"strongly_typed": True}
-    return {"compute_capability": gpu["compute_capability"], "gpu": gpu["gpu"], **typed}

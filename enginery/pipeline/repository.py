@@ -6,7 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import EngineryError
+from enginery.pipeline.lockfile import LOCK_FILE, load_yaml
 from enginery.pipeline.site_cache import private_site_cache
+
+
+def read_lock(stage: Any) -> None:
+    """Bring a stage of DVC's up to what dvc.lock records of it now."""
+    from dvc.stage.loader import StageLoader
+
+    path = Path(stage.repo.root_dir) / LOCK_FILE
+    content = (load_yaml(path.read_bytes()) if path.is_file() else None) or {}
+    entry = (content.get("stages") or {}).get(stage.name)
+    stage.cmd_changed = bool(entry) and entry.get("cmd") != stage.cmd
+    StageLoader.fill_from_lock(stage, entry)
 
 
 def open_repository(root: Path) -> Any:

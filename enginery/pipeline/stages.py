@@ -23,7 +23,7 @@ from enginery.pipeline.lockfile import Output, md5_of, recorded
 from enginery.pipeline.objects import Objects
 from enginery.pipeline.push import Progress, Pushed, push
 from enginery.pipeline.repair import keep, repair
-from enginery.pipeline.repository import open_repository
+from enginery.pipeline.repository import open_repository, read_lock
 from enginery.pipeline.worker import Request, Worker
 from enginery.project.inputs import check_plain
 from enginery.project.paths import crash_log
@@ -170,6 +170,8 @@ class Pipeline:
             self._children.discard(child)
             with self._dvc:
                 keep(self._root)
+                if request.address:
+                    read_lock(self._stage(request.address))
 
     def _make_room(self, address: str) -> bool:
         """Take away altered outputs that DVC's cache does not have: DVC fails to pull in their

@@ -22,13 +22,14 @@ from pathlib import Path
 from typing import IO, Any, NoReturn
 
 from enginery.pipeline.lockfile import load_yaml
-from enginery.pipeline.repository import open_repository
+from enginery.pipeline.repository import open_repository, read_lock
 from enginery.pipeline.site_cache import VARIABLE as SITE_CACHE
 from enginery.pipeline.site_cache import private_site_cache
 from enginery.report.events import VARIABLE
 from enginery.system.files import replacing
 
 _LONGEST_REQUEST = 1 << 16
+_PROGRAM = f"import sys; from {__name__} import main; main(int(sys.argv[1]))"
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,9 @@ class Worker:
 
     def start(self, request: Request) -> IO[str]:
         """Have a stage reproduced; what its child writes."""
-        if self._socket is None:
-            self._socket = self._launch()
         reader, writer = os.pipe()
         try:
-            socket.send_fds(self._socket, [json.dumps(asdict(request)).encode()], [writer])
+            self._send(json.dumps(asdict(request)).encode(), writer)
         finally:
             os.close(writer)
         return os.fdopen(reader, encoding="utf-8", errors="replace")
@@ -65,6 +64,16 @@ class Worker:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
+
+    def _send(self, request: bytes, writer: int) -> None:
+        if self._socket is not None:
+            try:
+                socket.send_fds(self._socket, [request], [writer])
+                return
+            except OSError:  # somebody killed the process
+                self.close()
+        self._socket = self._launch()
+        socket.send_fds(self._socket, [request], [writer])
 
     def _launch(self) -> socket.socket:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -79,7 +88,7 @@ class Worker:
         }
         with theirs:
             subprocess.Popen(
-                [sys.executable, "-m", __name__, str(theirs.fileno())],
+                [sys.executable, "-c", _PROGRAM, str(theirs.fileno())],
                 cwd=self._root,
                 env=environment,
                 pass_fds=[theirs.fileno()],
@@ -169,25 +178,14 @@ def _reproduce(stage: Any, request: Request) -> str:
     outputs.
     """
     from dvc.repo import lock_repo
-    from dvc.stage.loader import StageLoader
 
-    repository = stage.repo
-    with lock_repo(repository):
-        path = Path(repository.root_dir) / "dvc.lock"
-        content = load_yaml(path.read_bytes()) if path.is_file() else None
-        entry = _entry(content, stage.name)
-        stage.cmd_changed = bool(entry) and entry.get("cmd") != stage.cmd
-        StageLoader.fill_from_lock(stage, entry)
+    with lock_repo(stage.repo):
+        read_lock(stage)
         ran: list[str] = []
         _note_runs(ran)
         if stage.reproduce(force=request.force, pull=request.pull, interactive=False):
             stage.dump(update_pipeline=False)
     return "completed" if ran else "restored"
-
-
-def _entry(content: Any, name: str) -> Any:
-    """What dvc.lock has of a stage; None if nothing."""
-    return ((content or {}).get("stages") or {}).get(name)
 
 
 def _fetch_runs(repository: Any) -> str:
@@ -233,7 +231,3 @@ def _is_expected(error: BaseException) -> bool:
     from dvc.lock import LockError
 
     return isinstance(error, DvcException | LockError | KeyboardInterrupt)
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

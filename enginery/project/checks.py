@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from enginery import runtimes, sources
 from enginery.project.engine_name import INT8
 from enginery.project.params import (
     BUILD_OPTIONS,
@@ -34,24 +35,32 @@ def mistakes(spec: Spec) -> Iterator[str]:
         yield from _target_mistakes(name, target)
     yield from _int8_mistakes(spec)
     for name, model in spec.models.items():
-        if Path(model.source).suffix not in (".pt", ".onnx"):
-            yield f"models.{name}.source: {model.source!r}: a .pt or an .onnx file is expected"
-        if Path(model.source).suffix == ".onnx" and model.trusted:
-            yield f"models.{name}.trusted: true: an .onnx runs no code when it is read; leave this out"
-        if Path(model.source).suffix == ".pt" and model.task != "classify":
-            yield from _stride_mistakes(f"models.{name}", model)
-            for index, sizes in enumerate(model.profiles):
-                yield from _stride_mistakes(f"models.{name}.profiles.{index}", sizes)
+        if Path(model.source).suffix not in sources.suffixes():
+            expected = " or ".join(f"a {suffix}" for suffix in sources.suffixes())
+            yield f"models.{name}.source: {model.source!r}: {expected} file is expected"
+            continue
+        yield from _source_mistakes(name, model)
     yield from _idle_keys(spec)
     if THIS in spec.toolchains:
         yield f"toolchains.{THIS}: this is the name of Enginery's own interpreter; choose another"
 
 
+def _source_mistakes(name: str, model: Model) -> Iterator[str]:
+    source = sources.find(model.source)
+    if model.trusted and not source.runs_code:
+        what = f"an {source.suffix} runs no code when it is read"
+        yield f"models.{name}.trusted: true: {what}; leave this out"
+    if source.has_own_sizes and "opset" in model.model_fields_set:
+        what = f"{model.source} has an opset of its own"
+        yield f"models.{name}.opset: {model.opset}: {what}; leave this out"
+    stride = source.stride(model.task)
+    yield from _stride_mistakes(f"models.{name}", model, stride)
+    for index, sizes in enumerate(model.profiles):
+        yield from _stride_mistakes(f"models.{name}.profiles.{index}", sizes, stride)
+
+
 def _idle_keys(spec: Spec) -> Iterator[str]:
     """Keys that params.yaml gives and that do nothing beside the others."""
-    for name, model in spec.models.items():
-        if model.is_onnx and "opset" in model.model_fields_set:
-            yield f"models.{name}.opset: {model.opset}: {model.source} has an opset of its own; leave this out"
     for name, settings in spec.int8.items():
         cache = Path(settings.calibration).suffix == ".cache"
         idle: tuple[str, ...] = ("algorithm", "percentile", "minimum_images") if cache else ()
@@ -87,15 +96,15 @@ def _matrix_mistakes(spec: Spec) -> Iterator[str]:
             yield f"matrix: {both} would both be called {joined}: rename a model or a target"
 
 
-def _stride_mistakes(where: str, sizes: Model | Sizes) -> Iterator[str]:
+def _stride_mistakes(where: str, sizes: Model | Sizes, stride: int) -> Iterator[str]:
     for key in ("height", "width"):
         value = getattr(sizes, key)
-        if value is not None and any(size % 32 for size in extent(value)):
-            yield f"{where}.{key}: {value!r}: YOLO needs multiples of its stride, 32"
+        if value is not None and any(size % stride for size in extent(value)):
+            yield f"{where}.{key}: {value!r}: YOLO needs multiples of its stride, {stride}"
 
 
 def _target_mistakes(name: str, target: Target) -> Iterator[str]:
-    if target.runtime != "tensorrt":
+    if not runtimes.find(target.runtime).on_own_gpu:
         for key, value in target.chosen("gpu", "calibration", *BUILD_OPTIONS).items():
             yield f"targets.{name}.{key}: {value!r}: only runtime tensorrt has this; leave it out"
     if (

@@ -1,4 +1,6 @@
-"""A project's own code, loaded from its folder: the library imports no flow and no step."""
+"""A project's own code is found in its folder, the current one: the library imports no flow and no
+step of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,30 +11,28 @@ from typing import Any
 
 from enginery.errors import EngineryError
 
+FLOW = Path("flows/build.py")  # Prefect's entry point of it is flows/build.py:build_engines
+
+
+def find_modules_here() -> None:
+    """Let `flows` and `tasks` be those of the current folder, whichever way Python was started."""
+    folder = str(Path.cwd())
+    if sys.path[0] != folder:
+        sys.path.insert(0, folder)
+
 
 def load_flow() -> Any:
-    """The flow `flows/build.py:build_engines` of the project in the current folder.
+    """The flow `build_engines` of the project in the current folder.
 
     Raises:
-        EngineryError: this folder is no project, or its flow is missing.
+        EngineryError: this folder is no project, or its flow has another name.
     """
-    return load("flows.build", "build_engines")
-
-
-def load(module: str, name: str) -> Any:
-    """What a module of the project in the current folder calls `name`.
-
-    Raises:
-        EngineryError: this folder is no project, or it has no such module, or nothing of the name.
-    """
-    path = Path(f"{module.replace('.', '/')}.py")
-    if not path.is_file():
+    if not FLOW.is_file():
         cure = "Change to a project's folder; `enginery init` makes one"
-        raise EngineryError(f"{Path.cwd()} is no project: it has no {path}", cure)
-    if sys.path[0] != (folder := str(Path.cwd())):
-        sys.path.insert(0, folder)
+        raise EngineryError(f"{Path.cwd()} is no project: it has no {FLOW}", cure)
+    find_modules_here()
     try:
-        return getattr(import_module(module), name)
+        return import_module("flows.build").build_engines
     except AttributeError:
-        cure = "Take the file from `enginery upgrade` again, or give it back its name"
-        raise EngineryError(f"{path} has no {name}", cure) from None
+        what = f"{FLOW} has no flow called build_engines"
+        raise EngineryError(what, "Give it that name: commands and schedules look for it") from None

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -17,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from enginery import runtimes
 from enginery.project.engine_name import NAME, EngineName
 from enginery.vision.tasks import Task, metric_of
 
@@ -44,7 +46,15 @@ Extent = (
 )
 Precision = Literal["fp32", "fp16", "int8"]
 Algorithm = Literal["mse", "entropy", "percentile", "minmax"]
-Runtime = Literal["tensorrt_rtx", "tensorrt"]
+
+
+def _runtime(name: str) -> str:
+    if name not in runtimes.names():
+        raise ValueError(f"{' or '.join(runtimes.names())} is expected")
+    return name
+
+
+Runtime = Annotated[str, AfterValidator(_runtime)]
 SIZES = ("batch", "height", "width")
 Capability = Literal[
     "7.0", "7.2", "7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1"
@@ -90,11 +100,6 @@ class Model(_Frozen):
     validation: str
     targets: tuple[Name, ...] = ()
     precisions: tuple[Precision, ...] = ()
-
-    @property
-    def is_onnx(self) -> bool:
-        """Whether the source is a graph already: no export chooses its opset and its shapes."""
-        return Path(self.source).suffix == ".onnx"
 
     @property
     def dynamic(self) -> bool:

@@ -36,6 +36,7 @@ class ExportRecord(StepRecord[Source]):
     task: Task
     stride: int
     names: Mapping[Index, str]
+    kpt_shape: tuple[int, int] | None = None
     source_sha256: Sha256
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from enginery.toolchain.requests import Inspection
 
 # How the inspector writes datatypes, widest first: a layer counts as the narrowest that it reads.
 _DATATYPES = {
@@ -22,7 +24,7 @@ _DATATYPES = {
 
 
 @dataclass(frozen=True)
-class LayerFacts:
+class LayerProfile:
     """A layer: its precision is the narrowest datatype among its inputs; milliseconds of a run, and
     the share of all.
     """
@@ -35,31 +37,30 @@ class LayerFacts:
     share: float
 
 
-def layer_facts(found: Mapping[str, Any]) -> list[LayerFacts]:
+def profile_layers(inspection: Inspection) -> list[LayerProfile]:
     """Every layer of an inspection, in the order of execution."""
-    times: Mapping[str, float] = found["milliseconds"]
+    times = inspection.milliseconds
     whole = sum(times.values()) or 1.0
-    layers = [layer if isinstance(layer, dict) else {"Name": layer} for layer in found["layers"]]
+    layers = [{"Name": layer} if isinstance(layer, str) else layer for layer in inspection.layers]
     same = Counter(layer["Name"] for layer in layers)  # the profiler adds up layers of one name
-    facts = []
-    for described in layers:
-        name = described["Name"]
-        took = times.get(name, 0.0) / same[name]
-        tactic = str(described.get("TacticName") or described.get("TacticValue") or "")
-        facts.append(
-            LayerFacts(
-                name,
-                str(described.get("LayerType", "")),
-                _precision(described),
-                tactic,
-                took,
-                took / whole,
-            )
-        )
-    return facts
+    return [
+        _profile(layer, times.get(layer["Name"], 0.0) / same[layer["Name"]], whole)
+        for layer in layers
+    ]
 
 
-def summary(layers: Sequence[LayerFacts]) -> list[dict[str, Any]]:
+def _profile(layer: Mapping[str, Any], milliseconds: float, whole: float) -> LayerProfile:
+    return LayerProfile(
+        name=layer["Name"],
+        kind=str(layer.get("LayerType", "")),
+        precision=_precision(layer),
+        tactic=str(layer.get("TacticName") or layer.get("TacticValue") or ""),
+        milliseconds=milliseconds,
+        share=milliseconds / whole,
+    )
+
+
+def summary(layers: Sequence[LayerProfile]) -> list[dict[str, Any]]:
     """One row for each precision: how many layers, milliseconds, share of time."""
     counted = Counter(layer.precision for layer in layers)
     rows = []
@@ -78,7 +79,7 @@ def summary(layers: Sequence[LayerFacts]) -> list[dict[str, Any]]:
     return rows
 
 
-def rows(layers: Sequence[LayerFacts], top: int | None) -> list[dict[str, Any]]:
+def rows(layers: Sequence[LayerProfile], top: int | None) -> list[dict[str, Any]]:
     """One row for each layer, the one that takes longest first."""
     ordered = sorted(layers, key=lambda layer: -layer.milliseconds)[:top]
     return [
@@ -92,11 +93,6 @@ def rows(layers: Sequence[LayerFacts], top: int | None) -> list[dict[str, Any]]:
         }
         for layer in ordered
     ]
-
-
-def as_json(layers: Sequence[LayerFacts]) -> list[dict[str, Any]]:
-    """As plain values."""
-    return [asdict(layer) for layer in layers]
 
 
 def _precision(layer: Mapping[str, Any]) -> str:

@@ -15,9 +15,11 @@ from enginery.toolchain.process import Child, OnEvent
 from enginery.toolchain.requests import (
     BuildRequest,
     BuildResult,
+    Inspection,
     InspectRequest,
+    Measurement,
     MeasureRequest,
-    PlanRequest,
+    PointResult,
     RefitRequest,
     RefitResult,
     ToolchainInfo,
@@ -57,7 +59,8 @@ def refit(python: Path, request: RefitRequest, on_event: OnEvent, time_limit: fl
 
     Raises:
         RefitError: these weights do not fit this plan.
-        IntegrityError: the plan is not the one recorded. ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
+        IntegrityError: the plan is not the one recorded.
+        ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
     with replacing(request.out) as partial:
         facts = Child(python, {**asdict(request), "do": "refit", "out": partial}, on_event).result(
@@ -69,37 +72,30 @@ def refit(python: Path, request: RefitRequest, on_event: OnEvent, time_limit: fl
 
 def measure(
     python: Path, request: MeasureRequest, on_event: OnEvent, time_limit: float
-) -> dict[str, Any]:
+) -> Measurement:
     """Run an engine on every image of every point and time it there.
-
-    The result's `points` have, for each point, `outputs` (names, in the order of the files),
-    `milliseconds` of each batch with transfers, and `timing` of a batch: mean, min, max, p50, p90,
-    p99 on the GPU alone, with transfers, and as a CUDA graph; images a second.
 
     Raises:
         IntegrityError: the plan is not the one recorded; it was not loaded.
-        EngineError: TensorRT could not load or run it on this GPU, or a shape is outside its profiles.
+        EngineError: TensorRT could not load or run it on this GPU, or a shape is outside its
+            profiles.
         ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
-    return _on_gpu("measure", python, request, on_event, time_limit)
+    answer = Child(python, {**asdict(request), "do": "measure"}, on_event).result(time_limit)
+    points = (PointResult(**_tuples(point)) for point in answer["points"])
+    return Measurement(tuple(points), answer["gpu"])
 
 
 def inspect(
     python: Path, request: InspectRequest, on_event: OnEvent, time_limit: float
-) -> dict[str, Any]:
-    """An engine's `layers` as TensorRT's inspector tells, mean `milliseconds` of each, and
-    `device_memory` in bytes.
+) -> Inspection:
+    """Take an engine apart, and time each of its layers.
 
     Raises:
         As `measure`.
     """
-    return _on_gpu("inspect", python, request, on_event, time_limit)
-
-
-def _on_gpu(
-    do: str, python: Path, request: PlanRequest, on_event: OnEvent, time_limit: float
-) -> dict[str, Any]:
-    return Child(python, {**asdict(request), "do": do}, on_event).result(time_limit)
+    answer = Child(python, {**asdict(request), "do": "inspect"}, on_event).result(time_limit)
+    return Inspection(**_tuples(answer))
 
 
 def _tuples(facts: Mapping[str, Any]) -> dict[str, Any]:

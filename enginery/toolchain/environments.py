@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from enginery import runtimes
 from enginery.errors import MissingInterpreterError, ToolchainError
 from enginery.project.engine_name import NAME
 from enginery.project.params import THIS
@@ -18,7 +19,6 @@ from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
 
 FOLDER = Path(".toolchains")
-RUNTIMES = ("tensorrt", "tensorrt_rtx")
 
 
 def interpreter(name: str) -> Path:
@@ -37,7 +37,7 @@ def identify(python: Path) -> ToolchainInfo:
         ToolchainError: it has none that works; each one's reason is given.
     """
     reasons = []
-    for runtime in RUNTIMES:
+    for runtime in runtimes.names():
         try:
             return probe(python, runtime)
         except MissingInterpreterError:

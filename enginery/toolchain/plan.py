@@ -11,6 +11,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from enginery import runtimes
 from enginery.errors import IntegrityError
 from enginery.system.files import sha256
 
@@ -63,16 +64,12 @@ def check_digest(path: Path, digest: str) -> None:
 
 
 def check_built(path: Path, digest: str, runtime: str, compute_capability: str | None) -> None:
-    """Check all that a runtime's plans can be checked by: TensorRT-RTX's have a known header, of
-    `tensorrt` it is the digest.
+    """Check all that a runtime's plans can be checked by without loading them.
 
     Raises:
         IntegrityError: the plan is not what was built.
     """
-    if runtime == "tensorrt_rtx":
-        check_plan(path, digest, compute_capability)
-    else:
-        check_digest(path, digest)
+    runtimes.find(runtime).check_plan(path, digest, compute_capability)
 
 
 def check_plan(path: Path, digest: str, compute_capability: str | None) -> PlanHeader:

@@ -38,7 +38,7 @@ class BuildRequest:
     The fields from `strongly_typed` on are for `tensorrt`. `timing_caches` are merged and
     `timing_cache` is written. A weakly typed build takes `precision`; for INT8 `cache` holds the
     ranges (or, with `native_images`, a float32 .npy (n, 3, height, width), is where TensorRT's own
-    calibration writes them), and `float_layers` stay in fp16.
+    calibration writes them), and `fp16_layers` stay in fp16.
     """
 
     runtime: str
@@ -146,7 +146,42 @@ class MeasureRequest(PlanRequest):
 
 
 @dataclass(frozen=True)
+class PointResult:
+    """What came of a point: the names of the outputs, in the order of their files, and the
+    milliseconds of each batch with its transfers.
+
+    `timing` has mean, min, max, p50, p90 and p99 of a batch on the GPU alone, with transfers, and as
+    a CUDA graph, and images a second; None where nothing was timed.
+    """
+
+    outputs: tuple[str, ...]
+    milliseconds: tuple[float, ...]
+    timing: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An engine that ran: each point's result, and the name, UUID and compute capability of the GPU
+    that it ran on.
+    """
+
+    points: tuple[PointResult, ...]
+    gpu: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class InspectRequest(PlanRequest):
     """An engine to take apart, run at an input shape of its first profile."""
 
     shape: tuple[int, ...] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An engine taken apart: its layers, each as its TensorRT's inspector writes it, mean
+    milliseconds by a layer's name, and bytes of GPU memory for activations.
+    """
+
+    layers: tuple[Mapping[str, Any] | str, ...]
+    milliseconds: Mapping[str, float]
+    device_memory: int

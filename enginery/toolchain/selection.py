@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from enginery import runtimes
 from enginery.errors import (
     EngineryError,
     ExcludedTargetError,
@@ -120,7 +121,7 @@ def no_gpu(name: str, choice: Choice) -> EngineryError:
 
 
 def _gpu(name: str, target: Target) -> gpu.Gpu | None:
-    if target.runtime != "tensorrt":
+    if not runtimes.find(target.runtime).on_own_gpu:
         return None
     try:
         return gpu.choose(target.gpu, target.compute_capability)
@@ -137,7 +138,7 @@ def _refusal(name: str, target: Target, reasons: Mapping[str, ToolchainError]) -
             f"no toolchain fits: {'; '.join(reason.what for reason in reasons.values())}",
             "`enginery toolchain add` makes one",
         )
-    if target.runtime == "tensorrt" and _may_be_elsewhere(reasons):
+    if runtimes.find(target.runtime).on_own_gpu and _may_be_elsewhere(reasons):
         return ExcludedTargetError(name, why, cure)
     return ToolchainError(f"target {name}: {why}", cure)
 

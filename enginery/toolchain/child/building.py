@@ -189,7 +189,7 @@ def set_precision(trt, config, network, request):
         config.set_flag(trt.BuilderFlag.INT8)
         if request["cache"]:
             config.int8_calibrator = make_calibrator(trt, network, request)
-        keep_in_half(trt, config, network, set(request["float_layers"]))
+        keep_in_half(trt, config, network, set(request["fp16_layers"]))
 
 
 def make_calibrator(trt, network, request):
