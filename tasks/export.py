@@ -12,6 +12,7 @@ from enginery import sources
 from enginery.errors import ModelError
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
+from enginery.pipeline.workplace import read_workplace
 from enginery.project.params import Model, extent
 from enginery.project.paths import RECORDS, model_folder
 from enginery.project.stage import Stage
@@ -36,13 +37,13 @@ class Sizes:
 class Parameters:
     """What is exported, and how. An ONNX has sizes of its own.
 
-    `data` are the digests of the files beside an ONNX that hold its weights.
+    `data` are the digests of the files beside an ONNX that hold its weights. `sha256` is here only
+    where the source has another: then the export runs, and refuses it.
     """
 
     source: str
     task: Task
     sha256: str | None = None
-    trusted: bool = False
     sizes: Sizes | None = None
     data: Mapping[str, str] | None = None
 
@@ -51,13 +52,14 @@ def parameters(project: Project, stage: Stage) -> Parameters:
     """The model's source, and what an export of weights needs beside it."""
     model = project.model(stage)
     source = sources.find(model.source)
+    wrong = model.sha256 if _has_other_digest(model) else None
     # DVC knows the source's own file alone. What has another digest is read by nothing.
-    data = {} if _has_other_digest(model) else source.data(Path(model.source))
+    data = {} if wrong else source.data(Path(model.source))
     if source.has_own_sizes:
-        return Parameters(model.source, model.task, model.sha256, data=data or None)
+        return Parameters(model.source, model.task, wrong, data=data or None)
     batch = extent(model.batch)[1]
     sizes = Sizes(model.opset, model.dynamic, batch, *model.size)
-    return Parameters(model.source, model.task, model.sha256, model.trusted, sizes)
+    return Parameters(model.source, model.task, wrong, sizes)
 
 
 def _has_other_digest(model: Model) -> bool:
@@ -82,7 +84,7 @@ def export_model(job: Job[Parameters]) -> None:
     """Write the model's FP32 graph, the reference of everything that follows."""
     parameters, source = job.parameters, Path(job.parameters.source)
     with replacing_folder(model_folder(job.stage.model, "export")) as folder:
-        results = sources.find(source).export(source, _settings(parameters), folder / "model.onnx")
+        results = sources.find(source).export(source, _settings(job), folder / "model.onnx")
         if results.get("source_data", {}) != (parameters.data or {}):
             # DVC would hold the new graph for the old files'.
             raise ModelError(
@@ -92,9 +94,10 @@ def export_model(job: Job[Parameters]) -> None:
     log(f"exported {source}: {results['nodes']} nodes, opset {results['opset']}")
 
 
-def _settings(parameters: Parameters) -> ExportSettings:
-    settings = ExportSettings(parameters.task, trusted=parameters.trusted, sha256=parameters.sha256)
-    sizes = parameters.sizes
+def _settings(job: Job[Parameters]) -> ExportSettings:
+    trust = read_workplace().source_trust(job.stage.model)
+    task, sizes = job.parameters.task, job.parameters.sizes
+    settings = ExportSettings(task, trusted=trust.trusted, sha256=trust.sha256)
     if sizes is None:  # an ONNX
         return settings
     return replace(

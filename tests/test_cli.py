@@ -108,7 +108,7 @@ def test_errors_are_one_line_and_an_exit_code(
 HEAVY = {"numpy", "onnx", "onnxruntime", "torch", "rich", "pydantic", "yaml", "prefect", "dvc"}
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["build", "--help"], ["--version"], ["list"]])
 def test_a_quick_command_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     code = (
         "import sys; from enginery.cli.main import main; code = main(sys.argv[1:]); "

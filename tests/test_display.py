@@ -8,7 +8,8 @@ import io
 
 from rich.console import Console
 
-from enginery.report.display import Display, Outcome, skipped_for, table
+from enginery.report.console import table
+from enginery.report.display import Display, Outcome, skipped_for
 
 BROKEN = "target moon: /bin/false does not work. Install TensorRT there again"
 

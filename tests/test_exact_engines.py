@@ -39,9 +39,11 @@ from enginery.errors import (
 from enginery.evaluation.compare import OutputError
 from enginery.evaluation.engine_report import OperatingPoint
 from enginery.gpu.inventory import Gpu
+from enginery.pipeline import fingerprint as fingerprinting
+from enginery.pipeline.workplace import read_workplace, was_buildable
 from enginery.project.load import load_spec
 from enginery.project.params import Spec
-from enginery.project.paths import build_folder, engine_folder, model_folder
+from enginery.project.paths import WORKPLACE, build_folder, engine_folder, model_folder
 from enginery.project.stage import Stage
 from enginery.quantization.sensitivity import LayerCost
 from enginery.registry.store import Engine, engine_in
@@ -58,6 +60,7 @@ from enginery.toolchain.requests import (
 from enginery.toolchain.selection import Choice
 from enginery.vision.tasks import TaskMetadata
 from tests.registered import change_manifest, compared, profile, records, register
+from tests.stages import stages_of
 from tests.test_exact_steps import HEAD, MODEL, network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -601,14 +604,22 @@ def test_a_proposal_is_judged_as_the_pipeline_would(
 # What this machine can build
 
 
+def builds_for(target: Any, chosen: Choice) -> dict[str, Any]:
+    return fingerprinting._runtime("mine", target, chosen)
+
+
 def test_what_a_target_is_built_with() -> None:
-    target = SimpleNamespace(compute_capability="9.0")
+    target: Any = SimpleNamespace(compute_capability="9.0")
     rtx = info(runtime="tensorrt_rtx", version="1.7", compute_capabilities=("8.9", "9.0"))
     base = {"runtime": "tensorrt_rtx", "runtime_version": "1.7", "platform": "linux_x86_64"}
-    assert tasks.fingerprint._facts("mine", target, replace(choice(), info=rtx)) == base  # type: ignore[arg-type]
-    other = SimpleNamespace(compute_capability="12.0")
+    of_rtx = builds_for(target, replace(choice(), info=rtx))
+    assert of_rtx == {**base, "compute_capability": "9.0"}
+    any_card: Any = SimpleNamespace(compute_capability=None)
+    portable = builds_for(any_card, replace(choice(), info=rtx))
+    assert portable == {**base, "compute_capability": None}
+    other: Any = SimpleNamespace(compute_capability="12.0")
     with pytest.raises(ToolchainError) as error:
-        tasks.fingerprint._facts("mine", other, replace(choice(), info=rtx))  # type: ignore[arg-type]
+        builds_for(other, replace(choice(), info=rtx))
     assert str(error.value) == (
         "target mine: tensorrt_rtx 1.7 cannot build for compute capability 12.0 on this machine. It can build for 8.9, 9.0"
     )
@@ -619,24 +630,23 @@ def test_what_a_target_is_built_with() -> None:
         "compute_capability": "9.0",
         "gpu": "Card",
     }
-    assert tasks.fingerprint._facts("mine", target, choice()) == {**own, "strongly_typed": True}  # type: ignore[arg-type]
-    assert tasks.fingerprint._facts("mine", target, choice(features=("weak typing",))) == own  # type: ignore[arg-type]
-    any_card = SimpleNamespace(compute_capability=None)
-    assert tasks.fingerprint._facts("mine", any_card, choice(gpus=(CARD, OTHER)))["gpu"] == "Card"  # type: ignore[arg-type]
+    assert builds_for(target, choice()) == {**own, "strongly_typed": True}
+    assert builds_for(target, choice(features=("weak typing",))) == own
+    assert builds_for(any_card, choice(gpus=(CARD, OTHER)))["gpu"] == "Card"
     with pytest.raises(ExcludedTargetError) as elsewhere:
-        tasks.fingerprint._facts("mine", other, choice())  # type: ignore[arg-type]
+        builds_for(other, choice())
     assert str(elsewhere.value) == (
         "target mine: it is for compute capability 12.0, and the GPU here, Card, has 9.0. "
         "Run this on a machine with such a GPU, or correct the target in params.yaml"
     )
     with pytest.raises(ToolchainError, match="though the driver lists Card"):
-        tasks.fingerprint._facts("mine", target, choice(gpus=(), no_gpu="none"))  # type: ignore[arg-type]
+        builds_for(target, choice(gpus=(), no_gpu="none"))
 
 
 @pytest.fixture
 def machine(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Toolchains that answer as they are told; what is written and remembered."""
-    found = SimpleNamespace(answers={}, written=[], remembered=[], had=set(), mistakes=[], asked=[])
+    """Toolchains that answer as they are told."""
+    found = SimpleNamespace(answers={}, asked=[])
 
     def choose(name: str) -> Choice:
         found.asked.append(name)
@@ -647,40 +657,54 @@ def machine(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Any:
             raise answer
         return answer  # type: ignore[no-any-return]
 
-    def recipes(given: Spec, probe: Any, targets: Any) -> Any:
-        return {name: probe(name)["runtime"] for name in targets}
-
-    monkeypatch.setattr(tasks.fingerprint, "load_spec", lambda: spec)
-    monkeypatch.setattr(tasks.fingerprint, "stage_mistakes", lambda spec: [])
-    monkeypatch.setattr(
-        tasks.fingerprint, "Toolchains", lambda spec: SimpleNamespace(choose=choose)
-    )
-    monkeypatch.setattr(tasks.fingerprint, "had", lambda spec, name: name in found.had)
-    monkeypatch.setattr(
-        tasks.fingerprint,
-        "mistakes",
-        lambda name, target, info: found.mistakes if name == "rtx-ada" else [],
-    )
-    monkeypatch.setattr(tasks.fingerprint, "recipes", recipes)
-    monkeypatch.setattr(
-        tasks.fingerprint, "write_recipes", lambda *given: found.written.append(given)
-    )
-    monkeypatch.setattr(
-        tasks.fingerprint, "remember", lambda *given: found.remembered.append(given)
+    toolchains = SimpleNamespace(choose=choose)
+    monkeypatch.setattr(fingerprinting, "Toolchains", lambda spec: toolchains)
+    found.fingerprint = lambda targets=None: fingerprinting.fingerprint(
+        spec, stages_of(spec), targets
     )
     return found
 
 
+def written() -> set[str]:
+    """The targets whose builds have recipes."""
+    paths = Path("artifacts/recipes/build").glob("*.json")
+    names = ("rtx-ampere", "rtx-ada", "rtx-blackwell")
+    return {name for path in paths for name in names if f"-{name}-" in path.name}
+
+
 def test_a_machine_that_can_build_all(machine: Any, spec: Spec) -> None:
     names = ["rtx-ampere", "rtx-ada", "rtx-blackwell"]
-    assert tasks.fingerprint.fingerprint() == {}
-    assert machine.asked == names
-    assert machine.written == [(dict.fromkeys(names, "tensorrt_rtx"), spec)]
-    [(given, known)] = machine.remembered
-    assert (given, list(known)) == (spec, names)
+    assert machine.fingerprint() == {}
+    assert machine.asked == names  # each once, though each has nine builds
+    assert {stage.recipe for stage in stages_of(spec) if stage.step != "fingerprint"} == set(
+        Path("artifacts/recipes").rglob("*.json")
+    )
+    workplace = read_workplace()
+    for name in names:
+        in_use = workplace.toolchain(name)
+        assert (in_use.name, in_use.python, in_use.gpu, in_use.visible) == (
+            "mine",
+            PYTHON,
+            GPU,
+            "GPU-1",
+        )
+        assert in_use.time_limit_s == spec.targets[name].time_limit_s
+        assert was_buildable(spec, name)
     machine.asked.clear()
-    assert tasks.fingerprint.fingerprint(["rtx-ada"]) == {}
+    assert machine.fingerprint(["rtx-ada"]) == {}
     assert machine.asked == ["rtx-ada"]
+    assert written() == set(names)  # those of the others stay
+    assert read_workplace().toolchain("rtx-ampere").python == PYTHON
+
+
+def test_what_a_step_needs_beside_its_recipe_is_in_no_recipe(machine: Any, spec: Spec) -> None:
+    """Where a toolchain lies and how long a step may take change no engine."""
+    machine.fingerprint()
+    for path in Path("artifacts/recipes").rglob("*.json"):
+        text = path.read_text()
+        assert str(PYTHON) not in text
+        assert "GPU-1" not in text
+        assert "time_limit" not in text
 
 
 def test_targets_that_cannot_be_built_here(machine: Any, spec: Spec) -> None:
@@ -689,30 +713,36 @@ def test_targets_that_cannot_be_built_here(machine: Any, spec: Spec) -> None:
         "rtx-ampere": broken,
         "rtx-ada": ExcludedTargetError("rtx-ada", "no GPU", "c"),
     }
-    found = tasks.fingerprint.fingerprint()
+    found = machine.fingerprint()
     assert list(found) == ["rtx-ampere", "rtx-ada"]
     assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, ExcludedTargetError)
-    assert list(machine.written[0][0]) == ["rtx-blackwell"]
-    machine.had = {"rtx-ada", "rtx-ampere"}
-    found = tasks.fingerprint.fingerprint()
+    assert written() == {"rtx-blackwell"}
+    answers, machine.answers = machine.answers, {}
+    assert machine.fingerprint() == {}  # as on a machine that can build all
+    machine.answers = answers
+    found = machine.fingerprint()
     assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, TargetLostError)
     assert str(found["rtx-ada"]) == (
         "target rtx-ada: this machine could build it at its last run: no GPU. Look at nvidia-smi and at its toolchain's path; "
-        "if it has gone for good, delete artifacts/machine.json"
+        "if it has gone for good, delete artifacts/workplace.json"
     )
+    assert type(machine.fingerprint()["rtx-ada"]) is TargetLostError  # and stays so
 
 
 def test_mistakes_stop_everything(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.mistakes = ["targets.rtx-ada.sparsity: no"]
+    def mistakes(name: str, target: Any, info: ToolchainInfo) -> list[str]:
+        return [f"targets.{name}.sparsity: no"] if name != "rtx-ampere" else []
+
+    runtime = SimpleNamespace(mistakes=mistakes)
+    monkeypatch.setattr(fingerprinting.runtimes, "find", lambda name: runtime)
     with pytest.raises(ConfigError) as error:
-        tasks.fingerprint.fingerprint()
-    assert (error.value.mistakes, machine.written) == (("targets.rtx-ada.sparsity: no",), [])
-    assert str(error.value).startswith("params.yaml: 1 mistake")
-    monkeypatch.setattr(tasks.fingerprint, "stage_mistakes", lambda spec: ["a", "b"])
-    machine.asked.clear()
-    with pytest.raises(ConfigError) as error:
-        tasks.fingerprint.fingerprint()
-    assert (error.value.mistakes, machine.asked) == (("a", "b"), [])
+        machine.fingerprint()
+    assert error.value.mistakes == (
+        "targets.rtx-ada.sparsity: no",
+        "targets.rtx-blackwell.sparsity: no",
+    )
+    assert not Path("artifacts").exists()
+    assert str(error.value).startswith("params.yaml: 2 mistakes")
 
 
 def test_dvc_is_told_what_it_cannot_leave_out(
@@ -722,13 +752,20 @@ def test_dvc_is_told_what_it_cannot_leave_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checked: list[Path] = []
-    monkeypatch.setattr(tasks.fingerprint, "check_plain", checked.append)
+    stages = stages_of(spec)
+    graph = SimpleNamespace(before=dict)
+    monkeypatch.setattr(fingerprinting, "check_plain", checked.append)
+    monkeypatch.setattr(tasks.fingerprint, "load_spec", lambda: spec)
+    monkeypatch.setattr(tasks.fingerprint, "read_stages", lambda given: (graph, stages))
     recipe = Stage("build", MODEL, "rtx-ampere", "fp16").recipe
     other = Stage("build", MODEL, "rtx-ada", "fp16").recipe
     for path in (recipe, other):
         write_json(path, {})
     machine.answers = {"rtx-ampere": ToolchainError("broken", "mend it")}
-    tasks.fingerprint._stage(Stage("fingerprint"))
+    with pytest.raises(EngineryError, match=r"than artifacts/matrix\.yaml, which is written anew"):
+        tasks.fingerprint.fingerprint_machine(Stage("fingerprint"))
+    assert (checked, here) == ([], [])  # DVC has read another file
+    tasks.fingerprint.fingerprint_machine(Stage("fingerprint"))
     model = spec.models[MODEL]
     assert checked == [
         Path(model.source),
@@ -739,18 +776,20 @@ def test_dvc_is_told_what_it_cannot_leave_out(
     assert (recipe.exists(), other.exists()) == (False, True)
     machine.answers = {
         "rtx-ampere": ExcludedTargetError("rtx-ampere", "no GPU", "c"),
-        "rtx-ada": ExcludedTargetError("rtx-ada", "none", "c"),
+        "rtx-blackwell": ExcludedTargetError("rtx-blackwell", "none", "c"),
     }
+    WORKPLACE.unlink()
     with pytest.raises(EngineryError) as error:
-        tasks.fingerprint._stage(Stage("fingerprint"))
+        tasks.fingerprint.fingerprint_machine(Stage("fingerprint"))
     assert str(error.value) == (
-        "this machine cannot build every target: target rtx-ampere: no GPU; target rtx-ada: none. "
+        "this machine cannot build every target: target rtx-ampere: no GPU; target rtx-blackwell: none. "
         "`enginery build` leaves these out; `dvc repro --single-item` makes the stages that you name"
     )
 
 
 def test_timing_caches_are_counted(here: list[Any]) -> None:
     step = Stage("timing", toolchain="mine")
+    write_json(step.recipe, {"parameters": {"toolchain": "mine"}})
     tasks.timing.keep_timings(step)
     folder = Path("artifacts/timing/mine")
     assert folder.is_dir()

@@ -22,19 +22,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import DataError, ModelError
-from enginery.evaluation import (
-    feeds,
-    gate,
-    head,
-    images,
-    labels,
-    results,
-    runners,
-    score,
-    validation,
-)
+from enginery.evaluation import gate, runners, validation
 from enginery.evaluation.compare import Accumulator, OutputError
 from enginery.sources.ultralytics_compat import import_torchvision
+from enginery.vision import feeds, images, labels, results, score
+from enginery.vision import tasks as head
 from enginery.vision.tasks import TaskMetadata
 
 import_torchvision()  # once, and not by whichever test comes first

@@ -29,24 +29,27 @@ import tasks.simplify
 import tasks.validate
 from enginery.calibration import cache, state
 from enginery.calibration.histogram import Histogram
-from enginery.errors import ConfigError, DataError, ModelError, RefitError
+from enginery.errors import ConfigError, DataError, EngineryError, ModelError, RefitError
 from enginery.evaluation.compare import OutputError
 from enginery.evaluation.validation import GraphReport
 from enginery.gpu.inventory import Gpu
 from enginery.graphs import simplify
 from enginery.graphs.inspect import Profile
 from enginery.pipeline import recipes
+from enginery.pipeline.workplace import ToolchainInUse
+from enginery.project.engine_name import EngineName
 from enginery.project.load import load_spec
 from enginery.project.params import Spec
+from enginery.project.paths import WORKPLACE
 from enginery.project.stage import Stage
 from enginery.registry.manifest import Manifest, compose
 from enginery.registry.records import parse
 from enginery.system.files import sha256, write_json
-from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult, ToolchainInfo
-from enginery.toolchain.selection import Choice
+from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult
 from enginery.vision import tasks as head
 from enginery.vision.score import Metrics
 from tests.registered import records_of
+from tests.stages import recipes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "yolov8n-shapes"
@@ -143,15 +146,8 @@ def calibration(images: list[Path], **changed: Any) -> dict[str, Any]:
         Path(f"artifacts/models/{MODEL}/calibration-images.json"),
         {"images": {path.name: sha256(path) for path in images}},
     )
-    parameters = {
-        "calibration": "images",
-        "algorithm": "minmax",
-        "percentile": None,
-        "height": 4,
-        "width": 4,
-        "task": "detect",
-    }
-    return write_recipe(CALIBRATE, **{**parameters, **changed})
+    counting = {"algorithm": "minmax", "height": 4, "width": 4, "task": "detect", **changed}
+    return write_recipe(CALIBRATE, calibration="images", counting=counting)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16, "n"])
@@ -608,8 +604,13 @@ def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.Mo
 # Building
 
 GPU = Gpu(0, "GPU-12345678-9", "Card", "8.6", 24000, "580", "12.8", 2000, 9000)
-INFO = ToolchainInfo("tensorrt", "10.16.1.11", "3.11", "linux", (), ())
-CHOICE = Choice("mine", Path("/env/python"), INFO, GPU, "GPU-12345678-9")
+TOOLCHAIN = ToolchainInUse(
+    name="mine",
+    python=Path("/env/python"),
+    gpu=GPU,
+    visible="GPU-12345678-9",
+    time_limit_s=1800,
+)
 
 
 @pytest.fixture
@@ -618,17 +619,9 @@ def spec(tmp_path: Path) -> Spec:
 
 
 @pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch, spec: Spec) -> Any:
+def built(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Build for real, but for the toolchain and the GPU; what was asked of them is in `asked`."""
     asked: list[Any] = []
-
-    class Chosen:
-        def __init__(self, of: Spec) -> None:
-            assert of is spec
-
-        def choose(self, target: str) -> Choice:
-            asked.append(("choose", target))
-            return result.choice
 
     @contextmanager
     def reserved(gpu: Gpu | None, needed: int, on_wait: Any) -> Iterator[None]:
@@ -649,7 +642,7 @@ def built(monkeypatch: pytest.MonkeyPatch, spec: Spec) -> Any:
 
     class Built:
         def __init__(self) -> None:
-            self.choice, self.files, self.asked = CHOICE, list[Any](), asked
+            self.toolchain, self.files, self.asked = TOOLCHAIN, list[Any](), asked
             self.made = BuildResult(
                 "p", 4_000_000, None, 12.3456, 2048.7, "10.16.1.11", 0, (), ("w",), ("a warning",)
             )
@@ -671,6 +664,8 @@ def built(monkeypatch: pytest.MonkeyPatch, spec: Spec) -> Any:
                 **changed,
             }
             self.recipe = write_recipe(step, **parameters)
+            in_use = {"rtx-ada": {"toolchain": self.toolchain.model_dump(mode="json")}}
+            write_json(WORKPLACE, {"targets": in_use})
             for name in ("fp32", "fp16", "int8"):
                 folder = Path(f"artifacts/models/{MODEL}/{name}/graph")
                 folder.mkdir(parents=True, exist_ok=True)
@@ -688,25 +683,34 @@ def built(monkeypatch: pytest.MonkeyPatch, spec: Spec) -> Any:
             self.folder = f"artifacts/build/{MODEL}/rtx-ada/{precision}"
             return next(each[1] for each in asked if isinstance(each[0], Path))
 
-    monkeypatch.setattr(tasks.build, "Toolchains", Chosen)
-    monkeypatch.setattr(tasks.build, "load_spec", lambda: spec)
     monkeypatch.setattr(tasks.build, "reserved", reserved)
     monkeypatch.setattr(tasks.build, "build_plan", build_plan)
     result = Built()
     return result
 
 
-def test_a_build_has_its_gpu_to_itself(built: Any, said: list[Any], spec: Spec) -> None:
+def test_a_build_has_its_gpu_to_itself(built: Any, said: list[Any]) -> None:
     built()
-    assert built.asked[:2] == [("choose", "rtx-ada"), ("reserved", GPU, 1024)]
-    python, _, limit = built.asked[2]
-    assert (python, limit) == (Path("/env/python"), spec.targets["rtx-ada"].time_limit_s)
-    assert built.asked[3:] == ["given back"]
+    assert built.asked[0] == ("reserved", GPU, 1024)
+    python, _, limit = built.asked[1]
+    assert (python, limit) == (Path("/env/python"), 1800)
+    assert built.asked[2:] == ["given back"]
     assert said == [("4.0 MB in 12.3 s", "info")]
     built(workspace_mib=4096)
-    assert built.asked[1] == ("reserved", GPU, 4096)
+    assert built.asked[0] == ("reserved", GPU, 4096)
     built(workspace_mib=512)
-    assert built.asked[1] == ("reserved", GPU, 1024)
+    assert built.asked[0] == ("reserved", GPU, 1024)
+
+
+def test_a_build_is_refused_where_no_fingerprint_found_its_toolchain(built: Any) -> None:
+    built()
+    write_json(WORKPLACE, {"targets": {"other": {}}})
+    with pytest.raises(EngineryError) as error:
+        tasks.build.build(Stage("build", MODEL, "rtx-ada", "fp16"))
+    assert str(error.value) == (
+        "artifacts/workplace.json does not say how this machine builds for rtx-ada. "
+        "Run the fingerprint step first: dvc repro fingerprint"
+    )
 
 
 def test_what_a_build_writes(built: Any) -> None:
@@ -731,7 +735,7 @@ def test_what_a_build_writes(built: Any) -> None:
         2049,
         "GPU-12345678-9",
     )
-    built.choice = replace(CHOICE, gpu=None)
+    built.toolchain = TOOLCHAIN.model_copy(update={"gpu": None})
     built()
     assert read(f"{built.folder}/measured.json") == {"seconds": 12.346, "peak_memory_mib": 2049}
 
@@ -770,12 +774,12 @@ def test_the_request_of_a_plain_build(built: Any) -> None:
         gpu="GPU-12345678-9",
         workspace_mib=64,
         optimization_level=0,
-        tactic_sources=["CUDNN"],  # type: ignore[arg-type]
+        tactic_sources=("CUDNN",),
         timing_caches=(folder / "a.timing", folder / "b.timing"),
         timing_cache=folder / "builds-12345678.timing",
         precision="fp16",
     )
-    built.choice = replace(CHOICE, gpu=None)
+    built.toolchain = TOOLCHAIN.model_copy(update={"gpu": None})
     assert built().timing_cache == folder / "builds-gpu.timing"
 
 
@@ -827,18 +831,15 @@ def test_int8_ranges_are_headed_for_the_tensorrt_that_reads_them(built: Any) -> 
     assert (own.precision, own.cache, own.fp16_layers) == ("int8", None, ())
 
 
-def test_native_calibration_gets_the_images_as_the_network_takes_them(
-    built: Any, spec: Spec
-) -> None:
-    model = spec.models[MODEL]
-    folder = Path(spec.int8[MODEL].calibration)
-    height, width = model.size
-    paths = pictures(str(folder / "images"), 51, 204, size=(height, width))
+def test_native_calibration_gets_the_images_as_the_network_takes_them(built: Any) -> None:
+    height, width = 6, 8
+    paths = pictures("set/images", 51, 204, size=(height, width))
     write_json(
         Path(f"artifacts/models/{MODEL}/calibration-images.json"),
         {"images": {path.name: "x" for path in paths}},
     )
-    request = built("int8", calibration="native")
+    native = {"calibration": "set", "height": height, "width": width, "task": "detect"}
+    request = built("int8", native=native)
     assert request.native_images == request.plan.with_name("calibration.npy")
     assert request.cache == request.plan.with_name("calibration.cache")
     Path("i.npy").write_bytes(built.files[1])
@@ -902,7 +903,7 @@ def test_a_build_of_what_can_be_refitted(built: Any, monkeypatch: pytest.MonkeyP
         built("int8", refittable=True)
     [(step, asked, python, limit)] = calls
     assert (step, python) == (Stage("build", MODEL, "rtx-ada", "int8"), Path("/env/python"))
-    assert (asked.refittable, limit) == (True, 1800.0 if limit == 1800 else limit)
+    assert (asked.refittable, limit) == (True, 1800)
     assert read(f"{built.folder}/record.json")["plan_sha256"] == "r"
     assert read(f"{built.folder}/measured.json")["seconds"] == 0.25
 
@@ -950,7 +951,8 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         "structure_sha256": tasks.refitting.structure(request, ["w"]),
         "skipped_tactics": 2,
     }
-    manifest = parse(json.dumps(compose(step, made_of)).encode(), Manifest)
+    name = EngineName(MODEL, "rtx-ada", "int8")
+    manifest = parse(json.dumps(compose(name, made_of)).encode(), Manifest)
     found = SimpleNamespace(
         step=step,
         request=request,
@@ -1073,12 +1075,15 @@ def test_where_a_plan_must_be_built(engine: Any, said: list[Any]) -> None:
 def test_an_upgrade_touches_the_steps_that_use_the_tool(
     spec: Spec, monkeypatch: pytest.MonkeyPatch, tool: str, steps: set[str]
 ) -> None:
-    def all_recipes() -> dict[Path, Any]:
-        probe = {"runtime": "tensorrt_rtx", "runtime_version": "1", "platform": "linux"}
-        return recipes.recipes(spec, lambda target: probe, spec.matrix.targets)
-
-    before, known = all_recipes(), recipes.version
+    runtime = {
+        "runtime": "tensorrt_rtx",
+        "runtime_version": "1",
+        "platform": "linux",
+        "compute_capability": "8.9",
+    }
+    runtimes = dict.fromkeys(spec.used_targets(), runtime)
+    before, known = recipes_of(spec, runtimes), recipes.version
     monkeypatch.setattr(recipes, "version", lambda name: "99" if name == tool else known(name))
-    after = all_recipes()
+    after = recipes_of(spec, runtimes)
     assert before.keys() == after.keys()
     assert {after[path]["step"] for path in after if after[path] != before[path]} == steps

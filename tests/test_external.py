@@ -25,9 +25,8 @@ from enginery.graphs.inspect import read_graph
 from enginery.graphs.precision import to_fp16, to_fp32
 from enginery.graphs.session import open_model, open_session
 from enginery.graphs.structure import save_weights, structure_digest
-from enginery.pipeline.recipes import recipes
 from enginery.project.load import load_spec
-from enginery.project.paths import model_folder, steps
+from enginery.project.paths import model_folder
 from enginery.project.stage import Stage
 from enginery.quantization.placement import Placement, place
 from enginery.quantization.sensitivity import rank
@@ -36,6 +35,7 @@ from enginery.system.files import read_json, sha256
 from enginery.toolchain.client import build
 from enginery.toolchain.requests import BuildRequest
 from tests.conftest import copy_checkout, small, use_onnx
+from tests.stages import fingerprinted, recipes_of, stages_of
 
 SETTINGS = ExportSettings("detect")
 MODEL = "yolov8n-shapes"
@@ -131,9 +131,7 @@ def test_the_recipe_of_an_export_names_the_data(
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
     def parameters() -> Any:
-        return recipes(load_spec(), lambda target: {}, [])[Stage("export", MODEL).recipe][
-            "parameters"
-        ]
+        return recipes_of(load_spec())[Stage("export", MODEL).recipe]["parameters"]
 
     plain = {"source": "own.onnx", "task": "detect"}
     assert parameters() == plain  # it is not even there: the export says so
@@ -420,7 +418,6 @@ def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
     large: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from enginery.pipeline.fingerprint import fingerprint
     from tasks.build import build as build_step
     from tasks.calibrate import calibrate
     from tasks.calibration_images import list_calibration_images
@@ -449,14 +446,14 @@ def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
     made: dict[bool, dict[str, bytes]] = {}
     for on in (True, False):
         large(on)
-        fingerprint()
-        for step in steps(spec):
-            if step.name in work and (
+        fingerprinted()
+        for step in stages_of(spec):
+            if step.step in work and (
                 on
-                or step.name
+                or step.step
                 not in ("demo-data", "images", "calibration-images", "validate", "register")
             ):
-                work[step.name](step)
+                work[step.step](step)
         large(False)
         folders = [
             model_folder(MODEL, part)
@@ -478,11 +475,10 @@ def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
 
 
 def test_data_that_changes_during_a_run_is_noticed(whole: Path, checkout: Path) -> None:
-    from enginery.pipeline.fingerprint import fingerprint
     from tasks.export import export_model
 
     split(whole, Path("data"))
-    fingerprint()
+    fingerprinted()
     with Path("data/model.onnx_data").open("r+b") as file:
         file.write(b"!")
     with pytest.raises(

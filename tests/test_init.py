@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
 import subprocess
 import sys
@@ -310,6 +312,20 @@ def test_what_is_missing_is_said_where_nobody_can_be_asked(tmp_path: Path) -> No
     said = "error: --data, --target are missing. Give them, or --demo for the demo"
     assert (result.returncode, result.stderr[: len(said)]) == (1, said)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_person_on_a_terminal_is_asked(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    line = [sys.executable, "-m", "enginery", "init", str(tmp_path / "new"), "--model", "m-seg.pt"]
+    os.write(ours, b"\nno.yaml\n\nrtx-4090\n")  # the data set: nothing, then a name
+    result = subprocess.run(line, cwd=ROOT, stdin=theirs, text=True, capture_output=True)
+    os.close(ours)
+    os.close(theirs)
+    asked = result.stdout.count("Data set (data.yaml, or a folder): ")
+    assert (result.returncode, asked) == (1, 2)
+    assert "Task (detect, segment, pose, obb, classify) [segment]: " in result.stdout
+    assert "--target rtx-4090: unknown; known are" in result.stderr
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_disk_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

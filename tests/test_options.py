@@ -8,15 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from enginery.errors import ConfigError
 from enginery.evaluation.engine_report import operating_points
 from enginery.project.load import load_spec
 from enginery.project.params import BUILD_OPTIONS, Model, Spec, Target
-from enginery.project.paths import needs, steps, timing_folder
-from enginery.project.stage import Stage
-from flows.build import select
+from enginery.project.paths import timing_folder
 from tests.test_recipes import changed, edit
 from tests.test_spec import write
 
@@ -238,26 +235,6 @@ def test_a_further_profile_changes_builds_and_makes_the_export_dynamic() -> None
     assert changed(spec, edit(spec, f"models/{NAME}/profiles", [])) == set()
 
 
-def test_each_toolchain_has_a_timing_step_before_the_builds() -> None:
-    spec = edit(
-        server(),
-        "toolchains",
-        {"trt10": {"python": "ten/python"}, "trt8-6": {"python": "eight/python"}},
-    )
-    ordered = list(steps(spec))
-    found = [step for step in ordered if step.name == "timing"]
-    assert found == [Stage("timing", toolchain="trt10"), Stage("timing", toolchain="trt8-6")]
-    assert ordered.index(found[-1]) < min(
-        index for index, step in enumerate(ordered) if step.name == "build"
-    )
-    assert [(step.address, step.title, step.key) for step in found] == [
-        ("timing@trt10", "timing trt10", "trt10"),
-        ("timing@trt8-6", "timing trt8-6", "trt8-6"),
-    ]
-    assert not any(needs(step, found[-1]) for step in ordered)
-    assert not [step for step in steps(server()) if step.name == "timing"]
-
-
 def test_timing_caches_lie_apart_by_toolchain_version_and_gpu() -> None:
     folder = timing_folder("trt10", "10.16.1.11", "NVIDIA H100 80GB HBM3")
     assert folder.as_posix() == "artifacts/timing/trt10/10.16.1.11-NVIDIA-H100-80GB-HBM3"
@@ -270,36 +247,3 @@ def test_timing_caches_lie_apart_by_toolchain_version_and_gpu() -> None:
         )
         == 4
     )
-
-
-@pytest.mark.parametrize(
-    "narrowed",
-    [{}, {"precision": "fp16"}, {"precision": "int8"}, {"target": "rtx-ada", "precision": "int8"}],
-)
-def test_a_narrowed_run_has_all_that_its_steps_read(narrowed: dict[str, str]) -> None:
-    spec = load_spec(ROOT / "params.yaml")
-    wanted = set(
-        select(spec, narrowed.get("model"), narrowed.get("target"), narrowed.get("precision"))
-    )
-    builds = [step for step in wanted if step.name == "build"]
-    assert builds
-    assert all(getattr(step, kind) == name for step in builds for kind, name in narrowed.items())
-    assert {other for other in steps(spec) if any(needs(step, other) for step in wanted)} <= wanted
-
-
-def test_what_dvc_says_a_build_reads_its_step_needs() -> None:
-    """dvc.yaml and the flow must not tell different stories: a graph that one of them reads, the
-    other waits for.
-    """
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
-    build = Stage("build", NAME, "server", "fp16")
-    read = {
-        dep.split("/")[3] for dep in stages["build"]["deps"] if dep.startswith("artifacts/models/")
-    }
-    assert read == {"${item.precision}", "fp32"}
-    found = {
-        other.precision
-        for other in steps(server())
-        if other.name == "quantize" and needs(build, other)
-    }
-    assert found == {"fp16", "fp32"}

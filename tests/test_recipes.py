@@ -12,25 +12,33 @@ from onnx import TensorProto, helper
 
 from enginery.errors import EngineryError, ModelError
 from enginery.graphs import session
-from enginery.pipeline.recipes import recipes, write_recipes
-from enginery.pipeline.staleness import differences
+from enginery.pipeline.recipes import write_recipes
+from enginery.project.differences import differences
 from enginery.project.load import load_spec
 from enginery.project.params import Spec
 from enginery.project.paths import RECIPES
+from tests.stages import recipes_of, stages_of
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPORT, CALIBRATE = (
     RECIPES / "export/yolov8n-shapes.json",
-    RECIPES / "calibrate/yolov8n-shapes-int8.json",
+    RECIPES / "calibrate/yolov8n-shapes.json",
 )
+RUNTIME = {
+    "runtime": "tensorrt_rtx",
+    "runtime_version": "1.7.1.116",
+    "platform": "linux_x86_64",
+    "compute_capability": "8.9",
+}
 
 
-def probe(target: str) -> dict[str, Any]:
-    return {"runtime": "tensorrt_rtx", "runtime_version": "1.7.1.116", "platform": "linux_x86_64"}
+def runtimes(spec: Spec) -> dict[str, dict[str, Any]]:
+    """As if this machine could build for every target."""
+    return dict.fromkeys(spec.used_targets(), RUNTIME)
 
 
 def changed(before: Spec, after: Spec) -> set[str]:
-    old, new = (recipes(found, probe, found.matrix.targets) for found in (before, after))
+    old, new = (recipes_of(spec, runtimes(spec)) for spec in (before, after))
     return {
         path.relative_to("artifacts/recipes").as_posix() for path in new if old[path] != new[path]
     }
@@ -95,24 +103,24 @@ def test_what_an_export_does_not_use_touches_no_onnx(spec: Spec) -> None:
         assert "export/yolov8n-shapes.json" not in changed(
             graph, edit(graph, f"{name}/{key}", value)
         )
-    recipe = recipes(graph, probe, [])[EXPORT]
+    recipe = recipes_of(graph)[EXPORT]
     assert recipe["parameters"] == {"source": "own.onnx", "task": "detect"}
     assert list(recipe["tools"]) == ["onnx"]
-    assert list(recipes(spec, probe, [])[EXPORT]["tools"]) == ["ultralytics", "torch", "onnx"]
+    assert list(recipes_of(spec)[EXPORT]["tools"]) == ["ultralytics", "torch", "onnx"]
 
 
 def test_a_gpu_that_calibrates_is_part_of_the_recipe(
     spec: Spec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_cpu = recipes(spec, probe, [])
+    on_cpu = recipes_of(spec)
     monkeypatch.setattr(
         onnxruntime,
         "get_available_providers",
         lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
     )
-    assert recipes(spec, probe, []) == on_cpu  # ONNX Runtime knows GPUs, and this machine has none
+    assert recipes_of(spec) == on_cpu  # ONNX Runtime knows GPUs, and this machine has none
     monkeypatch.setattr(session, "gpus", lambda: ["a GPU"])
-    on_gpu = recipes(spec, probe, [])
+    on_gpu = recipes_of(spec)
     assert [path.parent.name for path in on_gpu if on_gpu[path] != on_cpu[path]] == ["calibrate"]
     differing = differences(on_cpu[CALIBRATE], on_gpu[CALIBRATE])
     assert list(differing) == ["provider none -> CUDAExecutionProvider"]
@@ -145,7 +153,7 @@ def test_a_package_under_another_name(spec: Spec, monkeypatch: pytest.MonkeyPatc
         return versions.get(package, "1")
 
     monkeypatch.setattr("enginery.pipeline.recipes.version", version)
-    assert recipes(spec, probe, [])[CALIBRATE]["tools"] == {
+    assert recipes_of(spec)[CALIBRATE]["tools"] == {
         "numpy": "1",
         "onnx": "1",
         "onnxruntime": "1.31.1",
@@ -153,23 +161,27 @@ def test_a_package_under_another_name(spec: Spec, monkeypatch: pytest.MonkeyPatc
     }
     versions["onnxruntime-gpu"] = ""
     with pytest.raises(EngineryError, match="the package onnxruntime is not installed here"):
-        recipes(spec, probe, [])
+        recipes_of(spec)
 
 
 def test_writing_keeps_unchanged_files_and_removes_strangers(
     spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    found = recipes(spec, probe, spec.matrix.targets)
-    write_recipes(found, spec)
-    path = next(iter(found))
+    stages, every = stages_of(spec), recipes_of(spec, runtimes(spec))
+    by_path = {stage.recipe: stage for stage in stages}
+    found = {by_path[path]: content for path, content in every.items()}
+    assert len(found) == len(stages) - 1  # the fingerprint has none
+    write_recipes(found, stages)
+    path = next(iter(every))
     stamp = path.stat().st_mtime_ns
     stranger = path.with_name("stranger.json")
     stranger.write_text("{}")
-    write_recipes(recipes(spec, probe, ["rtx-ada"]), spec)  # of one target only: the others' stay
+    ada = {stage: content for stage, content in found.items() if stage.target == "rtx-ada"}
+    write_recipes(ada, stages)  # of one target only: the others' stay
     assert path.stat().st_mtime_ns == stamp
     assert not stranger.exists()
-    assert all(other.is_file() for other in found)
+    assert all(other.is_file() for other in every)
 
 
 def test_differences_in_words() -> None:

@@ -76,6 +76,29 @@ def test_a_tolerance_that_is_left_out_is_the_default(tmp_path: Path) -> None:
     ] == [0.001, 0.02, 0.1]
 
 
+def test_a_model_may_have_its_own_targets_and_precisions(tmp_path: Path) -> None:
+    small = {"source": "a.onnx", "validation": "images", "targets": ["rtx-extra"]}
+    float_only = {"source": "b.onnx", "validation": "images", "precisions": ["fp16"]}
+    spec = load_spec(
+        write(
+            tmp_path,
+            models__small={**small, "precisions": ["fp32"]},
+            models__float=float_only,
+            matrix__models=["yolov8n-shapes", "small", "float"],
+            matrix__targets=["rtx-ada", "rtx-ampere"],
+            **{"targets__rtx-extra": {"runtime": "tensorrt_rtx"}},
+        )
+    )
+    demo = [
+        f"yolov8n-shapes/{target}/{precision}"
+        for target in ("rtx-ada", "rtx-ampere")
+        for precision in ("fp32", "fp16", "int8")
+    ]
+    own = ["small/rtx-extra/fp32", "float/rtx-ada/fp16", "float/rtx-ampere/fp16"]
+    assert list(map(str, spec.engines())) == demo + own  # int8 asks nothing of small and float
+    assert spec.used_targets() == ["rtx-ada", "rtx-ampere", "rtx-extra"]
+
+
 def test_two_engines_that_dvc_would_call_the_same(tmp_path: Path) -> None:
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     model, target = params["models"]["yolov8n-shapes"], params["targets"]["rtx-ada"]
@@ -150,6 +173,31 @@ def test_two_engines_that_dvc_would_call_the_same(tmp_path: Path) -> None:
         (
             {"matrix__targets": ["rtx-ada", "rtx-ada"]},
             "matrix.targets: 'rtx-ada': is there more than once",
+        ),
+        (
+            {"models__yolov8n-shapes__targets": ["rtx-ada", "h100"]},
+            "models.yolov8n-shapes.targets: 'h100': not defined; targets has rtx-ada, rtx-ampere",
+        ),
+        (
+            {"models__yolov8n-shapes__targets": ["rtx-ada", "rtx-ada"]},
+            "models.yolov8n-shapes.targets: 'rtx-ada': is there more than once",
+        ),
+        (
+            {"models__yolov8n-shapes__precisions": ["int8", "int8"]},
+            "models.yolov8n-shapes.precisions: 'int8': is there more than once",
+        ),
+        ({"models__yolov8n-shapes__precisions": ["fp8"]}, "models.yolov8n-shapes.precisions.0: "),
+        (
+            {"models__yolov8n-shapes__precisions": ["fp16"]},
+            "int8.yolov8n-shapes: nothing builds it",
+        ),
+        (
+            {
+                "matrix__precisions": ["fp16"],
+                "models__yolov8n-shapes__precisions": ["int8"],
+                "int8": {},
+            },
+            "int8.yolov8n-shapes: missing",
         ),
     ],
 )

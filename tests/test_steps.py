@@ -14,16 +14,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 
-from enginery.pipeline.recipes import VERSIONS
+from enginery.pipeline.workplace import read_workplace, save_workplace
 from enginery.project.load import load_spec
-from enginery.project.params import StepName
+from enginery.project.paths import WORKPLACE
 from enginery.report.events import VARIABLE, error_line
-from enginery.system.files import sha256
+from enginery.system.files import sha256, write_json
 from enginery.system.processes import ending
 from enginery.system.tracebacks import explain, unsaid
 from tests.conftest import ROOT
@@ -40,9 +39,12 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def step(checkout: Path, work: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a step of these lines, with itself as `step`."""
+    """Run a step of these lines, as dvc.yaml does; its job is `job`."""
     lines = "\n".join(f"    {line}" for line in work.splitlines())
-    code = f"from tasks.command import run_step\ndef work(step):\n{lines}\nrun_step('export', work, 'model')"
+    code = (
+        "from enginery.pipeline.step import step\n"
+        f"@step('export', version=1, of=('model',))\ndef work(job):\n{lines}\nwork.main()"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, "-c", code, "m"]
     return subprocess.run(
@@ -60,7 +62,9 @@ def test_any_error_is_one_line_and_its_traceback_a_file(checkout: Path) -> None:
     ended = step(checkout, "raise ValueError('two\\nlines.')")
     assert (ended.returncode, ended.stdout) == (1, "")
     [said] = ended.stderr.splitlines()
-    assert said.startswith("error: export m: ValueError: two lines (tasks/command.py, line "), said
+    assert said.startswith(
+        "error: export m: ValueError: two lines (enginery/pipeline/step.py, line "
+    ), said
     assert said.endswith(f"). Its traceback is in {LOG}")
     trace = (checkout / LOG).read_text()
     assert trace.startswith("Traceback (most recent call last):")
@@ -164,8 +168,7 @@ def test_no_room_for_the_traceback_is_said(checkout: Path) -> None:
 
 
 def limited(checkout: Path, seconds: int) -> None:
-    with (checkout / "params.yaml").open("a") as params:
-        params.write(f"\ntime_limit_s: {{ export: {seconds} }}\n")
+    write_json(checkout / WORKPLACE, {"time_limit_s": {"export": seconds}})
 
 
 HANGS = """
@@ -280,15 +283,20 @@ def test_a_step_and_what_it_starts_know_no_credentials(checkout: Path) -> None:
     assert not [word for word in ("hidden", "AWS_", "TOKEN") if word in said]
 
 
-def test_time_limits_are_of_steps_and_shape_nothing() -> None:
-    assert set(get_args(StepName)) == {*VERSIONS, "fingerprint"}
-    spec = load_spec(ROOT / "params.yaml")
-    limits = [spec.time_limit(name) for name in ("export", "validate", "build")]
-    assert limits == [3600, 43_200, 43_200]
+def test_time_limits_are_of_steps_and_shape_nothing(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a step has such a name, dvc.yaml tells: tests/test_graph.py."""
+    monkeypatch.chdir(checkout)
+    spec = load_spec()
+    names = ("export", "validate", "build", "calibrate", "own-step")
+    defaults = [3600, 43_200, 43_200, 43_200, 3600]
+    assert [read_workplace().time_limit(name) for name in names] == defaults
     shorter = edit(spec, "time_limit_s/validate", 60)
-    assert (shorter.time_limit("validate"), shorter.time_limit("calibrate")) == (60, 43_200)
+    save_workplace(shorter, {})
+    assert [read_workplace().time_limit(name) for name in ("validate", "calibrate")] == [60, 43_200]
     assert changed(spec, shorter) == set()
-    for name, value in (("valdate", 60), ("validate", 0), ("validate", 10**12)):
+    for name, value in (("validate", 0), ("validate", 10**12), ("No Name", 60)):
         with pytest.raises(ValueError, match="time_limit_s"):
             edit(spec, f"time_limit_s/{name}", value)
 

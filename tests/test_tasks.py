@@ -25,7 +25,7 @@ from enginery.errors import ModelError
 from enginery.evaluation.runners import GraphRunner
 from enginery.evaluation.validation import GraphReport, validate_graph
 from enginery.graphs.inspect import graph_info, read_graph
-from enginery.pipeline.recipes import recipes, write_recipes
+from enginery.pipeline.step import load_step
 from enginery.project.load import load_spec
 from enginery.project.params import PARAMS_FILE
 from enginery.project.paths import engine_folder, model_folder
@@ -43,16 +43,8 @@ from enginery.vision.dataset import open_validation_set
 from enginery.vision.images import list_images, preprocess
 from enginery.vision.results import describe, draw, to_results
 from enginery.vision.tasks import TASKS, TaskMetadata, metric_of
-from tasks.build import build
-from tasks.calibrate import calibrate
-from tasks.calibration_images import list_calibration_images
-from tasks.export import export_model
-from tasks.images import list_validation_images
-from tasks.quantize import quantize
-from tasks.register import register
-from tasks.simplify import simplify_model
-from tasks.validate import validate
 from tests.registered import timing
+from tests.stages import fingerprinted
 from tests.tiny import KEYPOINTS, NAMES, SIDE, write_data, write_model
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -344,10 +336,6 @@ def test_the_rule_for_heads_finds_the_last_layers_of_every_task(
     )
 
 
-def probe(target: str) -> dict[str, Any]:
-    return {"runtime": "tensorrt_rtx", "runtime_version": "1.7.1.116", "platform": "linux_x86_64"}
-
-
 @pytest.mark.parametrize("task", TASKS)
 def test_from_weights_to_registered_engines(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
@@ -373,19 +361,16 @@ def test_from_weights_to_registered_engines(
     params["matrix"].update(models=["tiny"], targets=["rtx-ampere"])
     params["validation"] = {"map50_95_drop": 1.0, "top1_drop": 1.0, "rms_relative": LARGEST}
     PARAMS_FILE.write_text(yaml.safe_dump(params))
-    spec = load_spec()
-    write_recipes(recipes(spec, probe, spec.matrix.targets), spec)
-    for step in (export_model, list_validation_images, simplify_model):
-        step(Stage(step.__module__.split(".")[1], "tiny"))
-    for step in (list_calibration_images, calibrate):
-        step(Stage(step.__module__.split(".")[1].replace("_", "-"), "tiny", precision="int8"))
+    assert fingerprinted() == {}
+    for of_model in ("export", "images", "simplify", "calibration-images", "calibrate"):
+        load_step(of_model)(Stage(of_model, "tiny"))
     assert read_task_metadata("tiny") == head(task)
     assert len(list_images(tmp_path / "calibration", task)) == 4
     for precision in ("fp32", "fp16", "int8"):
-        for step in (quantize, validate):
-            step(Stage(step.__name__, "tiny", precision=precision))
-        for step in (build, register):
-            step(Stage(step.__name__, "tiny", "rtx-ampere", precision))
+        for of_graph in ("quantize", "validate"):
+            load_step(of_graph)(Stage(of_graph, "tiny", precision=precision))
+        for of_engine in ("build", "register"):
+            load_step(of_engine)(Stage(of_engine, "tiny", "rtx-ampere", precision))
         manifest = read_json(engine_folder("tiny", "rtx-ampere", precision) / "manifest.json")
         metric = metric_of(task)
         assert manifest["metrics"].keys() == {

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from enginery.system.files import sha256
-from tests.conftest import ROOT, Checkout, use_onnx
+from tests.conftest import Checkout, use_onnx
 from tests.registered import change_manifest
 from tests.test_flow import build, counted, refused
 
@@ -245,13 +245,13 @@ def test_looking_at_a_run_at_work_changes_nothing_of_it(built: Checkout) -> None
 
 def test_a_recipe_that_changes_while_its_step_runs_fails_it(tmp_path: Path) -> None:
     code = (
-        "from tasks.command import run_step\n"
-        "def work(step): step.recipe.write_text('{}')\n"
-        "run_step('export', work, 'model')"
+        "from enginery.pipeline.step import step\n"
+        "@step('export', version=1, of=('model',))\n"
+        "def work(job): job.stage.recipe.write_text('{}')\n"
+        "work.main()"
     )
     (tmp_path / "artifacts/recipes/export").mkdir(parents=True)
     (tmp_path / "artifacts/recipes/export/m.json").write_text("[]")
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     for returncode in (1, 0):  # the second time it says so already
         result = subprocess.run(
             [sys.executable, "-c", code, "m"],

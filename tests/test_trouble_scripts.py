@@ -28,27 +28,31 @@ from benchmarks.trouble.checkouts import (
     working_in,
 )
 from enginery.project.load import load_spec
-from enginery.project.paths import steps
+from tests.stages import stages_of
 
 LOCK = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: b\n      md5: c\n"
 
 
-def test_a_step_is_called_as_a_run_calls_it() -> None:
-    """kills.py finds steps by their command in DVC's run-cache, by their title in a run's lines."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+def test_a_stage_is_called_as_a_run_calls_it() -> None:
+    """kills.py finds stages by their command in DVC's run-cache, by their title in a run's lines."""
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     titles = set()
-    for step in steps(load_spec(ROOT / "params.yaml")):
-        stage = stages.get(step.address.partition("@")[0])
-        command = stage.get("cmd") or stage["do"]["cmd"]
+    for stage in stages_of(load_spec(ROOT / "params.yaml")):
+        content = declared[
+            "quantize-int8"
+            if stage.precision == "int8" and stage.step == "quantize"
+            else stage.step
+        ]
+        command = content.get("cmd") or content["do"]["cmd"]
         for word, value in {
-            "${key}": step.model,
-            "${item.model}": step.model,
-            "${item.target}": step.target,
-            "${item.precision}": step.precision,
+            "${key}": stage.model,
+            "${item.model}": stage.model,
+            "${item.target}": stage.target,
+            "${item.precision}": stage.precision,
         }.items():
             command = command.replace(word, value)
-        assert kills.title_of(command) == step.title
-        titles.add(step.title)
+        assert kills.title_of(command) == stage.title
+        titles.add(stage.title)
     assert len(titles) > 20
 
 

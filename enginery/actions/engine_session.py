@@ -108,11 +108,12 @@ def read_outputs(
 
 
 def check_known(spec: Spec, engine: Engine) -> None:
-    """Make sure that params.yaml has the engine's model and target: the registry may hold more, from
-    before or from another machine.
+    """Make sure that params.yaml has the engine's model and target.
+
+    The registry may hold more, from before or from another machine.
 
     Raises:
-        EngineryError: it has not.
+        EngineryError: params.yaml lacks one of them.
     """
     for what, known in (
         ("model", engine.model in spec.models),
@@ -124,11 +125,12 @@ def check_known(spec: Spec, engine: Engine) -> None:
 
 
 def check_original(engine: Engine) -> None:
-    """Make sure that the engine is of the model that lies here: the registry keeps the last engine
-    that passed, and the model may have been trained again since.
+    """Make sure that the engine was built from the model that is here now.
+
+    The registry keeps the last engine that passed; the model may have been trained again since.
 
     Raises:
-        EngineryError: it is of another training, or nothing lies here.
+        EngineryError: the model has changed, or is not here.
     """
     export = model_folder(engine.model, "export") / "record.json"
     if not export.is_file():
@@ -165,8 +167,8 @@ def _check_gpu(engine: Engine, choice: Choice) -> None:
 
 
 def _check_runtime(engine: Engine, choice: Choice) -> None:
-    """A plan runs with the TensorRT that built it, or with a later one if it was built for that, and
-    on the platform that it was built for.
+    """A plan runs on the platform that it was built for, with the TensorRT that built it, or with a
+    later one if it was built for that.
     """
     info, manifest = choice.info, engine.manifest
     fits = manifest.runtime_version == info.version or engine.built.version_compatible

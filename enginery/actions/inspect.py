@@ -1,6 +1,4 @@
-"""inspect: an engine's layers, as TensorRT's inspector tells, and the time each takes on the engine's
-own GPU.
-"""
+"""inspect: an engine's layers and the time that each takes, measured on the engine's own GPU."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ IMAGES = 8
 
 @dataclass(frozen=True)
 class RankedLayer:
-    """A layer, the error that INT8 in it costs, and whether params.yaml keeps it in FP16 already."""
+    """A layer, the error that INT8 in it costs, and whether params.yaml keeps it in FP16."""
 
     layer: str
     cost: float
@@ -69,7 +69,7 @@ def propose(spec: Spec, name: str, ranked: Sequence[RankedLayer]) -> list[str] |
     """Patterns for `exclude` that keep the fewest of the costliest layers in FP16 with which the
     gate passes; None if none do.
     """
-    candidates = [ranked_layer.layer for ranked_layer in ranked if not ranked_layer.kept_in_fp16]
+    candidates = [layer.layer for layer in ranked if not layer.kept_in_fp16]
     chosen = smallest_prefix(candidates, _gate(spec, name))
     return None if chosen is None else [_exactly(layer) for layer in chosen]
 

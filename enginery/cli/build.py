@@ -98,10 +98,11 @@ def _build(flow: Any, selection: Selection, connection: Connection) -> int:
     """Run the flow here and show how it goes; 1 if any step failed."""
     from rich.console import Console
 
-    from enginery.cli.list import known_engines
     from enginery.registry.store import entries
     from enginery.report import display as terminal
-    from enginery.report.display import Display, print_table
+    from enginery.report.console import print_table
+    from enginery.report.display import Display
+    from enginery.report.listing import known_engines
     from enginery.report.tables import engine_notes, engine_rows, listed
 
     display = terminal.current = Display(Console(stderr=True))

@@ -34,7 +34,7 @@ def show(
     from enginery.calibration import cache, state
     from enginery.project.paths import CACHE, HISTOGRAMS
     from enginery.report.calibration import calibration_rows
-    from enginery.report.display import print_table
+    from enginery.report.console import print_table
 
     folder = _folder(model)
     thresholds = cache.read(folder / CACHE).thresholds()

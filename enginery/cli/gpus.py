@@ -22,7 +22,7 @@ def gpus(
 ) -> int:
     """This machine's GPUs: memory, driver, clocks, what is on them."""
     from enginery.gpu import inventory
-    from enginery.report.display import print_table
+    from enginery.report.console import print_table
 
     states = [(gpu, inventory.state(gpu)) for gpu in inventory.gpus()]
     if as_json:

@@ -33,7 +33,7 @@ def inspect(
     from enginery.actions.inspect import inspect_engine
     from enginery.project.load import load_spec
     from enginery.registry.store import find
-    from enginery.report.display import print_table
+    from enginery.report.console import print_table
     from enginery.report.layers import profile_layers, rows, summary
     from enginery.system.files import replacing
 

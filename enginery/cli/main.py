@@ -53,8 +53,8 @@ app = typer.Typer(
 )
 
 
-def _say_version(wanted: bool) -> None:
-    if wanted:
+def _say_version(asked_for: bool) -> None:
+    if asked_for:
         print(f"enginery {__version__}")
         raise typer.Exit
 

@@ -38,7 +38,7 @@ def sensitivity(
     """Rank a model's layers by what INT8 in each costs, on real images."""
     from enginery.actions.sensitivity import propose, ranking
     from enginery.project.load import load_spec
-    from enginery.report.display import print_table
+    from enginery.report.console import print_table
 
     spec = load_spec()
     ranked = ranking(spec, model)

@@ -19,10 +19,10 @@ def show(
     ] = False,
 ) -> int:
     """An engine: what it is, from what, how checked, how fast."""
-    from enginery.cli.list import known_engines
     from enginery.registry.store import find_entry
     from enginery.report import page
-    from enginery.report.display import print_page
+    from enginery.report.console import print_page
+    from enginery.report.listing import known_engines
     from enginery.report.tables import listed
     from enginery.system.files import dumps
 

@@ -17,9 +17,9 @@ def status() -> int:
     from enginery.pipeline.overview import overview
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    found = overview()
-    _say(found.excluded, found.stale, found.count)
-    return int(any(_is_fault(error) for error in found.excluded.values()))
+    stages = overview()
+    _say(stages.excluded, stages.stale, stages.count)
+    return int(any(_is_fault(error) for error in stages.excluded.values()))
 
 
 def _say(excluded: Mapping[str, EngineryError], stale: Mapping[str, str], count: int) -> None:

@@ -23,7 +23,7 @@ _EXAMPLES = (
 def list_() -> int:
     """What every toolchain of params.yaml is."""
     from enginery.project.load import load_spec
-    from enginery.report.display import print_table
+    from enginery.report.console import print_table
     from enginery.toolchain.selection import Toolchains
 
     known = Toolchains(load_spec()).known

@@ -29,7 +29,7 @@ def validate(
     """Run engines on their GPU: outputs, mAP and latency."""
     from enginery.actions.validate import validate_engine
     from enginery.project.load import load_spec
-    from enginery.report.display import print_table
+    from enginery.report.console import print_table
     from enginery.report.tables import latency_row
 
     spec = load_spec()

@@ -38,15 +38,15 @@ def verify(
     last = _last()
     if restore and not _restore(folders, last):
         return 1
-    known = _by_path(recorded()) or last
-    damaged = _damaged(folders, known)
+    outputs = _by_path(recorded()) or last
+    damaged = _damaged(folders, outputs)
     if damaged:
         cure = "`enginery verify --restore` brings back what DVC recorded"
         print(f"{damaged} of {len(folders)} engines are damaged: {cure}", file=sys.stderr)
         return 1
-    if folders and not known:
+    if folders and not outputs:
         print("there is no dvc.lock: engines were compared with their own manifests only")
-    _tell_uncommitted(folders, known, last)
+    _tell_uncommitted(folders, outputs, last)
     print(f"{len(folders)} engines, every digest as recorded")
     return 0
 
@@ -65,13 +65,13 @@ def _last() -> Outputs:
     return {}
 
 
-def _damaged(folders: Sequence[Path], known: Outputs) -> int:
+def _damaged(folders: Sequence[Path], outputs: Outputs) -> int:
     """How many engines are not what was recorded of them; what is wrong is said, one line each."""
     from enginery.report.events import progress
 
     damaged = 0
     for done, folder in enumerate(folders, 1):
-        harm = _harm(folder, known)
+        harm = _harm(folder, outputs)
         for line in harm:
             print(line)
         damaged += bool(harm)
@@ -79,53 +79,64 @@ def _damaged(folders: Sequence[Path], known: Outputs) -> int:
     return damaged
 
 
-def _harm(folder: Path, known: Outputs) -> list[str]:
+def _harm(folder: Path, outputs: Outputs) -> list[str]:
     from enginery.pipeline.lockfile import md5_of
     from enginery.registry.store import damage, entry_in
 
     harm = damage(entry_in(folder))
-    output = known.get(folder.as_posix())
-    if known and output is None:
+    output = outputs.get(folder.as_posix())
+    if outputs and output is None:
         return [*harm, f"{folder}: dvc.lock does not record this engine"]
     if output and not harm and md5_of(folder) != output.digest:
         return [f"{folder}: plan and manifest fit each other, and are not what dvc.lock records"]
     return harm
 
 
-def _tell_uncommitted(folders: Sequence[Path], known: Outputs, last: Outputs) -> None:
-    """Which engines the last commit does not have like this: no fault, but only its author can say
-    why.
-    """
-    names = [folder.as_posix() for folder in folders]
-    other = [name for name in names if name in known and last and last.get(name) != known[name]]
+def _tell_uncommitted(folders: Sequence[Path], outputs: Outputs, last: Outputs) -> None:
+    """Name the engines that differ from the last commit: its author knows whether they should."""
+    from enginery.project.engine_name import EngineName
+
+    names = {folder.as_posix(): EngineName.of(folder) for folder in folders}
+    other = [
+        str(name)
+        for path, name in names.items()
+        if path in outputs and last and last.get(path) != outputs[path]
+    ]
     if other:
-        engines = ", ".join("/".join(Path(name).parts[-3:]) for name in other)
-        print(
-            f"not as in the last commit's dvc.lock, so built here since or altered with it: {engines}"
-        )
+        why = "so built here since or altered with it"
+        print(f"not as in the last commit's dvc.lock, {why}: {', '.join(other)}")
 
 
 def _restore(folders: Sequence[Path], last: Outputs) -> bool:
     """Bring engines back, and what they were registered from; False if some cannot be."""
     from enginery.pipeline import Pipeline
     from enginery.pipeline.lockfile import recorded
-    from enginery.project.paths import build_folder
     from enginery.report.events import progress
     from enginery.system.checkout_lock import only_run
 
     with only_run():
         pipeline, lost = Pipeline(), []
-        known = _by_path(recorded()) or last
+        outputs = _by_path(recorded()) or last
         for done, folder in enumerate(folders, 1):
-            build = build_folder(*folder.parts[-3:]).as_posix()
-            sources = [
-                output for path, output in known.items() if Path(path).parent.as_posix() == build
-            ]
-            here = [output for output in sources if Path(output.path).exists()]
-            engine = known.get(folder.as_posix())
-            lost += pipeline.restore([*here, *([engine] if engine else [])], print)
+            lost += pipeline.restore(_outputs_of(folder, outputs), print)
             progress("restore", done, len(folders))
     if lost:
         cure = "`enginery build` makes them again, on the machine with their toolchain and GPU"
         print(f"{len(lost)} outputs cannot be brought back: {cure}", file=sys.stderr)
     return not lost
+
+
+def _outputs_of(folder: Path, outputs: Outputs) -> list[Output]:
+    """An engine, and what lies here of its build."""
+    from enginery.project.engine_name import EngineName
+    from enginery.project.paths import build_folder
+
+    name = EngineName.of(folder)
+    build = build_folder(name.model, name.target, name.precision)
+    here = [
+        output
+        for path, output in outputs.items()
+        if Path(path).parent == build and Path(path).exists()
+    ]
+    engine = outputs.get(folder.as_posix())
+    return [*here, *([engine] if engine else [])]

@@ -190,5 +190,14 @@ def _in_order(graph: Any) -> Iterable[Any]:
     return list(networkx.lexicographical_topological_sort(graph.reverse(), key=places.__getitem__))
 
 
-def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+def _line(error: Exception) -> str:
+    """What DVC says, with the places and causes that its own command prints below."""
+    from dvc.utils.strictyaml import YAMLSyntaxError, YAMLValidationError
+
+    details: list[str] = []
+    if isinstance(error, YAMLValidationError):
+        wrong = [(".".join(map(str, each.path)), each.error_message) for each in error.exc.errors]
+        details = [f"{place}: {what}" if place else what for place, what in wrong]
+    elif isinstance(error, YAMLSyntaxError):
+        details = [str(error.exc.__cause__ or error.exc)]
+    return " ".join(": ".join([str(error), *filter(None, ["; ".join(details)])]).split()).rstrip(".")

@@ -15,9 +15,11 @@ def read_lock(stage: Any) -> None:
     from dvc.stage.loader import StageLoader
 
     path = Path(stage.repo.root_dir) / LOCK_FILE
-    content = (load_yaml(path.read_bytes()) if path.is_file() else None) or {}
+    content: dict[str, Any] = {}
+    if path.is_file():
+        content = load_yaml(path.read_bytes()) or {}
     entry = (content.get("stages") or {}).get(stage.name)
-    stage.cmd_changed = bool(entry) and entry.get("cmd") != stage.cmd
+    stage.cmd_changed = entry is not None and entry.get("cmd") != stage.cmd
     StageLoader.fill_from_lock(stage, entry)
 
 

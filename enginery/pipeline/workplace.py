@@ -37,6 +37,17 @@ class ToolchainInUse(BaseModel):
     time_limit_s: int
 
 
+class SourceTrust(BaseModel):
+    """How far this machine trusts a model's source: the digest that it must have, and whether its
+    weights may run code. Of what is loaded, neither changes a byte.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    sha256: str | None = None
+    trusted: bool = False
+
+
 @dataclass(frozen=True)
 class Workplace:
     """What the file says; nothing where there is none."""
@@ -46,6 +57,19 @@ class Workplace:
     def time_limit(self, step: str) -> int:
         """After how many seconds a step is stopped."""
         return int(self.values.get("time_limit_s", {}).get(step, default_time_limit(step)))
+
+    def source_trust(self, model: str) -> SourceTrust:
+        """How far a model's source is trusted.
+
+        Raises:
+            EngineryError: the fingerprint step has not run.
+        """
+        try:
+            return SourceTrust.model_validate(self.values["sources"][model])
+        except (KeyError, TypeError, ValidationError):
+            what = f"{WORKPLACE} does not say whether the source of {model} is trusted"
+            cure = "Run the fingerprint step first: dvc repro fingerprint"
+            raise EngineryError(what, cure) from None
 
     def toolchain(self, target: str) -> ToolchainInUse:
         """What this machine builds with for a target.
@@ -84,6 +108,10 @@ def save_workplace(spec: Spec, choices: Mapping[str, Choice]) -> None:
     values = {
         "gpus": [asdict(gpu) for gpu in gpus()],
         "targets": {**known, **targets},
+        "sources": {
+            name: SourceTrust(sha256=model.sha256, trusted=model.trusted).model_dump()
+            for name, model in spec.models.items()
+        },
         "time_limit_s": dict(spec.time_limit_s),
     }
     write_json(WORKPLACE, values)

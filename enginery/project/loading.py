@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import EngineryError
+from enginery.project.origin import check_version
 
 FLOW = Path("flows/build.py")  # Prefect's entry point of it is flows/build.py:build_engines
 

@@ -122,12 +122,14 @@ def _package(error: BaseException) -> str:
 
 
 def _where(error: BaseException) -> str:
-    """The last place in our own code."""
-    root = Path(__file__).resolve().parents[2]
+    """The last place in Enginery's own code or in the project's."""
+    package, project = Path(__file__).resolve().parents[1], Path.cwd()
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
-        if file.is_relative_to(root) and "site-packages" not in file.parts:
-            return f" ({file.relative_to(root)}, line {frame.lineno})"
+        if file.is_relative_to(package):
+            return f" ({file.relative_to(package.parent)}, line {frame.lineno})"
+        if file.is_relative_to(project) and "site-packages" not in file.parts:
+            return f" ({file.relative_to(project)}, line {frame.lineno})"
     return ""
 
 
