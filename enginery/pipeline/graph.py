@@ -200,4 +200,6 @@ def _line(error: Exception) -> str:
         details = [f"{place}: {what}" if place else what for place, what in wrong]
     elif isinstance(error, YAMLSyntaxError):
         details = [str(error.exc.__cause__ or error.exc)]
-    return " ".join(": ".join([str(error), *filter(None, ["; ".join(details)])]).split()).rstrip(".")
+    return " ".join(": ".join([str(error), *filter(None, ["; ".join(details)])]).split()).rstrip(
+        "."
+    )
