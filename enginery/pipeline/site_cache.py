@@ -11,8 +11,6 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]
-
 from enginery.system.files import replacing
 
 VARIABLE = "DVC_SITE_CACHE_DIR"
@@ -48,6 +46,8 @@ def _tell_dvc(config: Path, folder: Path) -> None:
     """Name the folder to a DVC that is started by hand, too: by its whole path, since DVC takes
     another from where it is started.
     """
+    from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]  # DVC brings it
+
     with suppress(
         PermissionError, ConfigObjError
     ):  # another user's checkout; what is no configuration, DVC itself refuses
