@@ -9,9 +9,8 @@ from typing import Any
 
 from enginery import runtimes
 from enginery.calibration import cache
-from enginery.errors import ModelError
 from enginery.gpu.inventory import reserved
-from enginery.graphs.inspect import GraphInfo, Profile, check_profile, graph_info
+from enginery.graphs.inspect import GraphInfo, fit_profiles, graph_info
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.pipeline.workplace import ToolchainInUse, read_workplace
@@ -248,23 +247,10 @@ def _profiles(parameters: Parameters, info: GraphInfo, where: str) -> tuple[dict
     """The profiles for the graph's image input; checked here because TensorRT reports a bad one
     poorly or not at all.
     """
-    name = parameters.input or info.inputs[0].name
     profiles = parameters.profiles or (parameters.profile,)
-    mistakes = [
-        mistake
-        for shapes in profiles
-        for mistake in check_profile(info, {name: _as_profile(shapes)})
-    ]
-    if mistakes:
-        what = f"{where}: the profile does not fit: {'; '.join(dict.fromkeys(mistakes))}"
-        cure = "Correct batch, height, width, profiles or input of the model in params.yaml"
-        raise ModelError(what, cure)
+    name = fit_profiles(info, profiles, parameters.input, where)
     static = all(isinstance(size, int) for size in info.inputs[0].shape)
     return () if static else tuple({name: shapes} for shapes in profiles)
-
-
-def _as_profile(shapes: Shapes) -> Profile:
-    return Profile(**{which: tuple(shape) for which, shape in shapes.items()})
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from enginery.project.paths import images_file
 from enginery.project.stage import Stage
 from enginery.report.events import log
 from enginery.system.files import sha256, sha256_tree, write_json
-from enginery.vision.images import list_images
+from enginery.vision.images import check_images, list_images
 from enginery.vision.labels import check_format
 from enginery.vision.tasks import Task
 
@@ -32,10 +32,11 @@ def parameters(project: Project, stage: Stage) -> Parameters:
 
 @step("images", version=1, of=("model",), parameters=parameters)
 def list_validation_images(job: Job[Parameters]) -> None:
-    """Read every label, digest every file, write the list."""
+    """Read every image and label, digest every file, write the list."""
     folder, task = Path(job.parameters.validation), job.parameters.task
     images = list_images(folder, task)
     check_format(images, task)
+    check_images(images)
     digests = {path.relative_to(folder).as_posix(): sha256(path) for path in images}
     listed = {"images": digests, "tree_sha256": sha256_tree(folder)}
     write_json(images_file(job.stage.model), listed)

@@ -4,18 +4,23 @@ unsimplified graph goes on.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from enginery import sources
+from enginery.graphs.inspect import fit_profiles, graph_info
 from enginery.graphs.simplify import simplify
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.paths import RECORDS, model_folder
 from enginery.project.stage import Stage
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log
 from enginery.system.files import replacing_folder, write_json
 from enginery.vision.feeds import feeds
 from enginery.vision.images import list_images
+from enginery.vision.labels import check_labels
 from enginery.vision.tasks import Task
 
 COMPARED_IMAGES = 4
@@ -24,18 +29,26 @@ TIME_LIMIT_S = 600
 
 @dataclass(frozen=True)
 class Parameters:
-    """The images on which the two graphs are compared, and their size."""
+    """The images on which the two graphs are compared, and their size.
+
+    `profiles` and `input` are what params.yaml asks of a graph that brings its own sizes.
+    """
 
     validation: str
     task: Task
     height: int
     width: int
+    profiles: tuple[Mapping[str, list[int]], ...] = ()
+    input: str | None = None
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
     """As the model says."""
     model = project.model(stage)
-    return Parameters(model.validation, model.task, *model.size)
+    if not sources.find(model.source).has_own_sizes:
+        return Parameters(model.validation, model.task, *model.size)
+    profiles = tuple(model.all_profiles())
+    return Parameters(model.validation, model.task, *model.size, profiles, model.input)
 
 
 @step(
@@ -50,8 +63,10 @@ def simplify_model(job: Job[Parameters]) -> None:
     """Write the simplified graph, or the same graph with the reason why not."""
     parameters, model = job.parameters, job.stage.model
     source = model_folder(model, "export") / "model.onnx"
-    paths = list_images(Path(parameters.validation), parameters.task)[:COMPARED_IMAGES]
-    images = feeds(source, paths, parameters.task, (parameters.height, parameters.width))
+    paths = list_images(Path(parameters.validation), parameters.task)
+    _check(job, source, paths)
+    size = (parameters.height, parameters.width)
+    images = feeds(source, paths[:COMPARED_IMAGES], parameters.task, size)
     with replacing_folder(model_folder(model, "simplify")) as folder:
         results = simplify(source, folder / "model.onnx", images, TIME_LIMIT_S)
         write_json(folder / "record.json", job.record(**results))
@@ -60,6 +75,18 @@ def simplify_model(job: Job[Parameters]) -> None:
         log(f"simplified: {nodes}, outputs equal on {COMPARED_IMAGES} images")
     else:
         log(f"not simplified, the exported graph goes on: {results['reason']}", "warning")
+
+
+def _check(job: Job[Parameters], graph: Path, images: Sequence[Path]) -> None:
+    """What this step is the first to know: whether a graph has the sizes of params.yaml, and labels
+    the model's classes.
+    """
+    parameters = job.parameters
+    if parameters.profiles:
+        fit_profiles(graph_info(graph), parameters.profiles, parameters.input, graph.as_posix())
+    metadata = read_task_metadata(job.stage.model)
+    if metadata.names:  # without them, it is the validation that says so
+        check_labels(images, metadata)
 
 
 if __name__ == "__main__":

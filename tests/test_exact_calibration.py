@@ -346,6 +346,9 @@ def test_the_clipped_share() -> None:
     assert thresholds.clipped(found, 1 / 1024) == 0.4
     assert thresholds.clipped(found, 4.0) == 0.0
     assert thresholds.clipped(Histogram(), 1.0) == 0.0
+    alone = Histogram()
+    alone.add(np.float32([0.75]))
+    assert thresholds.clipped(alone, 0.25) == 1.0
 
 
 # Caches

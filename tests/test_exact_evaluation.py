@@ -947,3 +947,9 @@ def test_predictors_do_not_save_or_talk() -> None:
             type(predictor).__name__.lower()
             == f"{ {'classify': 'classification', 'detect': 'detection', 'segment': 'segmentation'}.get(task, task) }predictor"
         )
+
+
+def test_the_box_around_a_polygon() -> None:
+    from enginery.vision.labels import _box
+
+    assert _box([0.25, 0.5, 0.75, 0.5, 0.5, 1.0]) == [0.5, 0.75, 0.5, 0.5]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +60,75 @@ def test_an_own_graph_with_its_metadata(tmp_path: Path) -> None:
     assert expected.items() <= found.items()
     kept = {entry.key: entry.value for entry in onnx.load(out).metadata_props}
     assert kept == {"names": NAMES, "stride": "64", "task": "pose", "kpt_shape": "[2, 3]"}
+
+
+CURE = "Correct batch, height, width, profiles or input of the model in params.yaml"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "name", "mistake"),
+    [
+        ((1, 3, 8, 8), None, ""),
+        ((1, 3, 8, 8), "x", ""),
+        (
+            (1, 3, 16, 8),
+            None,
+            "x: axis 2: the graph has the fixed size 8, the profile [16, 16, 16]",
+        ),
+        ((2, 3, 8, 8), None, "x: axis 0: the graph has the fixed size 1, the profile [2, 2, 2]"),
+        ((1, 3, 8, 8), "images", "no input is called 'images', the graph has x"),
+    ],
+)
+def test_an_own_graph_of_other_sizes_than_params_yaml_is_not_exported(
+    tmp_path: Path, sizes: tuple[int, ...], name: str | None, mistake: str
+) -> None:
+    source, out = tmp_path / "own.onnx", tmp_path / "model.onnx"
+    graph(source)
+    profile = {which: list(sizes) for which in ("min", "opt", "max")}
+    asked = replace(settings(), profiles=(profile,), input=name)
+    if not mistake:
+        export.export(source, asked, out)
+        return
+    with pytest.raises(ModelError) as error:
+        export.export(source, asked, out)
+    assert str(error.value) == f"{source}: the profile does not fit: {mistake}. {CURE}"
+    assert not out.exists()
+
+
+OWN_PARAMS = """
+matrix: {models: [own], targets: [ada], precisions: [fp16]}
+models: {own: {source: own.onnx, validation: set, height: 8, width: 8}}
+int8: {}
+targets: {ada: {runtime: tensorrt_rtx, compute_capability: "8.9"}}
+toolchains: {}
+"""
+
+
+def test_sizes_and_classes_that_changed_since_the_export_are_said_before_all_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    exported = Path("artifacts/models/own/export/model.onnx")
+    exported.parent.mkdir(parents=True)
+    graph(exported)
+    write_json(exported.with_name("record.json"), {"task": "detect", "names": {"0": "ant"}})
+    image, label = Path("set/images/a.png"), Path("set/labels/a.txt")
+    for path in (image, label):
+        path.parent.mkdir(parents=True)
+    step = Stage("simplify", "own")
+
+    def check(size: int, number: int) -> None:
+        Path("params.yaml").write_text(OWN_PARAMS.replace("height: 8", f"height: {size}"))
+        label.write_text(f"{number} 0.5 0.5 0.1 0.1\n")
+        tasks.simplify._check(step, exported, [image])
+
+    check(8, 0)
+    with pytest.raises(ModelError, match=r"^own\.onnx: the profile does not fit: x: axis 2:"):
+        check(16, 0)
+    with pytest.raises(ModelError, match=r"a\.png: its labels have class 1, the model has 1 cl"):
+        check(8, 1)
+    write_json(exported.with_name("record.json"), {"task": "detect", "names": {}})
+    check(8, 1)
 
 
 def test_an_own_graph_that_says_nothing(tmp_path: Path) -> None:
@@ -260,6 +330,7 @@ def test_a_graph_is_simplified_and_compared_on_four_images(
         "list_images",
         lambda *given: asked.append(given) or tuple(map(Path, "abcdef")),
     )
+    monkeypatch.setattr(tasks.simplify, "_check", lambda *given: asked.append(given))
     monkeypatch.setattr(tasks.simplify, "feeds", lambda *given: asked.append(given) or "feeds")
 
     def simplify(*given: Any) -> dict[str, Any]:
@@ -275,11 +346,12 @@ def test_a_graph_is_simplified_and_compared_on_four_images(
         Path("artifacts/models/m/export/model.onnx"),
         Path("artifacts/models/m/simplify"),
     )
-    assert asked[:2] == [
+    assert asked[:3] == [
         (Path("set"), "detect"),
+        (step, source, tuple(map(Path, "abcdef"))),
         (source, tuple(map(Path, "abcd")), "detect", (32, 64)),
     ]
-    assert (asked[2][0], asked[2][1].name, asked[2][2:]) == (source, "model.onnx", ("feeds", 600))
+    assert (asked[3][0], asked[3][1].name, asked[3][2:]) == (source, "model.onnx", ("feeds", 600))
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "record.json"]
     assert said == [
         ("simplified: 9 -> 7 nodes, outputs equal on 4 images",)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import fcntl
 import hashlib
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
-from enginery.errors import BusyError, DiskFullError
+from enginery.errors import BusyError, DiskFullError, EngineryError
 from enginery.system import checkout_lock as lock
 from enginery.system import files
 
@@ -160,6 +165,14 @@ def test_json_is_sorted_indented_and_refuses_nan(tmp_path: Path) -> None:
 def test_one_run_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock is nobody else's while it is held, not even shared; then it is anybody's."""
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(EngineryError) as missing, lock.only_run():
+        pass
+    assert str(missing.value) == (
+        f"{tmp_path} is no DVC project: it has no .dvc. "
+        "Run this in the checkout's folder, or take .dvc from git again"
+    )
+    assert list(tmp_path.iterdir()) == []
+    Path(".dvc").mkdir()
     with lock.only_run():
         assert lock.LOCK.read_text() == str(os.getpid())
         for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):
@@ -180,3 +193,96 @@ def test_one_run_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     with lock.LOCK.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_no_room_for_what_is_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with pytest.raises(DiskFullError) as error, files.temporary_folder() as folder:
+        assert folder.parent == tmp_path
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert error.value.path == tmp_path
+    assert error.value.cure == (
+        "Free some space there, or set TMPDIR to a folder that has some, then run again"
+    )
+    with pytest.raises(PermissionError), files.temporary_folder():
+        raise PermissionError(errno.EACCES, "Permission denied")
+    assert names(tmp_path) == []
+
+
+def test_a_scratch_folder_makes_what_is_above_it(tmp_path: Path) -> None:
+    with files.scratch(tmp_path / "a" / "b") as folder:
+        assert folder.parent == tmp_path / "a" / "b"
+
+
+def test_what_lies_in_a_folder_is_on_the_disk_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "c").touch()
+    synced: list[Path] = []
+    monkeypatch.setattr(files, "_sync", synced.append)
+    files._sync_tree(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in synced] == ["a/b/c", "a/b", "a", "."]
+
+
+def test_places_are_changed_at_once_where_that_can_be_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        Path(name).mkdir()
+        Path(name, name).touch()
+    assert files._exchange(Path("a"), Path("b"))
+    assert (names(Path("a")), names(Path("b"))) == (["b"], ["a"])
+    assert not files._exchange(Path("a"), Path("none"))
+    monkeypatch.setattr(ctypes, "CDLL", lambda *given, **named: SimpleNamespace())
+    assert not files._exchange(Path("a"), Path("b"))
+    assert names(Path("a")) == ["b"]
+
+
+def test_a_folder_whose_name_speaks_of_old_ones_is_put_back(tmp_path: Path) -> None:
+    (tmp_path / f".x.old.1.old.{GONE}.part").mkdir()
+    files.sweep_below(tmp_path)
+    assert names(tmp_path) == ["x.old.1"]
+
+
+def test_what_cannot_be_swept_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Path, ignore_errors: bool = False) -> None:
+        if not ignore_errors:
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+    (tmp_path / f".x.{GONE}.part").mkdir()
+    monkeypatch.setattr(shutil, "rmtree", refuse)
+    files.sweep_below(tmp_path)
+
+
+def test_a_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
+
+    def fail(number: int) -> None:
+        def write(descriptor: int, data: bytes) -> int:
+            raise OSError(number, "no")
+
+        monkeypatch.setattr(os, "write", write)
+
+    fail(errno.ENOSPC)
+    with pytest.raises(DiskFullError) as error, lock.only_run():
+        pass
+    assert error.value.path == lock.LOCK
+    fail(errno.EIO)
+    with pytest.raises(OSError, match="no") as other, lock.only_run():
+        pass
+    assert not isinstance(other.value, DiskFullError)
+
+
+def test_a_full_disk_as_numpy_says_it(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("no device that is always full")
+    with pytest.raises(OSError, match="requested and") as error:
+        np.zeros(1 << 20, np.uint8).tofile("/dev/full")
+    assert files.is_full(error.value)
+    assert not files.is_full(OSError("odd"))
+    with pytest.raises(DiskFullError) as said, files.replacing_folder(tmp_path / "set"):
+        raise error.value
+    assert said.value.path == tmp_path / "set"

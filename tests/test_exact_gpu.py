@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -251,3 +252,9 @@ def test_a_turn_is_one_processs(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) 
                 fcntl.flock(file, kind | fcntl.LOCK_NB)
     with path.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_what_cannot_serve_as_a_lock() -> None:
+    error = gpu._no_lock(Path("/l"), "why")
+    assert error.what == "/l cannot serve as the lock of the GPU: why"
+    assert error.cure == "Remove it, or have its owner remove it, then run again"

@@ -526,3 +526,72 @@ def test_the_simplifier_writes_its_graph(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert onnx.load(tmp_path / "b.onnx") == convolution(18)
     assert asked == [convolution()]
     assert json.dumps(simplify.MAX_DIFFERENCE) == "0.0001"
+
+
+def test_a_simplified_graph_that_cannot_be_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: Any) -> Any:
+        raise ModelError("it cannot run", "mend it")
+
+    monkeypatch.setattr(simplify, "_run_all", fail)
+    found = simplify._compare(Path("a"), Path("b"), [])
+    assert found == {"simplified": False, "reason": "it cannot run. mend it"}
+
+
+def test_a_difference_at_the_limit_is_none() -> None:
+    limit = simplify.MAX_DIFFERENCE
+    one = [np.array([1.0])]
+    assert simplify._difference(one, [np.array([1.0]) + 0]) == ("", 0.0)
+    exact = [np.array([0.0, 1.0])], [np.array([limit, 1.0])]
+    assert simplify._difference(*exact) == ("", limit)
+
+
+def test_a_large_graph_is_simplified_by_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnxsim
+
+    asked: list[Any] = []
+    (tmp_path / "a.onnx.data").touch()
+    monkeypatch.setattr(onnxsim, "simplify", lambda *given, **named: asked.append((given, named)))
+    simplify._main(str(tmp_path / "a.onnx"), "b.onnx")
+    assert asked == [((str(tmp_path / "a.onnx"),), {"output_path": "b.onnx"})]
+
+
+def test_onnxsim_is_read_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def run(command: Any, **named: Any) -> Any:
+        asked.append(named)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(simplify.subprocess, "run", run)
+    simplify._run(Path("a"), Path("b"), 9.5)
+    assert asked == [
+        {"capture_output": True, "text": True, "errors": "replace", "timeout": 9.5, "check": False}
+    ]
+
+
+def test_an_operator_is_described_with_its_domain() -> None:
+    from enginery.graphs.inspect import _described
+
+    assert _described(helper.make_node("Op", ["x"], ["y"], "n", domain="own")) == "own.Op (node n)"
+    assert _described(helper.make_node("Op", ["x"], ["y"])) == "Op (node y)"
+
+
+def test_where_weights_lie_does_not_count(tmp_path: Path) -> None:
+    from enginery.graphs import external
+
+    digests = []
+    for name, content in (("a", b"12345678"), ("b", b"12345678"), ("c", b"12345679")):
+        (tmp_path / name).write_bytes(content)
+        made = onnx.ModelProto()
+        tensor = made.graph.initializer.add(name="w", data_type=1, dims=[2])
+        external._refer(tensor, external.Place(tmp_path / name, 0, 8))
+        digests.append(structure_digest(made, [], ""))
+        held = onnx.ModelProto()
+        held.graph.initializer.add(
+            name="w", data_type=1, dims=[2], raw_data=hashlib.sha256(content).digest()
+        )
+        assert digests[-1] == structure_digest(held, [], "")
+        assert external.place_of(tensor) is not None
+    assert digests[0] == digests[1] != digests[2]

@@ -520,3 +520,32 @@ def test_it_doubles_then_bisects() -> None:
 
     sensitivity.smallest_prefix([str(number) for number in range(100)], passes)
     assert asked == [0, 1, 2, 4, 8, 16, 12, 10, 11]
+
+
+def test_a_channel_of_small_values_counts() -> None:
+    """Its size is below 1, and it is the only one."""
+    expected = [[np.full((1, 1, 4), 0.25, np.float32)]]
+    found = [[np.full((1, 1, 4), 0.5, np.float32)]]
+    assert sensitivity._distance(expected, found) == 1.0
+
+
+def test_layers_are_judged_one_by_one() -> None:
+    placement = Placement({"a": (1,), "b": ()}, {"s": 0}, ("x",))  # type: ignore[dict-item]
+    assert list(sensitivity._one_by_one(placement)) == [
+        ("a", Placement({"a": (1,)}, {}, ())),  # type: ignore[dict-item]
+        ("b", Placement({"b": ()}, {}, ())),  # type: ignore[dict-item]
+        ("s", Placement({}, {"s": 0}, ())),
+    ]
+
+
+def test_a_graph_that_cannot_be_opened_is_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(sensitivity, "open_model", lambda *given: asked.append(given[1]))
+    sensitivity._run(onnx.ModelProto(), [])
+    assert asked == ["the graph"]
+
+
+def test_even_the_first_layer_is_found_by_bisection() -> None:
+    asked: list[int] = []
+    found = sensitivity.smallest_prefix("abcd", lambda names: asked.append(len(names)) or True)
+    assert (found, asked) == ([], [0])

@@ -222,6 +222,12 @@ def info(runtime: str = "tensorrt", *shown: dict[str, str], blind: bool = False)
     )
 
 
+def in_a_checkout(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the stages of this one, and nothing else."""
+    monkeypatch.chdir(folder)
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
+
+
 @pytest.mark.parametrize(
     ("target", "found", "listed", "error", "words"),
     [
@@ -262,7 +268,7 @@ def test_what_a_toolchain_tells_of_this_machine(
     words: str,
 ) -> None:
     """No such machine is here: the toolchain's answers are stood in for."""
-    monkeypatch.chdir(tmp_path)
+    in_a_checkout(tmp_path, monkeypatch)
     write(tmp_path, targets__mine={"runtime": "tensorrt", **target}, matrix__targets=["mine"])
     monkeypatch.setattr(
         Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), found, listed)
@@ -289,7 +295,7 @@ def test_what_a_toolchain_tells_of_this_machine(
 def test_mistakes_are_said_though_another_target_is_broken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    in_a_checkout(tmp_path, monkeypatch)
     mine, other = (
         {"runtime": "tensorrt", **more} for more in ({"strongly_typed": True, "dla_core": 0}, {})
     )
@@ -309,7 +315,7 @@ def test_mistakes_are_said_though_another_target_is_broken(
 def test_a_machine_that_loses_its_gpu_is_not_taken_for_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
+    in_a_checkout(tmp_path, monkeypatch)
     write(tmp_path, targets__mine={"runtime": "tensorrt"}, matrix__targets=["mine"])
     sees = [info("tensorrt", CARD)]
     monkeypatch.setattr(

@@ -5,20 +5,25 @@ believed unchecked.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
+import sqlite3
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from enginery.pipeline.room import room
 
 from enginery.cli.main import main
-from enginery.errors import BusyError, EngineryError
+from enginery.errors import BusyError, DiskFullError, EngineryError
 from enginery.pipeline import Pipeline
 from enginery.pipeline.lockfile import md5_of, recorded
 from enginery.pipeline.repair import KEPT, repair
@@ -305,6 +310,53 @@ def test_a_merge_conflict_is_left_to_its_user(project: Project) -> None:
     with pytest.raises(EngineryError, match=r"^dvc\.lock holds a merge conflict\. Resolve it"):
         repair(project.root, project.said.append)
     assert lock.read_text().startswith("<<<<<<< HEAD")
+
+
+def test_a_folder_in_the_place_of_the_lock_file_is_left_to_its_user(project: Project) -> None:
+    lock = project.root / "dvc.lock"
+    lock.unlink()
+    (lock / "inside").mkdir(parents=True)
+    with pytest.raises(EngineryError, match=r"dvc\.lock is no plain file\. Move it away; take dvc"):
+        repair(project.root, project.said.append)
+    assert (lock / "inside").is_dir()
+
+
+def test_stages_that_dvc_does_not_take_are_one_line(project: Project) -> None:
+    path = project.root / "dvc.yaml"
+    path.write_text(path.read_text() + "    nonsense: 1\n")
+    with pytest.raises(EngineryError, match=r"^DVC does not take dvc\.yaml: .*git again$"):
+        project.build()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        EngineryError(
+            "file failed: failed to reproduce 'file': [Errno 28] No space left on device"
+        ),
+        sqlite3.OperationalError("database or disk is full"),
+    ],
+)
+def test_a_full_disk_that_dvc_does_not_name_is_the_one_with_the_least_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Exception
+) -> None:
+    for name in (".dvc/cache", ".dvc/tmp", "artifacts", "data"):
+        (tmp_path / name).mkdir(parents=True)
+    for full in (".dvc/cache", ".dvc/tmp", "artifacts", "data", "dvc.lock"):
+        place = tmp_path if full == "dvc.lock" else tmp_path / full
+
+        def usage(path: Path, place: Path = place) -> SimpleNamespace:
+            return SimpleNamespace(free=0 if path == place else 5)
+
+        monkeypatch.setattr(shutil, "disk_usage", usage)
+        with pytest.raises(DiskFullError) as error, room(tmp_path, [Path("data")]):
+            raise said
+        assert str(error.value) == f"no room to write {full}. Free some space, then run again"
+    with pytest.raises(DiskFullError, match="no room to write x"), room(tmp_path):
+        raise DiskFullError(Path("x"))
+    with pytest.raises(ValueError, match="other"), room(tmp_path):
+        raise ValueError("other")
 
 
 def test_a_folder_that_is_no_project_is_left_as_it_is(tmp_path: Path) -> None:

@@ -134,6 +134,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "manifest.json is missing",
     ),
     "no plan": (lambda path: path.with_name("model.plan").unlink(), "model.plan: missing"),
+    "a folder for a plan": (
+        lambda path: turned_into_a_folder(path.with_name("model.plan")),
+        "model.plan: a folder lies in its place",
+    ),
     "a cut plan": (
         lambda path: path.with_name("model.plan").write_bytes(b"?"),
         "model.plan: 1 bytes, 400 are recorded",

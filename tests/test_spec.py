@@ -133,6 +133,20 @@ def test_two_engines_that_dvc_would_call_the_same(tmp_path: Path) -> None:
             "models.yolov8n-shapes.task: 'mask': input should be 'detect', 'segment', 'pose', 'obb'",
         ),
         ({"validation__top1_drop": 2}, "validation.top1_drop"),
+        (
+            {"models__yolov8n-shapes__height": 2**70},
+            f"yolov8n-shapes.height: {2**70}: input should be less than or equal to 16384",
+        ),
+        (
+            {"models__yolov8n-shapes__width": [32, 64, 16416]},
+            "yolov8n-shapes.width.2: 16416: input should be less than or equal to 16384",
+        ),
+        (
+            {"models__yolov8n-shapes__batch": 65537},
+            "models.yolov8n-shapes.batch: 65537: input should be less than or equal to 65536",
+        ),
+        ({"targets__rtx-ada__workspace_mib": 2**70}, "targets.rtx-ada.workspace_mib"),
+        ({"demo__validation_images": 2**70}, "demo.validation_images"),
         ({"models__yolov8n-shapes__batch": [4, 2, 8]}, "min <= opt <= max"),
         ({"models__yolov8n-shapes__source": "weights.bin"}, "a .pt or a .onnx file"),
         (

@@ -254,6 +254,7 @@ def params(**matrix: list[str]) -> None:
 def remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """An engine that params.yaml has beside two that it has not; the paths of the two."""
     monkeypatch.chdir(tmp_path)
+    Path(".dvc").mkdir()
     params()
     for name in (NAME, "m/other/fp16", "m/server/fp32"):
         engine = register(name)

@@ -1,6 +1,6 @@
 """Runs mutmut over a copy of the checkout, and says which faults the tests let pass.
 
-    python -m benchmarks.mutation.run FOLDER [--only PATTERN] [--sample N | --again]
+    python -m benchmarks.mutation.run FOLDER [--only PATTERN] [--sample N [--whole PATTERN] | --again]
 
 It needs an environment with the project and mutmut==3.8.1. FOLDER gets the copy; a second run there
 goes on where the first one stopped. `python -m benchmarks.mutation.table FOLDER` writes the table.
@@ -24,6 +24,7 @@ from benchmarks.mutation.mutants import Mutant, read_mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = Path(__file__).with_name("mutmut.yaml")
+RUNNER = Path(__file__).with_name("collected.py")
 # mutmut leaves decorated functions out. In the copy these decorators are called instead, which
 # means the same.
 _DECORATORS = (
@@ -51,6 +52,9 @@ def main() -> None:
     parser.add_argument("--children", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="only what was not killed")
     parser.add_argument("--sample", type=int, help="so many a module, the same each time")
+    parser.add_argument(
+        "--whole", action="append", default=[], help="mutants that no sample leaves out"
+    )
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     folder = given.folder.resolve()
@@ -60,7 +64,7 @@ def main() -> None:
     if given.again or given.sample:
         mutmut(folder, "run", _NOTHING)  # makes what is missing
         asked = [mutant for mutant in read_mutants(folder) if _matches(mutant, given.only)]
-        names = _survivors(asked) if given.again else _sample(asked, given.sample)
+        names = _survivors(asked) if given.again else _sample(asked, given.sample, given.whole)
     mutmut(folder, "run", "--max-children", str(given.children), *names)
     for mutant in read_mutants(folder):
         if mutant.tested and not mutant.killed and _matches(mutant, given.only):
@@ -69,7 +73,7 @@ def main() -> None:
 
 def mutmut(folder: Path, *arguments: str) -> None:
     """Run it in the copy; what it says goes into mutmut.log there."""
-    command = [str(Path(sys.executable).with_name("mutmut")), *arguments]
+    command = [sys.executable, "-P", str(RUNNER), *arguments]
     with (folder / "mutmut.log").open("w") as log:
         subprocess.run(
             command, cwd=folder, env=environment(folder), stdout=log, stderr=log, check=False
@@ -128,7 +132,9 @@ def configure(folder: Path) -> None:
         "unraisableexception",
         "threadexception",
     )  # two of them collect garbage, five times
-    settings["pytest_add_cli_args"] = [word for name in plugins for word in ("-p", f"no:{name}")]
+    left_out = [f"--deselect={name}" for name in settings.pop("without")]
+    off = [word for name in plugins for word in ("-p", f"no:{name}")]
+    settings["pytest_add_cli_args"] = off + left_out
     lines = [f"{key} = {_value(value)}" for key, value in settings.items()]
     (folder / "setup.cfg").write_text("\n".join(["[mutmut]", *lines, ""]))
 
@@ -158,7 +164,7 @@ def _survivors(mutants: Sequence[Mutant]) -> list[str]:
     return [mutant.key for mutant in mutants if mutant.tested and not mutant.killed]
 
 
-def _sample(mutants: Sequence[Mutant], count: int) -> list[str]:
+def _sample(mutants: Sequence[Mutant], count: int, whole: Sequence[str]) -> list[str]:
     """Of each module so many, without those that are killed already; a larger sample has all of a
     smaller.
     """
@@ -168,7 +174,8 @@ def _sample(mutants: Sequence[Mutant], count: int) -> list[str]:
     drawn = [
         mutant
         for path, every in by_path.items()
-        for mutant in random.Random(path).sample(every, len(every))[:count]
+        for number, mutant in enumerate(random.Random(path).sample(every, len(every)))
+        if number < count or (whole and _matches(mutant, whole))
     ]
     return [mutant.key for mutant in drawn if not mutant.killed]
 

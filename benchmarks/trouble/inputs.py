@@ -221,6 +221,7 @@ def run_case(case: Case, source: Place, slack: float, keep: Path | None) -> Verd
         wrong = case.check(replace(place, variables={}))
         problems += [wrong] if wrong else []
         if problems and keep:
+            shutil.rmtree(keep / re.sub(r"\W+", "-", case.name), ignore_errors=True)
             shutil.copytree(
                 place.folder,
                 keep / re.sub(r"\W+", "-", case.name),

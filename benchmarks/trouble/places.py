@@ -233,13 +233,15 @@ def _in_a_namespace(name: str, server: str, source: Place, keep: Path | None) ->
         *(["--keep", str(keep.resolve())] if keep else []),
     ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    shutil.rmtree(_folder(os.getpid()), ignore_errors=True)  # in there it was full of mounts
     try:
         found = json.loads(done.stdout.splitlines()[-1])
         return Verdict(
             **{**found, "problems": tuple(found["problems"]), "remarks": tuple(found["remarks"])}
         )
     except (IndexError, ValueError, TypeError):
-        said = " | ".join((done.stdout + done.stderr).splitlines()[-3:])
+        last = (done.stdout + done.stderr).splitlines()[-3:]
+        said = " | ".join([f"it ended with {done.returncode}", *last])
         return Verdict(name, "", 0, 0, (f"the script itself: {said}",))
 
 
@@ -247,7 +249,7 @@ def _play(name: str, server: str, source: Path, keep: Path | None) -> Verdict:
     """One case, in this process's mount namespace."""
     adopt_orphans()
     about = _undisturbed(Place(source, server))
-    folder = workshop() / f"place-{os.getpid()}"
+    folder = _folder(os.getppid())
     place = copied(Place(source, server), folder, linked=False)
     (folder / "home").mkdir()
     try:
@@ -260,6 +262,7 @@ def _play(name: str, server: str, source: Path, keep: Path | None) -> Verdict:
                 place.change(_change)
                 verdict = _without_room(name, which, how == "room for half", place, about, stack)
             if verdict.problems and keep:
+                shutil.rmtree(keep / re.sub(r"\W+", "-", name), ignore_errors=True)
                 shutil.copytree(
                     place.folder,
                     keep / re.sub(r"\W+", "-", name),
@@ -268,11 +271,12 @@ def _play(name: str, server: str, source: Path, keep: Path | None) -> Verdict:
                 )
     finally:
         kill_all(below_me())
-        subprocess.run(
-            ["umount", "--recursive", "--lazy", str(folder)], capture_output=True, check=False
-        )
-        shutil.rmtree(folder, ignore_errors=True)
     return verdict
+
+
+def _folder(script: int) -> Path:
+    """Where the script with this process number has a case's checkout."""
+    return workshop() / f"place-{script}"
 
 
 def _without_room(

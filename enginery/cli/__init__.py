@@ -18,6 +18,7 @@ from typer.core import TyperCommand, TyperGroup
 from enginery.cli.completion import complete_engine, complete_model
 from enginery.errors import EngineryError
 from enginery.system.extras import missing_extra
+from enginery.system.files import is_full
 
 EngineArgument = Annotated[
     str,
@@ -124,6 +125,6 @@ def exit_code(run: Callable[[], int]) -> int:
     except OSError as error:
         if error.filename is None:
             raise
-        cure = "Correct the path or its rights, then run again"
-        print(f"error: {error.filename}: {error.strerror}. {cure}", file=sys.stderr)
+        cure = "Free some space there" if is_full(error) else "Correct the path or its rights"
+        print(f"error: {error.filename}: {error.strerror}. {cure}, then run again", file=sys.stderr)
         return 1

@@ -138,6 +138,8 @@ def _follow(flow: Any, selection: Selection, connection: Connection, display: Di
         display.warn(f"{what}: its UI will not show how this run ended. No step needs it")
     elif isinstance(cause, (EngineryError, KeyboardInterrupt)):
         raise cause
+    elif isinstance(cause, OSError) and cause.filename:
+        raise cause  # every command says these alike
     elif cause:
         raise EngineryError(f"the run failed: {type(cause).__name__}: {_line(cause)}")
 

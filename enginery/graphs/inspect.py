@@ -4,7 +4,7 @@ graphs without a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -180,6 +180,32 @@ def check_profile(info: GraphInfo, profile: Mapping[str, Profile]) -> list[str]:
                 for mistake in _misfits(inputs[name].shape, shapes, info.stride)
             ]
     return mistakes
+
+
+def fit_profiles(
+    info: GraphInfo,
+    profiles: Iterable[Mapping[str, Sequence[int]]],
+    given: str | None,
+    called: str,
+) -> str:
+    """The name of a graph's image input, `given` or its only one, which all these profiles fit;
+    errors name what it is `called`.
+
+    Raises:
+        ModelError: the graph has no such input, or other sizes.
+    """
+    name = given or info.inputs[0].name
+    known = [
+        {name: Profile(**{which: tuple(sizes) for which, sizes in shapes.items()})}
+        for shapes in profiles
+    ]
+    mistakes = [mistake for profile in known for mistake in check_profile(info, profile)]
+    if mistakes:
+        cure = "Correct batch, height, width, profiles or input of the model in params.yaml"
+        raise ModelError(
+            f"{called}: the profile does not fit: {'; '.join(dict.fromkeys(mistakes))}", cure
+        )
+    return name
 
 
 def _misfits(shape: tuple[int | str, ...], profile: Profile, stride: int | None) -> Iterator[str]:

@@ -32,8 +32,10 @@ from enginery.pipeline.matrix import write_matrix
 from enginery.pipeline.staleness import explain
 from enginery.project.load import load_spec
 from enginery.project.params import Spec
+from enginery.project.paths import crash_log
 from enginery.project.preflight import doubts
 from enginery.report.display import Display, Outcome, skipped_for
+from enginery.system import tracebacks
 from enginery.toolchain.selection import absent
 
 LEVELS = {"error": 40, "warning": 30, "info": 20, "debug": 10}
@@ -242,8 +244,8 @@ def _fingerprint(run: Run) -> State[None]:
         excluded = fingerprint(run.spec, stages, run.targets, earlier)
         if run.target_is_explicit and excluded:
             raise next(iter(excluded.values()))
-    except EngineryError as error:
-        return Failed(message=str(error))
+    except Exception as error:
+        return Failed(message=_cause(FINGERPRINT, FINGERPRINT, error))
     run.excluded.update(excluded)
     for name, reason in excluded.items():
         if isinstance(reason, ExcludedTargetError) and not isinstance(reason, TargetLostError):
@@ -277,10 +279,18 @@ def _stage(run: Run, node: Node) -> State[None]:
                 logger.log(level, "%s", event["message"])
 
         outcome = run.pipeline.reproduce(node.address, on_event)  # type: ignore[arg-type]
-    except EngineryError as error:
-        logger.error("%s", error)
-        return Failed(message=str(error))
+    except Exception as error:
+        cause = _cause(node.title, node.address, error)
+        logger.error("%s", cause)
+        return Failed(message=cause)
     return Completed(name=outcome.capitalize(), message=reason)
+
+
+def _cause(title: str, address: str, error: Exception) -> str:
+    """One line; of an error that nobody foresaw, with the file that holds its traceback."""
+    if isinstance(error, EngineryError):
+        return str(error)
+    return tracebacks.explain(title, error, crash_log(address))
 
 
 def failures(run: Run) -> Iterator[dict[str, str]]:

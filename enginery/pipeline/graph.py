@@ -106,6 +106,9 @@ def read_graph(repo: Any) -> Graph:
     """
     from dvc.exceptions import DvcException
 
+    if not DVC_FILE.is_file():
+        what = f"{DVC_FILE} is {'no plain file' if DVC_FILE.exists() else 'missing'}"
+        raise EngineryError(what, "Take it from git again")
     try:
         graph = repo.index.graph
         stages = [stage for stage in _in_order(graph) if hasattr(stage, "name") and stage.cmd]

@@ -17,7 +17,7 @@ from enginery.pipeline.project import Project
 from enginery.pipeline.step import Step
 from enginery.project.paths import RECIPES
 from enginery.project.stage import Stage
-from enginery.system.files import write_json
+from enginery.system.files import make_way, write_json
 
 # Packages that bring the same module.
 _OTHER_NAMES = {
@@ -43,11 +43,13 @@ def recipe(step: Step[Any], project: Project, stage: Stage) -> dict[str, Any]:
 def write_recipes(recipes: Mapping[Stage, Mapping[str, Any]], stages: Iterable[Stage]) -> None:
     """Write recipes, leave equal ones alone, and remove those that no stage has."""
     for stage, content in recipes.items():
+        make_way(stage.recipe)
         write_json(stage.recipe, content)
     known = {stage.recipe for stage in stages}
     for path in sorted(RECIPES.rglob("*.json")):
         if path not in known:
-            path.unlink()
+            make_way(path)
+            path.unlink(missing_ok=True)
 
 
 def remove_recipe(path: Path) -> None:

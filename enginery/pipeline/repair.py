@@ -40,7 +40,7 @@ def repair(root: Path, say: Say) -> None:
 
     Raises:
         BusyError: a DVC that was started by hand is at work.
-        EngineryError: dvc.lock holds a merge conflict.
+        EngineryError: dvc.lock holds a merge conflict, or is no file.
     """
     if not (root / ".dvc").is_dir():
         return
@@ -92,6 +92,9 @@ def _ends_whole(value: Mapping[str, Any]) -> bool:
 
 def _repair_lock_file(root: Path, say: Say) -> None:
     path = root / LOCK_FILE
+    if path.exists() and not path.is_file():  # a folder may hold what somebody needs
+        cure = f"Move it away; take {LOCK_FILE} from git again, or let the next run write it"
+        raise EngineryError(f"{LOCK_FILE} is no plain file", cure)
     content = path.read_bytes() if path.is_file() else None
     wrong = "" if content is None else damage(content)
     if content is None or not wrong:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from enginery.errors import BusyError, EngineryError, IntegrityError
+from enginery.pipeline.disk import disk_full_guard
 from enginery.pipeline.graph import Graph, read_graph
 from enginery.pipeline.lockfile import Output, md5_of, recorded
 from enginery.pipeline.objects import Objects
@@ -42,8 +43,9 @@ class Pipeline:
 
     def __init__(self, root: Path = Path(), say: Callable[[str], None] | None = None) -> None:
         self._root = root
-        repair(root, say or (lambda line: print(line, file=sys.stderr)))
-        self._repo = open_repository(root)
+        with disk_full_guard(root):
+            repair(root, say or (lambda line: print(line, file=sys.stderr)))
+            self._repo = open_repository(root)
         self._worker = Worker(root)
         self._dvc = threading.RLock()  # DVC in this process is for one thread at a time
         self._stages: dict[str, Any] = {}
@@ -62,11 +64,12 @@ class Pipeline:
 
     def stale(self, address: str) -> str:
         """Why DVC finds a stage stale, in words; empty if it is up to date."""
-        stage = self._stage(address)
+        with disk_full_guard(self._root):
+            stage = self._stage(address)
         for dependency in stage.deps:
             # DVC would wait for ever on a pipe, and not look behind a linked folder.
             check_plain(self._root / dependency.def_path)
-        with self._dvc, self._repo.lock:
+        with disk_full_guard(self._root), self._dvc, self._repo.lock:
             status = stage.status(check_updates=False)
         return ", ".join(_words(change) for change in status.get(address, ()))
 
@@ -86,8 +89,14 @@ class Pipeline:
 
         Raises:
             BusyError: another process reproduces it.
+            DiskFullError: there was no room; it names the place.
             EngineryError: it failed; the step's own line says why.
         """
+        folders = [Path(out.def_path).parent for out in self._stage(address).outs]
+        with disk_full_guard(self._root, folders):
+            return self._reproduce(address, on_event)
+
+    def _reproduce(self, address: str, on_event: OnEvent) -> str:
         pull = self.has_remote() and self._make_room(address)
         if pull:
             self._fetch_runs()

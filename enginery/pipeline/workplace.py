@@ -18,7 +18,7 @@ from enginery.errors import EngineryError
 from enginery.gpu.inventory import Gpu, gpus
 from enginery.project.params import Spec, default_time_limit
 from enginery.project.paths import WORKPLACE
-from enginery.system.files import read_json, write_json
+from enginery.system.files import make_way, read_json, write_json
 from enginery.toolchain.selection import Choice
 
 
@@ -114,6 +114,7 @@ def save_workplace(spec: Spec, choices: Mapping[str, Choice]) -> None:
         },
         "time_limit_s": dict(spec.time_limit_s),
     }
+    make_way(WORKPLACE)
     write_json(WORKPLACE, values)
 
 

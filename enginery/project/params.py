@@ -41,9 +41,11 @@ Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower
 Positive = Annotated[int, Field(ge=1)]
 Seconds = Annotated[int, Field(ge=1, le=100_000_000)]  # three years: no timer overflows
 Share = Annotated[float, Field(ge=0, le=1)]
-Extent = (
-    Positive | Annotated[tuple[Positive, Positive, Positive], Field(description="[min, opt, max]")]
-)
+# Beyond these no GPU holds even the images: one of 16,384 x 16,384 is 3 GB as a tensor.
+Side = Annotated[int, Field(ge=1, le=16_384)]
+Batch = Annotated[int, Field(ge=1, le=65_536)]
+SideExtent = Side | Annotated[tuple[Side, Side, Side], Field(description="[min, opt, max]")]
+BatchExtent = Batch | Annotated[tuple[Batch, Batch, Batch], Field(description="[min, opt, max]")]
 Precision = Literal["fp32", "fp16", "int8"]
 Algorithm = Literal["mse", "entropy", "percentile", "minmax"]
 
@@ -73,9 +75,9 @@ def extent(value: int | tuple[int, int, int]) -> tuple[int, int, int]:
 class Sizes(_Frozen):
     """The sizes of a further optimization profile; what is left out is as in the model."""
 
-    batch: Extent | None = None
-    height: Extent | None = None
-    width: Extent | None = None
+    batch: BatchExtent | None = None
+    height: SideExtent | None = None
+    width: SideExtent | None = None
 
 
 class Model(_Frozen):
@@ -91,9 +93,9 @@ class Model(_Frozen):
     sha256: Digest | None = None
     trusted: bool = False
     task: Task = "detect"
-    batch: Extent = 1
-    height: Extent = 640
-    width: Extent = 640
+    batch: BatchExtent = 1
+    height: SideExtent = 640
+    width: SideExtent = 640
     opset: Annotated[int, Field(ge=13, le=20)] = 17
     input: str | None = None
     profiles: tuple[Sizes, ...] = ()
@@ -177,7 +179,7 @@ class Target(_Frozen):
     version: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")] | None = None
     compute_capability: Capability | None = None
     toolchain: Name | None = None
-    workspace_mib: Positive | None = None
+    workspace_mib: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # a terabyte
     optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
     tactic_sources: tuple[str, ...] | None = None
     time_limit_s: Seconds = 1800
@@ -189,7 +191,7 @@ class Target(_Frozen):
     version_compatible: bool = False
     hardware_compatible: bool = False
     refittable: bool = False
-    dla_core: Annotated[int, Field(ge=0)] | None = None
+    dla_core: Annotated[int, Field(ge=0, le=15)] | None = None
 
     def chosen(self, *names: str) -> dict[str, Any]:
         """Those of the named options that are not at their defaults."""
@@ -234,8 +236,8 @@ class Tolerance(_Frozen):
 class Demo(_Frozen):
     """How many images the demo draws."""
 
-    validation_images: Positive
-    calibration_images: Positive
+    validation_images: Annotated[int, Field(ge=1, le=100_000)]
+    calibration_images: Annotated[int, Field(ge=1, le=100_000)]
 
 
 _HOUR = 3600

@@ -240,6 +240,6 @@ def check_whole(engine: Engine) -> None:
 def _cut(plan: Path, recorded: int) -> str:
     """Whether a plan is missing or has another size."""
     if not plan.is_file():
-        return "missing"
+        return "a folder lies in its place" if plan.is_dir() else "missing"
     size = plan.stat().st_size
     return "" if size == recorded else f"{size} bytes, {recorded} are recorded"

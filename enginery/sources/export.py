@@ -25,7 +25,7 @@ from enginery.graphs.external import (
     values,
     write_graph,
 )
-from enginery.graphs.inspect import KEPT, info_of, read_graph, strip_metadata
+from enginery.graphs.inspect import KEPT, fit_profiles, info_of, read_graph, strip_metadata
 from enginery.sources.ultralytics_compat import import_torchvision, loading, silence
 from enginery.system.files import is_full, scratch, sha256, temporary_folder
 
@@ -39,7 +39,7 @@ class ExportSettings:
     open. An ONNX has all but its task.
 
     `trusted` weights may run code when they are loaded; `sha256` is the digest that the source's
-    own file must have.
+    own file must have. An ONNX must have sizes, and an `input`, that `profiles` fit.
     """
 
     task: str
@@ -49,6 +49,8 @@ class ExportSettings:
     opset: int = 17
     trusted: bool = False
     sha256: str | None = None
+    profiles: tuple[dict[str, list[int]], ...] = ()
+    input: str | None = None
 
 
 def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
@@ -60,8 +62,8 @@ def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     nothing but Ultralytics' and torch's own classes.
 
     Raises:
-        ModelError: the source or a data file of it is missing, cut off, no model, or of another task; the source is not the
-            one whose digest is given, or wants to run code.
+        ModelError: the source or a data file of it is missing, cut off, no model, of another task, or of other sizes; the source
+            is not the one whose digest is given, or wants to run code.
     """
     if not source.is_file():
         raise ModelError(f"{source}: no such file", "Correct the model's source in params.yaml")
@@ -124,6 +126,7 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
             "Add it as Ultralytics writes it, for example [17, 3]",
         )
     _check_ends(source, model)
+    fit_profiles(info_of(model), settings.profiles, settings.input, str(source))
     _check_weights(source, model)
     return _written(model, out, facts, {key: metadata[key] for key in KEPT if key in metadata})
 

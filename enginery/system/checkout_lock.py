@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from enginery.errors import BusyError
+from enginery.errors import BusyError, DiskFullError, EngineryError
+from enginery.system.files import is_full
 
 LOCK = Path(".dvc/tmp/enginery.lock")
 
@@ -22,8 +23,16 @@ def only_run() -> Iterator[None]:
 
     Raises:
         BusyError: another run holds it; says which process.
+        DiskFullError: there is no room for its number.
+        EngineryError: this folder is no checkout.
     """
-    LOCK.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        LOCK.parent.mkdir(exist_ok=True)
+    except FileNotFoundError:  # DVC would take one that is made here for a project without settings
+        what = f"{Path.cwd()} is no DVC project: it has no .dvc"
+        raise EngineryError(
+            what, "Run this in the checkout's folder, or take .dvc from git again"
+        ) from None
     with LOCK.open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -32,6 +41,12 @@ def only_run() -> Iterator[None]:
             who = f"another run (process {file.read().strip()})"
             raise BusyError(f"{who} is at work in this checkout", "Wait for it to end") from None
         file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
+        try:
+            os.write(
+                file.fileno(), str(os.getpid()).encode()
+            )  # what a buffer keeps would fail again when it is closed
+        except OSError as error:
+            if not is_full(error):
+                raise
+            raise DiskFullError(LOCK) from None
         yield

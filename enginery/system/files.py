@@ -10,6 +10,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from enginery.project.inputs import plain_files
 
 _CHUNK = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NUMPYS = re.compile(r"\d+ requested and \d+ written")
 _HERE, _RENAME_EXCHANGE = -100, 2  # of Linux: AT_FDCWD, and renameat2's flag
 
 
@@ -130,7 +132,9 @@ def temporary_folder() -> Iterator[Path]:
 
 def is_full(error: BaseException) -> bool:
     """Whether an error says that there is no room to write."""
-    return isinstance(error, OSError) and error.errno in _FULL
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in _FULL or bool(_NUMPYS.fullmatch(str(error)))  # NumPy's has no number
 
 
 def _sync(path: Path) -> None:
@@ -222,11 +226,17 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as JSON; a file that already says so keeps its time, so that nobody re-reads
     it.
     """
-    text = dumps(value)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
+    data = dumps(value).encode()
+    if path.is_file() and path.read_bytes() == data:
         return
     with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(data)
+
+
+def make_way(path: Path) -> None:
+    """Remove a folder that lies where a file of Enginery's own belongs."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
 
 
 def read_json(path: Path) -> Any:

@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 from enginery.errors import DataError
 from enginery.sources.ultralytics_compat import import_torchvision, silence
 from enginery.system.files import temporary_folder
-from enginery.vision.images import list_images, read_image
+from enginery.vision.images import check_images, list_images
 from enginery.vision.labels import check_labels, label_file
 from enginery.vision.tasks import TaskMetadata
 
 _IMAGES = "images"  # Ultralytics finds labels/ by this name
-_SMALLEST = 10  # pixels; Ultralytics leaves smaller images out
 
 
 class ValidationSet:
@@ -127,18 +126,10 @@ def open_validation_set(
     check_labels(images, head)  # of all, even then: few images may have none
     if few and few < len(images):
         images = tuple(images[number * len(images) // few] for number in range(few))
-    for image in images:
-        _check_image(image)
+    check_images(images)
     with temporary_folder() as root:
         _link(images, head.task, root)
         yield ValidationSet(root, images, head, size)
-
-
-def _check_image(path: Path) -> None:
-    if min(read_image(path).shape[:2]) < _SMALLEST:
-        raise DataError(
-            f"{path} has fewer than {_SMALLEST} pixels in height or width", "Replace or remove it"
-        )
 
 
 def _link(images: Sequence[Path], task: str, root: Path) -> None:

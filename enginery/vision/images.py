@@ -6,7 +6,9 @@ labels/ beside it; to classify, a folder of images for each class.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from enginery.project.inputs import check_plain
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 FILL = 114
+_SMALLEST = 10  # pixels; Ultralytics leaves smaller images out
+_DECODERS = min(len(os.sched_getaffinity(0)), 8)
 
 
 def image_folder(folder: Path) -> Path:
@@ -77,6 +81,24 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     if image is None:
         raise DataError(f"{path} cannot be read as an image", "Replace or remove it")
     return np.asarray(image, dtype=np.uint8)
+
+
+def check_images(images: Iterable[Path]) -> None:
+    """Decode every image: Ultralytics would leave a broken one out without an error.
+
+    Raises:
+        DataError: one cannot be read, or is too small.
+    """
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        for _ in pool.map(_check, images):
+            pass
+
+
+def _check(path: Path) -> None:
+    if min(read_image(path).shape[:2]) < _SMALLEST:
+        raise DataError(
+            f"{path} has fewer than {_SMALLEST} pixels in height or width", "Replace or remove it"
+        )
 
 
 def _reason(error: cv2.error) -> str:
