@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State
 from enginery.orchestration import artifacts, run
 from enginery.orchestration.preparation import Selection, prepare
 from enginery.report import display as terminal
-from enginery.system.checkout_lock import only_run
+from enginery.system.checkout_lock import checkout_lock
 
 
 @flow(
@@ -28,7 +28,7 @@ def build_engines(
     `jobs` is how many stages run at once; by default as many as the machine has room for.
     """
     selection = Selection(models or (), targets or (), precisions or ())
-    with only_run(), terminal.current as display:
+    with checkout_lock(), terminal.current as display:
         work = prepare(selection, jobs, display)
         run.write_recipes_of(work)
         run.restore_around(work)  # what other machines measured of the kernels

@@ -53,10 +53,14 @@ class Selection:
 
 @dataclass
 class Run:
-    """What a run works with, and how its stages ended, by address."""
+    """What a run works with, and how its stages ended, by address.
+
+    `graph` are its own stages, `whole` are all: the recipes of the others stay.
+    """
 
     spec: Spec
     pipeline: Pipeline
+    whole: Graph
     graph: Graph
     display: Display
     jobs: int
@@ -94,6 +98,7 @@ def prepare(selection: Selection, jobs: int | None, display: Display) -> Run:
     return Run(
         spec=spec,
         pipeline=pipeline,
+        whole=graph,
         graph=there,
         display=display,
         jobs=jobs or default_jobs(),

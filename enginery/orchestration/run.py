@@ -154,7 +154,7 @@ def _of_elsewhere(run: Run, node: Node) -> State[None] | None:
 def _fingerprint(run: Run) -> State[None]:
     """What the machine and its toolchains are; in this process, since every run does it."""
     try:
-        stages, earlier = run.graph.stages(), run.graph.before()
+        stages, earlier = run.whole.stages(), run.whole.before()
         excluded = fingerprint(run.spec, stages, run.targets, earlier)
         if run.target_is_explicit and excluded:
             raise next(iter(excluded.values()))

@@ -16,7 +16,7 @@ from enginery.errors import EngineryError
 from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
 from enginery.project.paths import MATRIX
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 _HEAD = "# Written by Enginery from params.yaml. Commit it: dvc.yaml makes its stages from it.\n"
 _FLOATS = ("fp32", "fp16")
@@ -70,7 +70,7 @@ def write_matrix(spec: Spec) -> bool:
     if MATRIX.is_file() and MATRIX.read_text(encoding="utf-8") == text:
         return False
     MATRIX.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(MATRIX) as partial:
+    with atomic_write(MATRIX) as partial:
         partial.write_text(text, encoding="utf-8")
     return True
 

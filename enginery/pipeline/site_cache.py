@@ -11,7 +11,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 VARIABLE = "DVC_SITE_CACHE_DIR"
 _LOCAL_CONFIG = Path(".dvc/config.local")
@@ -57,7 +57,7 @@ def _tell_dvc(config: Path, folder: Path) -> None:
         if known == str(folder) or (known and _NAME not in known):
             return
         core["site_cache_dir"] = str(folder)
-        with replacing(config) as partial:
+        with atomic_write(config) as partial:
             if config.exists():
                 shutil.copyfile(config, partial)
                 shutil.copymode(config, partial)  # it may hold a remote's password

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from enginery.errors import EngineryError
 from enginery.project.template import IGNORE
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 Track = Callable[[Path, list[str]], None]
 
@@ -84,7 +84,7 @@ class Draft:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(content)
 
 

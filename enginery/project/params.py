@@ -34,7 +34,7 @@ BUILD_OPTIONS = (
 OLDEST_COMPATIBLE = 8.0  # hardware-compatible plans run from this compute capability (Ampere) on
 PARAMS_FILE = Path("params.yaml")
 # The own interpreter as a toolchain: its name, its path. No recipe holds the path.
-THIS, THIS_INTERPRETER = "this", Path(sys.executable)
+OWN_TOOLCHAIN, OWN_INTERPRETER = "this", Path(sys.executable)
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
