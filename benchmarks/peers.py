@@ -62,7 +62,7 @@ def enginery(model: Path, paths: list[Path], out: Path, algorithm: str) -> float
     """
     import onnx
 
-    from enginery.calibration.collect import Work, collect
+    from enginery.calibration.collect import CalibrationJob, collect
     from enginery.calibration.thresholds import thresholds_of
     from enginery.quantization.placement import place, tensors_to_calibrate
     from enginery.quantization.qdq import insert
@@ -70,7 +70,9 @@ def enginery(model: Path, paths: list[Path], out: Path, algorithm: str) -> float
     began = time.monotonic()
     graph = onnx.load(model)
     with tempfile.TemporaryDirectory() as folder:
-        work = Work(graph, tensors_to_calibrate(graph.graph), paths, (640, 640), "detect", "")
+        work = CalibrationJob(
+            graph, tensors_to_calibrate(graph.graph), paths, (640, 640), "detect", ""
+        )
         histograms = collect(work, Path(folder) / "kept", lambda done, total: None)
     insert(graph, place(graph.graph, HEAD), thresholds_of(histograms, algorithm, 99.99))
     onnx.save(graph, out)

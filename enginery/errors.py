@@ -20,6 +20,7 @@ EngineryError
 ├── DamagedFileError            a JSON file of Enginery's own that is not whole
 ├── DiskFullError               no room for a file
 ├── GateError                   an engine's graph failed its validation
+├── MissingExtraError           a command needs a library that an extra brings
 ├── BusyError                   another run works in the same checkout
 └── ServerError                 no Prefect server answers
     └── ServerLostError         it answered when the run began
@@ -133,6 +134,15 @@ class DiskFullError(EngineryError):
 
 class GateError(EngineryError):
     """An engine's graph failed its validation."""
+
+
+class MissingExtraError(EngineryError):
+    """A command needs a library that is not installed: `extra` brings it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        what = f"this needs {package}, which is not installed here"
+        super().__init__(what, f"Install the extra: pip install 'enginery[{extra}]'")
+        self.extra = extra
 
 
 class BusyError(EngineryError):

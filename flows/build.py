@@ -8,8 +8,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from enginery.orchestration import artifacts, run
+from enginery.orchestration.preparation import Selection, prepare
 from enginery.report import display as terminal
-from enginery.system.checkout_lock import only_run
+from enginery.system.checkout_lock import checkout_lock
 
 
 @flow(
@@ -26,9 +27,9 @@ def build_engines(
 
     `jobs` is how many stages run at once; by default as many as the machine has room for.
     """
-    selection = run.Selection(models or (), targets or (), precisions or ())
-    with only_run(), terminal.current as display:
-        work = run.prepare(selection, jobs, display)
+    selection = Selection(models or (), targets or (), precisions or ())
+    with checkout_lock(), terminal.current as display:
+        work = prepare(selection, jobs, display)
         run.write_recipes_of(work)
         run.restore_around(work)  # what other machines measured of the kernels
         run.work_through(work)

@@ -26,7 +26,7 @@ from enginery.project.paths import (
 )
 from enginery.project.stage import Stage
 from enginery.report.events import emit, log
-from enginery.system.files import read_json, replacing_folder, sha256, write_json
+from enginery.system.files import atomic_folder, read_json, sha256, write_json
 from enginery.toolchain.client import build as build_plan
 from enginery.toolchain.requests import BuildRequest, BuildResult
 from enginery.vision.images import image_folder, preprocess, read_image, save_batch
@@ -118,7 +118,7 @@ def build(job: Job[Parameters]) -> None:
     toolchain = read_workplace().toolchain(stage.target)
     needed = max(MINIMUM_MIB, job.parameters.workspace_mib or 0)
     with (
-        replacing_folder(build_folder(stage.model, stage.target, stage.precision)) as folder,
+        atomic_folder(build_folder(stage.model, stage.target, stage.precision)) as folder,
         reserved(toolchain.gpu, needed, log),
     ):
         request = _request(job, toolchain, folder)

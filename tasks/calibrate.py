@@ -13,7 +13,7 @@ from typing import Any
 import onnx
 
 from enginery.calibration import cache, state
-from enginery.calibration.collect import Work, collect
+from enginery.calibration.collect import CalibrationJob, collect
 from enginery.calibration.histogram import Histogram
 from enginery.calibration.thresholds import thresholds_of
 from enginery.graphs.inspect import has_own_quantization, read_graph
@@ -32,7 +32,7 @@ from enginery.project.stage import Stage
 from enginery.quantization.placement import place, tensors_to_calibrate
 from enginery.quantization.rules import patterns
 from enginery.report.events import log, progress
-from enginery.system.files import dumps, read_json, replacing_folder, sha256, write_json
+from enginery.system.files import atomic_folder, dumps, read_json, sha256, write_json
 from enginery.vision.images import image_folder
 
 TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python")
@@ -103,7 +103,7 @@ def calibrate(job: Job[Parameters]) -> None:
     graph = model_folder(name, "simplify") / "model.onnx"
     model, images = read_graph(graph), read_json(calibration_images_file(name))
     own = has_own_quantization(model.graph)
-    with replacing_folder(model_folder(name, "calibration")) as folder:
+    with atomic_folder(model_folder(name, "calibration")) as folder:
         made = {} if own else _calibrate(job, model, images, folder)
         record = job.record(
             images=len(images["images"]),
@@ -169,7 +169,7 @@ def _count(
     graph = sha256(model_folder(name, "simplify") / "model.onnx")
     key = _digest({"images": images, "recipe": read_json(job.stage.recipe), "graph": graph})
     size = (counting.height, counting.width)
-    work = Work(model, tensors, paths, size, counting.task, key)
+    work = CalibrationJob(model, tensors, paths, size, counting.task, key)
     kept = kept_histograms(name)
     if done := state.images_done(kept, key):
         log(f"goes on after {done} of {len(paths)} images, where the last run was stopped")

@@ -10,7 +10,7 @@ from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.stage import Stage
 from enginery.report.events import log
-from enginery.system.files import replacing_folder
+from enginery.system.files import atomic_folder
 
 FIRST_SEED = {"validation": 1, "calibration": 500_001}
 
@@ -38,7 +38,7 @@ def demo_data(job: Job[Parameters]) -> None:
         "calibration": job.parameters.calibration_images,
     }
     for kind, first in FIRST_SEED.items():
-        with replacing_folder(Path("data/demo") / kind) as folder:
+        with atomic_folder(Path("data/demo") / kind) as folder:
             count = write_dataset(folder, range(first, first + counts[kind]))
         log(f"drew {count} {kind} images")
 

@@ -14,7 +14,7 @@ from enginery.calibration import cache
 from enginery.calibration.propagate import complete
 from enginery.errors import ConfigError
 from enginery.graphs.inspect import read_graph
-from enginery.graphs.precision import half, to_fp16, to_fp32, write_typed
+from enginery.graphs.precision import to_fp16, write_fp16, write_fp32, write_typed
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.engine_name import INT8
@@ -24,7 +24,7 @@ from enginery.quantization.placement import name_of, place
 from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
 from enginery.report.events import log
-from enginery.system.files import read_json, replacing_folder, sha256, write_json
+from enginery.system.files import atomic_folder, read_json, sha256, write_json
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,12 @@ def quantize(job: Job[Parameters]) -> None:
     """Write the typed graph; for INT8, the range of every activation beside it."""
     model, precision = job.stage.model, job.stage.precision
     source = model_folder(model, "simplify") / "model.onnx"
-    with replacing_folder(model_folder(model, precision) / "graph") as folder:
+    with atomic_folder(model_folder(model, precision) / "graph") as folder:
         out = folder / "model.onnx"
         if precision == INT8:
             results = _to_int8(job, source, out)
         else:
-            results = {"fp32": to_fp32, "fp16": to_fp16}[precision](source, out)
+            results = {"fp32": write_fp32, "fp16": write_fp16}[precision](source, out)
         digest = sha256(out)
         write_json(folder / "record.json", job.record(sha256=digest, **results))
     log(f"{precision} graph {digest[:12]}")
@@ -71,7 +71,7 @@ def _to_int8(job: Job[Parameters], source: Path, out: Path) -> dict[str, Any]:
     calibration = read_json(folder / "record.json")
     if calibration["own_quantization"]:
         log("the graph brings its own Q/DQ nodes: it passes through untouched")
-        typed = to_fp32(source, out)
+        typed = write_fp32(source, out)
         return {**typed, "calibration": calibration, "excluded": [], "quantized": []}
     rule, exclude = job.parameters.rule or "none", job.parameters.exclude
     model = read_graph(source)
@@ -82,7 +82,7 @@ def _to_int8(job: Job[Parameters], source: Path, out: Path) -> dict[str, Any]:
     whole = complete(model.graph, ranges.thresholds())  # what a weakly typed TensorRT asks for
     cache.write(cache.from_thresholds(whole), out.with_name(CACHE))
     insert(model, placement, ranges.thresholds())
-    write_typed(half(model, source.as_posix()), out)
+    write_typed(to_fp16(model, source.as_posix()), out)
     kept = f"{len(placement.excluded)} kept in fp16 by {rule} and `exclude`"
     log(f"{len(placement.nodes)} layers in int8, {kept}")
     return {

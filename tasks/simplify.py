@@ -17,7 +17,7 @@ from enginery.project.paths import RECORDS, model_folder
 from enginery.project.stage import Stage
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log
-from enginery.system.files import replacing_folder, write_json
+from enginery.system.files import atomic_folder, write_json
 from enginery.vision.feeds import feeds
 from enginery.vision.images import list_images
 from enginery.vision.labels import check_labels
@@ -67,7 +67,7 @@ def simplify_model(job: Job[Parameters]) -> None:
     _check(job, source, paths)
     size = (parameters.height, parameters.width)
     images = feeds(source, paths[:COMPARED_IMAGES], parameters.task, size)
-    with replacing_folder(model_folder(model, "simplify")) as folder:
+    with atomic_folder(model_folder(model, "simplify")) as folder:
         results = simplify(source, folder / "model.onnx", images, TIME_LIMIT_S)
         write_json(folder / "record.json", job.record(**results))
     if results["simplified"]:

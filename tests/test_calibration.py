@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.calibration import cache, state
-from enginery.calibration.collect import Work, collect
+from enginery.calibration.collect import CalibrationJob, collect
 from enginery.calibration.histogram import Histogram
 from enginery.calibration.thresholds import clipped, entropy, minmax, mse, percentile, thresholds_of
 from enginery.demo.dataset import write_dataset
@@ -196,8 +196,10 @@ def images(tmp_path: Path) -> list[Path]:
     return list(list_images(tmp_path / "images ü", "detect"))
 
 
-def work(model: onnx.ModelProto, images: list[Path]) -> Work:
-    return Work(model, tensors_to_calibrate(model.graph), images, (64, 96), "detect", "key")
+def work(model: onnx.ModelProto, images: list[Path]) -> CalibrationJob:
+    return CalibrationJob(
+        model, tensors_to_calibrate(model.graph), images, (64, 96), "detect", "key"
+    )
 
 
 def quiet(done: int, total: int) -> None:
@@ -289,7 +291,9 @@ def test_nan_names_tensor_and_image(images: list[Path], tmp_path: Path) -> None:
     cv2.imwrite(str(dark), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(DataError, match=r"q is NaN or infinite on .*dark\.png"):
         collect(
-            Work(model, ["q"], [*images, dark], (32, 32), "detect", "k"), tmp_path / "kept", quiet
+            CalibrationJob(model, ["q"], [*images, dark], (32, 32), "detect", "k"),
+            tmp_path / "kept",
+            quiet,
         )
 
 

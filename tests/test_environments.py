@@ -47,7 +47,7 @@ def test_what_cannot_be_made_leaves_nothing(fresh: Checkout) -> None:
         (("remove", "none"), "no toolchain none was made here. Made here: none"),
         (
             ("check", "nowhere"),
-            "'nowhere' is neither a toolchain of params.yaml nor the path of an interpreter. Toolchains: this",
+            "'nowhere' is neither a toolchain of params.yaml nor an interpreter's path. Toolchains: this",
         ),
         (("check", "/bin/false"), "the child ended with exit code 1"),
     ):
@@ -59,11 +59,11 @@ def test_what_cannot_be_made_leaves_nothing(fresh: Checkout) -> None:
 
 def test_every_name_that_list_shows_can_be_checked(fresh: Checkout) -> None:
     listed = fresh.run("enginery", "toolchain", "list").stdout
-    [name] = [line.split()[0] for line in listed.splitlines() if ".venv/bin/python" in line]
+    [name] = [line.split()[0] for line in listed.splitlines() if "tensorrt_rtx" in line]
     checked = json.loads(fresh.run("enginery", "toolchain", "check", name).stdout)
     assert (name, checked["interpreter"], checked["runtime"]) == (
         "this",
-        ".venv/bin/python",
+        Path(sys.executable).as_posix(),
         "tensorrt_rtx",
     )
 

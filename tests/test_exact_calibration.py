@@ -690,7 +690,7 @@ def test_every_image_is_counted_once_whatever_the_batch(
     pictures: list[Path], tmp_path: Path, batch: int | str
 ) -> None:
     said: list[tuple[int, int]] = []
-    work = collect.Work(model(batch), ["x", "y"], pictures, (4, 4), "detect", "k")
+    work = collect.CalibrationJob(model(batch), ["x", "y"], pictures, (4, 4), "detect", "k")
     found = collect.collect(work, tmp_path / "kept", lambda done, total: said.append((done, total)))
     by_hand = {"x": Histogram(), "y": Histogram()}
     for number in range(5):
@@ -707,7 +707,7 @@ def test_every_image_is_counted_once_whatever_the_batch(
 
 
 def test_open_sizes_are_those_asked_for(pictures: list[Path], tmp_path: Path) -> None:
-    work = collect.Work(model("n", "side"), ["x"], pictures[:1], (6, 8), "detect", "k")
+    work = collect.CalibrationJob(model("n", "side"), ["x"], pictures[:1], (6, 8), "detect", "k")
     assert (
         int(collect.collect(work, tmp_path / "kept", lambda *_: None)["x"].counts.sum())
         == 3 * 6 * 8
@@ -720,12 +720,12 @@ def test_a_tensor_whose_first_axis_is_no_batch_is_counted_whole(
     given = model(1)
     given.graph.initializer.append(numpy_helper.from_array(np.array([12, 4]), "shape"))
     given.graph.node.append(node("Reshape", "y shape", "flat"))
-    work = collect.Work(given, ["flat"], pictures[:2], (4, 4), "detect", "k")
+    work = collect.CalibrationJob(given, ["flat"], pictures[:2], (4, 4), "detect", "k")
     assert int(collect.collect(work, tmp_path / "kept", lambda *_: None)["flat"].counts.sum()) == 96
 
 
 def test_only_what_is_asked_for_is_counted(pictures: list[Path], tmp_path: Path) -> None:
-    work = collect.Work(model(1), ["s"], pictures[4:], (4, 4), "detect", "k")
+    work = collect.CalibrationJob(model(1), ["s"], pictures[4:], (4, 4), "detect", "k")
     found = collect.collect(work, tmp_path / "kept", lambda *_: None)
     assert list(found) == ["s"]
     assert found["s"].amax == float(np.sqrt(np.float32(0.8)))
@@ -752,7 +752,7 @@ def test_images_are_fitted_as_the_task_wants_them(tmp_path: Path) -> None:
     pixels[:, 2:6] = 255
     cv2.imwrite(str(tmp_path / "wide.png"), pixels)
     for task, amin in (("classify", 48), ("detect", 0)):
-        work = collect.Work(model(1), ["x"], [tmp_path / "wide.png"], (4, 4), task, "k")
+        work = collect.CalibrationJob(model(1), ["x"], [tmp_path / "wide.png"], (4, 4), task, "k")
         found = collect.collect(work, tmp_path / "kept", lambda *_: None)["x"]
         assert int(found.counts[2048:].sum() == 48) * 48 == amin
 
@@ -770,7 +770,7 @@ def test_a_session_is_named_and_shares_the_cores(
     monkeypatch.setattr(
         collect, "ThreadPoolExecutor", lambda count: workers.append(count) or pool(count)
     )
-    work = collect.Work(model(1), ["x"], pictures, (4, 4), "detect", "k")
+    work = collect.CalibrationJob(model(1), ["x"], pictures, (4, 4), "detect", "k")
     collect.collect(work, tmp_path / "kept", lambda *_: None)
     assert (asked, workers) == ([("the graph to calibrate", 103)], [3])
 
@@ -780,7 +780,7 @@ def test_which_image_of_a_batch_is_nan_is_said(pictures: list[Path], tmp_path: P
     given = model(3)
     given.graph.node.append(node("Reciprocal", "x", "r"))
     for order, name in (([1, 2, 0, 3, 4], "0.png"), ([1, 2, 3, 4, 0], "0.png")):
-        work = collect.Work(
+        work = collect.CalibrationJob(
             given, ["r"], [pictures[index] for index in order], (4, 4), "detect", "k"
         )
         with pytest.raises(DataError) as error:
@@ -808,7 +808,7 @@ def test_a_stopped_run_keeps_whole_rounds_and_goes_on(
         if done == 4:
             raise KeyboardInterrupt
 
-    work = collect.Work(model(1), ["x"], pictures, (4, 4), "detect", "k")
+    work = collect.CalibrationJob(model(1), ["x"], pictures, (4, 4), "detect", "k")
     with pytest.raises(KeyboardInterrupt):
         collect.collect(work, kept, stop)
     assert state.images_done(kept, "k") == 2
@@ -827,7 +827,7 @@ def test_nothing_is_kept_before_its_time(
     clock = iter([0.0, 5.0, 10.0, 10.5, 10.5, 20.5, 20.6, 20.6])
     monkeypatch.setattr(collect, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     collect.collect(
-        collect.Work(model(1), ["x"], pictures, (4, 4), "detect", "k"),
+        collect.CalibrationJob(model(1), ["x"], pictures, (4, 4), "detect", "k"),
         tmp_path / "kept",
         lambda *_: None,
     )

@@ -4,6 +4,7 @@ words.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,7 +24,7 @@ from enginery.toolchain.requests import ToolchainInfo
 from enginery.toolchain.selection import Choice, Toolchains
 
 CARD = Gpu(1, "GPU-1", "Card", "8.6", 24000, "580", "12.8", 2000, 9000)
-OWN = Path(".venv/bin/python")
+OWN = Path(sys.executable)
 CURE = "Correct its path under toolchains in params.yaml, or make the environment"
 
 

@@ -22,7 +22,7 @@ from onnx import TensorProto, helper, numpy_helper
 from enginery.errors import DiskFullError, ModelError
 from enginery.graphs import external
 from enginery.graphs.inspect import read_graph
-from enginery.graphs.precision import to_fp16, to_fp32
+from enginery.graphs.precision import write_fp16, write_fp32
 from enginery.graphs.session import open_model, open_session
 from enginery.graphs.structure import save_weights, structure_digest
 from enginery.project.load import load_spec
@@ -293,7 +293,7 @@ def test_a_graph_that_fails_its_check_takes_no_place(whole: Path, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("convert", [to_fp32, to_fp16])
+@pytest.mark.parametrize("convert", [write_fp32, write_fp16])
 def test_every_precision_of_a_large_graph_is_that_of_a_small_one(
     whole: Path, tmp_path: Path, large: Any, convert: Any
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from enginery.errors import DiskFullError
 from enginery.system import files
-from enginery.system.files import replacing, replacing_folder, scratch, sweep_below
+from enginery.system.files import atomic_folder, atomic_write, scratch, sweep_below
 
 sys.path.append(str(Path(files.__file__).with_name("toolchain") / "child"))
 import base
@@ -24,10 +24,10 @@ GONE = 999_999_999  # a process number that Linux does not give
 def test_a_folder_takes_the_place_of_another_or_leaves_it(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     for text in ("first", "second"):
-        with replacing_folder(folder) as partial:
+        with atomic_folder(folder) as partial:
             (partial / text).write_text(text)
         assert [path.name for path in folder.iterdir()] == [text]
-    with pytest.raises(RuntimeError), replacing_folder(folder) as partial:
+    with pytest.raises(RuntimeError), atomic_folder(folder) as partial:
         (partial / "third").write_text("third")
         raise RuntimeError
     assert [path.name for path in folder.iterdir()] == ["second"]
@@ -46,7 +46,7 @@ def test_the_next_writer_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
     for name in (f".made.{GONE}.part", f".made.old.{GONE}.part"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "half").touch()
-    with replacing_folder(tmp_path / "made"):
+    with atomic_folder(tmp_path / "made"):
         pass
     assert list(tmp_path.iterdir()) == [tmp_path / "made"]
 
@@ -54,7 +54,7 @@ def test_the_next_writer_sweeps_what_a_killed_one_left(tmp_path: Path) -> None:
 def test_a_folder_that_a_killed_one_put_aside_comes_back(tmp_path: Path) -> None:
     (tmp_path / f".made.old.{GONE}.part").mkdir()
     (tmp_path / f".made.old.{GONE}.part" / "first").touch()
-    with pytest.raises(RuntimeError), replacing_folder(tmp_path / "made"):
+    with pytest.raises(RuntimeError), atomic_folder(tmp_path / "made"):
         raise RuntimeError
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["first"]
     assert list(tmp_path.iterdir()) == [tmp_path / "made"]
@@ -98,7 +98,7 @@ def test_a_folder_is_never_absent_where_two_can_change_places(
 
     monkeypatch.setattr(files, "_exchange", watched)
     for text in ("first", "second"):
-        with replacing_folder(tmp_path / "made") as partial:
+        with atomic_folder(tmp_path / "made") as partial:
             (partial / text).write_text(text)
     assert seen == [(False, False), (exchanges, "second" if exchanges else "first")]
     assert [path.name for path in (tmp_path / "made").iterdir()] == ["second"]
@@ -106,7 +106,7 @@ def test_a_folder_is_never_absent_where_two_can_change_places(
 
 
 def written(path: Path, text: str) -> None:
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text)
 
 
@@ -115,7 +115,7 @@ def written_by_a_child(path: Path, text: str) -> None:
 
 
 def written_as_a_folder(path: Path, text: str) -> None:
-    with replacing_folder(path.parent) as partial:
+    with atomic_folder(path.parent) as partial:
         (partial / path.name).write_text(text)
 
 
@@ -191,26 +191,26 @@ def test_a_full_disk_is_called_by_what_lies_on_it(tmp_path: Path) -> None:
     made = tmp_path / "made"
     with (
         pytest.raises(DiskFullError, match=f"no room to write {made}. Free some space, then"),
-        replacing_folder(made) as partial,
+        atomic_folder(made) as partial,
     ):
         raise no_room()
     with (
         pytest.raises(DiskFullError, match=f"no room to write {made}. Free"),
-        replacing_folder(made) as partial,
+        atomic_folder(made) as partial,
     ):
         raise no_room(partial / "file")
     with (
         pytest.raises(DiskFullError, match=f"no room to write {made}. Free"),
-        replacing_folder(made) as partial,
-        replacing(partial / "file"),
+        atomic_folder(made) as partial,
+        atomic_write(partial / "file"),
     ):
         raise no_room()
     with (
         pytest.raises(DiskFullError, match="no room to write /elsewhere/file"),
-        replacing_folder(made),
+        atomic_folder(made),
     ):
         raise no_room(Path("/elsewhere/file"))
-    with pytest.raises(OSError, match="not ours"), replacing_folder(made):
+    with pytest.raises(OSError, match="not ours"), atomic_folder(made):
         raise OSError(errno.EIO, "not ours")
 
 

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from enginery.errors import ConfigError, EngineryError
-from enginery.orchestration.run import Selection
+from enginery.orchestration.preparation import Selection
 from enginery.pipeline.graph import Graph, check_graph, read_graph
 from enginery.pipeline.matrix import write_matrix
 from enginery.pipeline.repository import open_repository

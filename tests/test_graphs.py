@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from enginery.errors import ModelError
 from enginery.evaluation.compare import Accumulator
 from enginery.graphs.inspect import Profile, check_profile, graph_info, read_graph
-from enginery.graphs.precision import to_fp16, to_fp32
+from enginery.graphs.precision import write_fp16, write_fp32
 from enginery.graphs.session import open_session
 from enginery.graphs.simplify import _compare, simplify
 from enginery.sources.export import ExportSettings, export
@@ -63,7 +63,7 @@ def test_dynamic_export_leaves_batch_and_size_open(tmp_path: Path) -> None:
     export(WEIGHTS, ExportSettings("detect", (64, 64), 1, True, 17), tmp_path / "d.onnx")
     info = graph_info(tmp_path / "d.onnx")
     assert [isinstance(size, int) for size in info.inputs[0].shape] == [False, True, False, False]
-    to_fp16(tmp_path / "d.onnx", tmp_path / "h.onnx")
+    write_fp16(tmp_path / "d.onnx", tmp_path / "h.onnx")
     image = np.random.default_rng(0).random((2, 3, 96, 64), dtype=np.float32)
     [found] = open_session(tmp_path / "h.onnx").run(None, {"images": image})
     assert found.shape[0] == 2
@@ -107,16 +107,16 @@ def test_without_onnxsim_the_original_goes_on(exported: Path, images: Path, tmp_
 
 
 def test_fp16_is_half_the_size_and_close(exported: Path, images: Path, tmp_path: Path) -> None:
-    to_fp32(exported, tmp_path / "s.onnx")
-    to_fp16(exported, tmp_path / "h.onnx")
+    write_fp32(exported, tmp_path / "s.onnx")
+    write_fp16(exported, tmp_path / "h.onnx")
     assert (tmp_path / "h.onnx").stat().st_size < 0.6 * (tmp_path / "s.onnx").stat().st_size
-    single, half, added = (
+    single, to_fp16, added = (
         open_session(tmp_path / "s.onnx"),
         open_session(tmp_path / "h.onnx"),
         Accumulator(),
     )
     for feed in feeds(exported, list_images(images, "detect"), "detect", SMALL.imgsz):
-        added.add(single.run(None, feed), half.run(None, feed))
+        added.add(single.run(None, feed), to_fp16.run(None, feed))
     closeness = added.closeness()
     assert 0 < closeness.rms_relative < 0.01
     assert closeness.nan_count == closeness.inf_count == 0

@@ -13,12 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from enginery.calibration.collect import Work, collect
+from enginery.calibration.collect import CalibrationJob, collect
 from enginery.calibration.thresholds import thresholds_of
 from enginery.demo.dataset import write_dataset
 from enginery.errors import ModelError
 from enginery.evaluation.compare import Accumulator
-from enginery.graphs.precision import half, to_fp16, write_typed
+from enginery.graphs.precision import to_fp16, write_fp16, write_typed
 from enginery.graphs.session import open_model, open_session
 from enginery.quantization.placement import place, tensors_to_calibrate
 from enginery.quantization.qdq import float16_scale, insert
@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def thresholds(folder: Path) -> dict[str, float]:
     model = onnx.load(folder / "model.onnx")
-    work = Work(
+    work = CalibrationJob(
         model,
         tensors_to_calibrate(model.graph),
         list_images(folder / "images", "detect"),
@@ -58,7 +58,7 @@ def thresholds(folder: Path) -> dict[str, float]:
 def quantized(folder: Path, thresholds: dict[str, float], out: Path) -> onnx.ModelProto:
     model = onnx.load(folder / "model.onnx")
     insert(model, place(model.graph, HEAD), thresholds)
-    write_typed(half(model, "it"), out)
+    write_typed(to_fp16(model, "it"), out)
     return onnx.load(out)
 
 
@@ -213,7 +213,7 @@ def test_other_operators_keep_their_result(
     onnx.checker.check_model(onnx.shape_inference.infer_shapes(model))
     [after] = open_model(model, "it").run(None, feed)
     assert np.sqrt(np.square(after - before).mean() / np.square(before).mean()) < 0.02
-    [cast] = open_model(half(model, "it"), "it").run(None, feed)
+    [cast] = open_model(to_fp16(model, "it"), "it").run(None, feed)
     assert np.sqrt(np.square(cast - before).mean() / np.square(before).mean()) < 0.02
 
 
@@ -246,7 +246,7 @@ def test_a_graph_with_own_quantization_keeps_it_in_fp16_too(
     insert(model, place(model.graph, HEAD), thresholds)
     onnx.save(model, tmp_path / "qat.onnx")
     assert place(model.graph, HEAD).activations(model.graph) == ()
-    to_fp16(tmp_path / "qat.onnx", tmp_path / "half.onnx")
+    write_fp16(tmp_path / "qat.onnx", tmp_path / "half.onnx")
     graph = onnx.load(tmp_path / "half.onnx").graph
     assert sum(node.op_type == "DequantizeLinear" for node in graph.node) == sum(
         n.op_type == "DequantizeLinear" for n in model.graph.node

@@ -22,7 +22,7 @@ import torch
 
 from benchmarks.gpu.pytorch import timed
 from enginery.graphs.inspect import graph_info
-from enginery.graphs.precision import to_fp16, to_fp32
+from enginery.graphs.precision import write_fp16, write_fp32
 
 
 def forward_of(graph: Path, image: torch.Tensor) -> Callable[[torch.Tensor], None]:
@@ -55,7 +55,7 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     with torch.cuda.stream(torch.cuda.Stream()), tempfile.TemporaryDirectory() as folder:
         for name, graph in (pair.split("=") for pair in args.graphs):
-            for precision, convert in (("fp32", to_fp32), ("fp16", to_fp16)):
+            for precision, convert in (("fp32", write_fp32), ("fp16", write_fp16)):
                 typed = Path(folder) / "typed.onnx"
                 try:
                     convert(Path(graph), typed)

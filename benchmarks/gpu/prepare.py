@@ -15,7 +15,7 @@ from pathlib import Path
 import onnx
 
 from enginery.calibration import cache
-from enginery.calibration.collect import Work, collect
+from enginery.calibration.collect import CalibrationJob, collect
 from enginery.calibration.propagate import complete
 from enginery.calibration.thresholds import thresholds_of
 from enginery.graphs.simplify import simplify
@@ -53,7 +53,7 @@ def main() -> None:
     graph = out / f"{name}-b{sys.argv[4]}.onnx"
     model = onnx.load(graph)
     images = list_images(ROOT / "data/demo/calibration", "detect")
-    work = Work(
+    work = CalibrationJob(
         model, tensors_to_calibrate(model.graph), list(images), (SIDE, SIDE), "detect", name
     )
     ranges = thresholds_of(

@@ -17,7 +17,7 @@ from enginery.project.paths import model_folder
 from enginery.registry.manifest import Manifest
 from enginery.registry.store import Engine, check_whole
 from enginery.registry.task_metadata import read_task_metadata
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 from enginery.vision.images import list_images, preprocess, read_image
 
 INPUT = "images"
@@ -35,7 +35,7 @@ def export_ultralytics(engine: Engine, out: Path) -> None:
     _check_runtime(engine)
     check_whole(engine)
     header = json.dumps(metadata(engine.manifest, embedded_nms(engine)), sort_keys=True).encode()
-    with replacing(out) as partial, partial.open("wb") as file:
+    with atomic_write(out) as partial, partial.open("wb") as file:
         file.write(len(header).to_bytes(4, "little"))
         file.write(header)
         file.write(engine.plan.read_bytes())

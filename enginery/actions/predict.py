@@ -19,7 +19,7 @@ from enginery.project.params import Spec
 from enginery.project.paths import ARTIFACTS, model_folder
 from enginery.registry.store import Engine
 from enginery.registry.task_metadata import read_task_metadata
-from enginery.system.files import replacing, scratch
+from enginery.system.files import atomic_write, scratch
 from enginery.toolchain.requests import PointRequest
 from enginery.vision.images import SUFFIXES, preprocess, read_image
 from enginery.vision.results import describe, draw, to_results
@@ -140,6 +140,6 @@ def _run(
 
 
 def _write(picture: NDArray[np.uint8], out: Path) -> Path:
-    with replacing(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_bytes(cv2.imencode(".png", picture)[1].tobytes())
     return out

@@ -18,7 +18,7 @@ from enginery.errors import EngineryError
 from enginery.evaluation.gate import failures
 from enginery.evaluation.validation import validate_graph
 from enginery.graphs.inspect import read_graph
-from enginery.graphs.precision import half, write_typed
+from enginery.graphs.precision import to_fp16, write_typed
 from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
 from enginery.project.paths import CACHE, model_folder
@@ -114,7 +114,7 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
 
         with temporary_folder() as folder:
             graph, images = folder / "model.onnx", Path(model.validation)
-            write_typed(half(quantized(excluded), name), graph)
+            write_typed(to_fp16(quantized(excluded), name), graph)
             report = validate_graph(reference, graph, images, head, show, model.size)
         reasons = failures(report.to_dict(), tolerance)
         log(f"{len(excluded)} more layers in FP16: {'; '.join(reasons) or 'passes'}")

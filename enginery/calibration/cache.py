@@ -16,7 +16,7 @@ from pathlib import Path
 
 from enginery.errors import DataError
 from enginery.project.inputs import check_plain
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 _HEADER = re.compile(r"TRT-(\d+)-(\w+)")
 SUFFIX = ".cache"
@@ -128,5 +128,5 @@ def text_of(cache: Cache) -> str:
 
 def write(cache: Cache, path: Path) -> None:
     """Write a cache, whole or not at all."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text_of(cache), encoding="utf-8")

@@ -31,7 +31,7 @@ _BATCHES = 8  # a worker counts so many before all wait
 
 
 @dataclass(frozen=True)
-class Work:
+class CalibrationJob:
     """What to measure: tensors of a graph (float32), on images fitted as `task` wants them, to
     (height, width) where the graph is open.
     """
@@ -44,7 +44,9 @@ class Work:
     key: str
 
 
-def collect(work: Work, kept: Path, progress: Callable[[int, int], None]) -> dict[str, Histogram]:
+def collect(
+    work: CalibrationJob, kept: Path, progress: Callable[[int, int], None]
+) -> dict[str, Histogram]:
     """A histogram per tensor, over every image. `kept` holds what was counted so far by a run with
     the same `work.key`.
 
@@ -86,7 +88,7 @@ class _Counter:
     Its methods may run side by side.
     """
 
-    def __init__(self, work: Work, histograms: Mapping[str, Histogram]) -> None:
+    def __init__(self, work: CalibrationJob, histograms: Mapping[str, Histogram]) -> None:
         inputs = {value.name for value in work.model.graph.input}
         self._outputs = [name for name in work.tensors if name not in inputs]
         self._histograms = histograms

@@ -13,7 +13,7 @@ import numpy as np
 
 from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 _SPOILED = (
     OSError,
@@ -35,7 +35,7 @@ def save(path: Path, key: str, done: int, histograms: Mapping[str, Histogram]) -
         "exponents": np.array([histograms[name].exponent for name in names]),
         "amax": np.array([histograms[name].amax for name in names]),
     }
-    with replacing(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 

@@ -17,6 +17,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from enginery.cli.completion import complete_engine, complete_model
 from enginery.errors import EngineryError
+from enginery.system.extras import missing_extra
 from enginery.system.files import is_full
 
 EngineArgument = Annotated[
@@ -109,6 +110,11 @@ def exit_code(run: Callable[[], int]) -> int:
         return run()
     except EngineryError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        if (extra := missing_extra(error)) is None:
+            raise
+        print(f"error: {extra}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted; the next run goes on from here", file=sys.stderr)

@@ -13,6 +13,7 @@ import typer
 
 from enginery.cli import Command, exit_code, new_app
 from enginery.cli.completion import complete_model, complete_precision, complete_target
+from enginery.system.extras import require
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
@@ -66,6 +67,7 @@ def build(
 ) -> int:
     """Build, validate and register what is not up to date."""
     selection = Selection(tuple(models or ()), tuple(targets or ()), tuple(precisions or ()), jobs)
+    require("build")
     _quieten()
     from enginery.orchestration.server import prefect_server
     from enginery.project.load import load_spec

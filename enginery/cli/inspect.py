@@ -35,7 +35,7 @@ def inspect(
     from enginery.registry.store import find
     from enginery.report.console import print_table
     from enginery.report.layers import profile_layers, rows, summary
-    from enginery.system.files import replacing
+    from enginery.system.files import atomic_write
 
     registered = find(engine)
     inspection = inspect_engine(load_spec(), registered)
@@ -46,7 +46,7 @@ def inspect(
             "skipped_tactics": skipped,
             "summary": [asdict(layer) for layer in layers],
         }
-        with replacing(as_json) as partial:
+        with atomic_write(as_json) as partial:
             partial.write_text(json.dumps(whole, indent=1), encoding="utf-8")
     print_table(f"Layers of {registered.name}", rows(layers, top and max(top, 0)))
     print_table("By precision", summary(layers))

@@ -12,6 +12,7 @@ from enginery.cli import SETTINGS, Group
 
 # What the overview shows, in this order: a new command is a module of this package and its name.
 SECTIONS = {
+    "Own a project": ("init", "add-model", "upgrade"),
     "Build engines": ("build", "status", "serve", "server"),
     "Look at engines": ("list", "show", "inspect", "verify"),
     "Use engines": ("validate", "predict", "export-ultralytics", "push", "prune"),

@@ -20,10 +20,10 @@ def prune(
     """Remove the engines that params.yaml no longer has."""
     from enginery.project.load import load_spec
     from enginery.registry.prune import remove, retired
-    from enginery.system.checkout_lock import only_run
+    from enginery.system.checkout_lock import checkout_lock
 
     asked_for = set(load_spec().engines())  # a mistake in it must not make engines look retired
-    with only_run():
+    with checkout_lock():
         every = retired(asked_for)
         for engine in every:
             if not dry_run:

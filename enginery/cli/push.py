@@ -18,10 +18,10 @@ def push() -> int:
 
     from enginery.pipeline import Pipeline
     from enginery.report.events import progress
-    from enginery.system.checkout_lock import only_run
+    from enginery.system.checkout_lock import checkout_lock
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    with only_run():
+    with checkout_lock():
         pushed = Pipeline().push(progress)
     for line in (*pushed.lost, *pushed.left):
         print(f"not carried: {line}", file=sys.stderr)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from enginery.cli import Command, new_app
+from enginery.system.extras import require
 
 app = new_app()
 
@@ -19,6 +20,7 @@ def serve(
     ] = "0 * * * *",
 ) -> int:
     """Run the flow on a schedule, in this process."""
+    require("build")
     os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "300")
     from enginery.orchestration.server import prefect_server
     from enginery.project.load import load_spec

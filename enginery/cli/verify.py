@@ -112,9 +112,9 @@ def _restore(folders: Sequence[Path], last: Outputs) -> bool:
     from enginery.pipeline import Pipeline
     from enginery.pipeline.lockfile import recorded
     from enginery.report.events import progress
-    from enginery.system.checkout_lock import only_run
+    from enginery.system.checkout_lock import checkout_lock
 
-    with only_run():
+    with checkout_lock():
         pipeline, lost = Pipeline(), []
         outputs = _by_path(recorded()) or last
         for done, folder in enumerate(folders, 1):

@@ -24,7 +24,7 @@ from ultralytics.utils.torch_utils import strip_optimizer
 
 from enginery.demo.dataset import write_dataset
 from enginery.demo.scenes import CLASSES
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 FIRST_SEED = 1_000_000
 
@@ -64,7 +64,7 @@ def write_reproducible(checkpoint: Path, out: Path) -> None:
             arguments.pop(key, None)
     buffer = BytesIO()  # a file's own name would be written into it
     torch.save(content, buffer)
-    with replacing(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_bytes(buffer.getvalue())
 
 

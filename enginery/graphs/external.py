@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import ModelError
-from enginery.system.files import replacing, sha256
+from enginery.system.files import atomic_write, sha256
 
 LARGEST = 1_900_000_000  # bytes of one file: protobuf ends at 2 GiB, and a step may add nodes
 SUFFIX = ".data"
@@ -188,7 +188,7 @@ def write_graph(
             if place := place_of(tensor):
                 hold(tensor, place.read())
         data.unlink(missing_ok=True)
-    with replacing(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_bytes(model.SerializeToString(deterministic=True))
         if check:
             check(partial)
@@ -280,7 +280,7 @@ def _write_weights(model: onnx.ModelProto, out: Path) -> str:
     """
     digest = hashlib.sha256()
     places: list[tuple[TensorProto, Place]] = []
-    with replacing(out) as partial, partial.open("wb") as file:
+    with atomic_write(out) as partial, partial.open("wb") as file:
         for tensor in model.graph.initializer:
             if _size(tensor) < _SMALLEST:
                 continue

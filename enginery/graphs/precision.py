@@ -24,24 +24,24 @@ HALF_SCALES_OPSET, _HALF_SCALES_IR = 19, 10
 _CHUNK = 1 << 22  # weights that are cast at a time
 
 
-def to_fp32(source: Path, out: Path) -> dict[str, Any]:
+def write_fp32(source: Path, out: Path) -> dict[str, Any]:
     """The graph as it is."""
     write_typed(read_graph(source), out)
     return {"casts": 0}
 
 
-def to_fp16(source: Path, out: Path) -> dict[str, Any]:
+def write_fp16(source: Path, out: Path) -> dict[str, Any]:
     """Weights and activations in fp16; inputs and outputs stay float32.
 
     Raises:
         ModelError: the graph cannot be converted.
     """
-    model = half(read_graph(source), source.as_posix())
+    model = to_fp16(read_graph(source), source.as_posix())
     write_typed(model, out)
     return {"casts": sum(node.op_type == "Cast" for node in model.graph.node)}
 
 
-def half(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
+def to_fp16(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
     """A float32 graph with its weights and activations in fp16; inputs and outputs stay float32,
     int8 weights stay int8.
 

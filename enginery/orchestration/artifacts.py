@@ -11,7 +11,8 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.context import FlowRunContext
 
 from enginery.errors import DamagedFileError
-from enginery.orchestration.run import Run, failures
+from enginery.orchestration.preparation import Run
+from enginery.orchestration.run import failures
 from enginery.project.stage import Stage
 from enginery.registry.store import entries
 from enginery.report.tables import (

@@ -2,6 +2,7 @@
 checked, repaired, pushed.
 """
 
-from enginery.pipeline.stages import OnEvent, Pipeline
+from enginery.pipeline.process import OnEvent
+from enginery.pipeline.stages import Pipeline
 
 __all__ = ["OnEvent", "Pipeline"]

@@ -16,7 +16,7 @@ from enginery.errors import EngineryError
 from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
 from enginery.project.paths import MATRIX
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 _HEAD = "# Written by Enginery from params.yaml. Commit it: dvc.yaml makes its stages from it.\n"
 _FLOATS = ("fp32", "fp16")
@@ -66,11 +66,11 @@ def matrix(spec: Spec) -> dict[str, Named]:
 
 def write_matrix(spec: Spec) -> bool:
     """Bring the file up to date; whether it was not."""
-    text = _text(spec)
+    text = matrix_text(spec)
     if MATRIX.is_file() and MATRIX.read_text(encoding="utf-8") == text:
         return False
     MATRIX.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(MATRIX) as partial:
+    with atomic_write(MATRIX) as partial:
         partial.write_text(text, encoding="utf-8")
     return True
 
@@ -86,6 +86,7 @@ def check_matrix(spec: Spec) -> None:
         raise EngineryError(what, "Run `dvc repro` again, and commit both files")
 
 
-def _text(spec: Spec) -> str:
+def matrix_text(spec: Spec) -> str:
+    """The file."""
     values: dict[str, Any] = {"stages": matrix(spec)}
     return _HEAD + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)

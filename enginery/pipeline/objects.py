@@ -21,7 +21,7 @@ from enginery.pipeline.lockfile import (
     md5,
     md5_of,
 )
-from enginery.system.files import replacing, replacing_folder
+from enginery.system.files import atomic_folder, atomic_write
 
 Tell = Callable[[str], None]
 _CACHE, _WORK_TREE, _REMOTE = "DVC's cache", "the work tree", "the remote"
@@ -85,7 +85,7 @@ class Objects:
         if self.is_whole(digest):
             return _CACHE
         if copy.is_file() and md5(copy) == digest:
-            with replacing(self.path(digest)) as partial:
+            with atomic_write(self.path(digest)) as partial:
                 shutil.copyfile(copy, partial)
                 partial.chmod(0o444)
             return _WORK_TREE
@@ -96,7 +96,7 @@ class Objects:
             return _CACHE
         listing = folder_listing(folder) if folder.is_dir() else b""
         if folder_md5(listing) == digest:
-            with replacing(self.path(digest)) as partial:
+            with atomic_write(self.path(digest)) as partial:
                 partial.write_bytes(listing)
                 partial.chmod(0o444)
             return _WORK_TREE
@@ -115,7 +115,7 @@ class Objects:
         except DvcException:  # there is none, or it does not keep objects by their digests
             return None
         try:
-            with replacing(path) as partial:
+            with atomic_write(path) as partial:
                 remote.fs.get_file(remote.oid_to_path(digest), str(partial))
                 if md5(partial) != digest.removesuffix(".dir"):
                     raise IntegrityError(f"the remote's object {digest} is damaged")
@@ -136,10 +136,10 @@ class Objects:
 
     def _copy_out(self, output: Output, place: Path) -> None:
         if not output.is_folder:
-            with replacing(place) as partial:
+            with atomic_write(place) as partial:
                 shutil.copyfile(self.path(output.digest), partial)
             return
-        with replacing_folder(place) as folder:
+        with atomic_folder(place) as folder:
             for name, digest in self.entries(output.digest).items():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(self.path(digest), folder / name)

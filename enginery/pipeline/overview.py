@@ -13,7 +13,7 @@ from enginery.pipeline.graph import check_graph
 from enginery.pipeline.matrix import write_matrix
 from enginery.pipeline.staleness import explain
 from enginery.project.load import load_spec
-from enginery.system.checkout_lock import only_run
+from enginery.system.checkout_lock import checkout_lock
 from enginery.toolchain.selection import absent
 
 
@@ -35,7 +35,7 @@ def overview() -> Overview:
         EngineryError: params.yaml or dvc.yaml has mistakes, or a run is at work.
     """
     spec = load_spec()
-    with only_run():  # it writes recipes, which a run at work reads
+    with checkout_lock():  # it writes recipes, which a run at work reads
         write_matrix(spec)
         pipeline = Pipeline()
         graph = pipeline.graph()

@@ -19,7 +19,7 @@ from typing import Any
 
 from enginery.errors import BusyError, EngineryError
 from enginery.pipeline.lockfile import LOCK_FILE, committed, parse
-from enginery.system.files import replacing, sweep_below
+from enginery.system.files import atomic_write, sweep_below
 
 Say = Callable[[str], None]
 _TMP = Path(".dvc/tmp")
@@ -63,7 +63,7 @@ def keep(root: Path) -> None:
         parse(content)  # after every step: DVC's own reader takes seven times as long
     except ValueError:
         return
-    with replacing(kept) as partial, partial.open("wb") as file:
+    with atomic_write(kept) as partial, partial.open("wb") as file:
         file.write(content)
         os.fsync(file.fileno())
 
@@ -102,12 +102,12 @@ def _repair_lock_file(root: Path, say: Say) -> None:
     if b"<<<<<<< " in content:
         cure = f"Resolve it (`git checkout --ours {LOCK_FILE}` or --theirs), then run again"
         raise EngineryError(f"{LOCK_FILE} holds a merge conflict", cure)
-    with replacing(root / _DAMAGED) as partial:
+    with atomic_write(root / _DAMAGED) as partial:
         partial.write_bytes(content)
     whole = next((copy for copy in _replacements(root) if not damage(copy[1])), None)
     if whole:
         source, content = whole
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(content)
     else:
         source = "taken away"
@@ -160,7 +160,7 @@ def _repair_rwlock(root: Path) -> None:
             path.unlink()
             return
         if live != locks:
-            with replacing(path) as partial:
+            with atomic_write(path) as partial:
                 partial.write_text(json.dumps(live), encoding="utf-8")
 
 

@@ -11,9 +11,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]
-
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 VARIABLE = "DVC_SITE_CACHE_DIR"
 _LOCAL_CONFIG = Path(".dvc/config.local")
@@ -48,6 +46,8 @@ def _tell_dvc(config: Path, folder: Path) -> None:
     """Name the folder to a DVC that is started by hand, too: by its whole path, since DVC takes
     another from where it is started.
     """
+    from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]  # DVC brings it
+
     with suppress(
         PermissionError, ConfigObjError
     ):  # another user's checkout; what is no configuration, DVC itself refuses
@@ -57,7 +57,7 @@ def _tell_dvc(config: Path, folder: Path) -> None:
         if known == str(folder) or (known and _NAME not in known):
             return
         core["site_cache_dir"] = str(folder)
-        with replacing(config) as partial:
+        with atomic_write(config) as partial:
             if config.exists():
                 shutil.copyfile(config, partial)
                 shutil.copymode(config, partial)  # it may hold a remote's password

@@ -8,33 +8,26 @@ Several threads may ask and reproduce at once.
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from enginery.errors import BusyError, EngineryError, IntegrityError
+from enginery.errors import IntegrityError
 from enginery.pipeline.disk import disk_full_guard
 from enginery.pipeline.graph import Graph, read_graph
 from enginery.pipeline.lockfile import Output, md5_of, recorded
 from enginery.pipeline.objects import Objects
+from enginery.pipeline.process import GRACE_S, OnEvent, StageProcess
 from enginery.pipeline.push import Progress, Pushed, push
 from enginery.pipeline.repair import keep, repair
 from enginery.pipeline.repository import open_repository, read_lock
 from enginery.pipeline.worker import Request, Worker
 from enginery.project.inputs import check_plain
-from enginery.project.paths import crash_log
 from enginery.system.files import sweep_below
-from enginery.system.tracebacks import unsaid
-
-OnEvent = Callable[[Mapping[str, Any]], None]
-_BUSY = ("is busy, it is being", "Unable to acquire lock")
-_GRACE_S = 10
 
 
 class Pipeline:
@@ -50,7 +43,7 @@ class Pipeline:
         self._worker = Worker(root)
         self._dvc = threading.RLock()  # DVC in this process is for one thread at a time
         self._stages: dict[str, Any] = {}
-        self._children: set[_Child] = set()
+        self._children: set[StageProcess] = set()
         self._stopping = False
         self._runs_fetched = False
 
@@ -143,7 +136,7 @@ class Pipeline:
         for child in children:
             child.stop()
         for child in children:
-            child.ended.wait(_GRACE_S)
+            child.ended.wait(GRACE_S)
             child.kill()
 
     def close(self) -> None:
@@ -165,7 +158,7 @@ class Pipeline:
                 self._runs_fetched = True
 
     def _run(self, request: Request, on_event: OnEvent) -> str:
-        child = _Child(self._worker.start(request), request.address)
+        child = StageProcess(self._worker.start(request), request.address)
         self._children.add(child)
         try:
             return child.follow(on_event, lambda: self._stopping)
@@ -220,86 +213,6 @@ class Pipeline:
         kept = {out.def_path for out in self._stage(address).outs if out.use_cache}
         outputs = recorded(self._root).get(address, ())
         return [output for output in outputs if output.path in kept]
-
-
-class _Child:
-    """A stage at work in a child of the worker."""
-
-    def __init__(self, lines: IO[str], address: str) -> None:
-        self._lines, self._address = lines, address
-        self._number = 0  # of its process, which leads a group
-        self.ended = threading.Event()
-
-    def follow(self, on_event: OnEvent, stopping: Callable[[], bool]) -> str:
-        """Pass on what the stage says, until it has ended; how DVC says it ended.
-
-        Raises:
-            BusyError, EngineryError: as `Pipeline.reproduce`.
-        """
-        end: Mapping[str, Any] = {}
-        error, others = "", []
-        for line in self._lines:
-            event = _event(line)
-            if event is None:
-                others.append(line.strip())
-            elif event["event"] == "process":
-                self._number = event["number"]
-                if stopping():
-                    self.stop()
-            elif event["event"] == "ended":
-                end = event
-            elif event["event"] == "error":
-                error = event["message"]
-            elif event["event"] != "started":
-                on_event(event)
-        if "outcome" in end:
-            return str(end["outcome"])
-        said = [line for line in others if line]
-        raise _failure(self._address, error, str(end.get("error", "")), said)
-
-    def drain(self) -> None:
-        """Wait for the end of a stage that was told to end; make it, if it does not."""
-        timer = threading.Timer(_GRACE_S, self.kill)
-        timer.start()
-        with suppress(OSError, ValueError):
-            for _ in self._lines:
-                pass
-        timer.cancel()
-        self.kill()
-        self._lines.close()
-
-    def stop(self) -> None:
-        """Ask the stage with all that it started to end."""
-        self._signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Make it end."""
-        self._signal(signal.SIGKILL)
-
-    def _signal(self, number: signal.Signals) -> None:
-        if self._number:
-            with suppress(ProcessLookupError):
-                os.killpg(self._number, number)
-
-
-def _failure(address: str, error: str, dvc_error: str, lines: list[str]) -> EngineryError:
-    if error:
-        return EngineryError(error)
-    text = dvc_error or "; ".join(lines[-4:])
-    if any(words in text for words in _BUSY):
-        return BusyError(
-            f"{address}: another run works on it", "Wait for it to end, then run again"
-        )
-    why = unsaid(lines, text, crash_log(address)) or text or "it said nothing"
-    return EngineryError(f"{address} failed: {why}")
-
-
-def _event(line: str) -> Mapping[str, Any] | None:
-    with suppress(ValueError):
-        value = json.loads(line)
-        if isinstance(value, dict) and "event" in value:
-            return value
-    return None
 
 
 def _words(change: Any) -> str:

@@ -26,7 +26,7 @@ from enginery.pipeline.repository import open_repository, read_lock
 from enginery.pipeline.site_cache import VARIABLE as SITE_CACHE
 from enginery.pipeline.site_cache import private_site_cache
 from enginery.report.events import VARIABLE
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 _LONGEST_REQUEST = 1 << 16
 _PROGRAM = f"import sys; from {__name__} import main; main(int(sys.argv[1]))"
@@ -133,7 +133,7 @@ def _dump_stages(lockfile: Any, stages: Any, **options: Any) -> None:
     content.setdefault("stages", {})
     for stage in stages:
         content["stages"].update(json.loads(json.dumps(serialize.to_lockfile(stage, **options))))
-    with replacing(path) as partial, partial.open("w", encoding="utf-8") as file:
+    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
         yaml12.dump(content, file)
 
 

@@ -11,7 +11,7 @@ from enginery.project.engine_name import INT8
 from enginery.project.params import (
     BUILD_OPTIONS,
     OLDEST_COMPATIBLE,
-    THIS,
+    OWN_TOOLCHAIN,
     Model,
     Sizes,
     Spec,
@@ -47,8 +47,11 @@ def mistakes(spec: Spec) -> Iterator[str]:
             continue
         yield from _source_mistakes(name, model)
     yield from _idle_keys(spec)
-    if THIS in spec.toolchains:
-        yield f"toolchains.{THIS}: this is the name of Enginery's own interpreter; choose another"
+    if OWN_TOOLCHAIN in spec.toolchains:
+        yield (
+            f"toolchains.{OWN_TOOLCHAIN}: this is the name of Enginery's own interpreter; choose "
+            "another"
+        )
 
 
 def _source_mistakes(name: str, model: Model) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import EngineryError
+from enginery.project.origin import check_version
 
 FLOW = Path("flows/build.py")  # Prefect's entry point of it is flows/build.py:build_engines
 
@@ -25,11 +26,13 @@ def load_flow() -> Any:
     """The flow `build_engines` of the project in the current folder.
 
     Raises:
-        EngineryError: this folder is no project, or its flow has another name.
+        EngineryError: this folder is no project, a newer version wrote it, or its flow has another
+            name.
     """
     if not FLOW.is_file():
         cure = "Change to a project's folder; `enginery init` makes one"
         raise EngineryError(f"{Path.cwd()} is no project: it has no {FLOW}", cure)
+    check_version(Path())
     find_modules_here()
     try:
         return import_module("flows.build").build_engines

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -32,10 +33,8 @@ BUILD_OPTIONS = (
 )
 OLDEST_COMPATIBLE = 8.0  # hardware-compatible plans run from this compute capability (Ampere) on
 PARAMS_FILE = Path("params.yaml")
-THIS, THIS_INTERPRETER = (
-    "this",
-    Path(".venv/bin/python"),
-)  # the own interpreter as a toolchain: its name, its path
+# The own interpreter as a toolchain: its name, its path. No recipe holds the path.
+OWN_TOOLCHAIN, OWN_INTERPRETER = "this", Path(sys.executable)
 
 Name = Annotated[str, StringConstraints(pattern=NAME)]
 Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]

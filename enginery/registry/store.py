@@ -19,7 +19,7 @@ from enginery.project.params import OLDEST_COMPATIBLE
 from enginery.project.paths import ARTIFACTS, ENGINES, engine_report
 from enginery.registry.manifest import BuildParameters, Manifest, read_manifest
 from enginery.registry.records import read_record
-from enginery.system.files import replacing_folder, sha256, write_json
+from enginery.system.files import atomic_folder, sha256, write_json
 
 PLAN, MANIFEST = "model.plan", "manifest.json"
 _REPAIR = (
@@ -145,7 +145,7 @@ def publish(plan: Path, manifest: Mapping[str, Any], folder: Path) -> None:
         IntegrityError: the plan's bytes are not those that the manifest names.
         DamagedFileError: the manifest is not one of this engine.
     """
-    with replacing_folder(folder) as partial:
+    with atomic_folder(folder) as partial:
         shutil.copyfile(plan, partial / PLAN)
         write_json(partial / MANIFEST, manifest)
         check_whole(Engine(partial, read_manifest(partial / MANIFEST, EngineName.of(folder))))

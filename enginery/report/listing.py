@@ -110,10 +110,10 @@ def _read(key: str) -> Listing | None:
 
 def _keep(key: str, listing: Listing) -> None:
     from enginery.errors import EngineryError
-    from enginery.system.files import replacing
+    from enginery.system.files import atomic_write
 
     if not KEPT.parents[1].is_dir():
         return  # without DVC's own folder a project has no place for it
     content = json.dumps({"key": key, "listing": asdict(listing)})
-    with suppress(OSError, EngineryError), replacing(KEPT) as partial:
+    with suppress(OSError, EngineryError), atomic_write(KEPT) as partial:
         partial.write_text(content, encoding="utf-8")

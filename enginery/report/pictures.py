@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from enginery.calibration.histogram import BINS, Histogram
 from enginery.calibration.thresholds import clipped
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 _BARS = 256
 
@@ -42,5 +42,5 @@ def draw_histogram(name: str, histogram: Histogram, threshold: float, out: Path)
         xlim=(0, histogram.amax * 1.05),
     )
     axes.legend(loc="upper right")
-    with replacing(out) as partial:
+    with atomic_write(out) as partial:
         figure.savefig(partial, format="png", dpi=120)

@@ -18,7 +18,7 @@ LOCK = Path(".dvc/tmp/enginery.lock")
 
 
 @contextmanager
-def only_run() -> Iterator[None]:
+def checkout_lock() -> Iterator[None]:
     """Hold the checkout's lock.
 
     Raises:

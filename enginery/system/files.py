@@ -50,7 +50,7 @@ def sha256_tree(folder: Path) -> str:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place on success and vanishes on failure.
 
     Once it has taken the place, not even a power cut takes it back or leaves it half-written.
@@ -72,7 +72,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
+def atomic_folder(folder: Path) -> Iterator[Path]:
     """A temporary folder that becomes `folder` once all is written and vanishes on failure.
 
     Both change places at once where the file system can do that: then there is no moment without
@@ -231,7 +231,7 @@ def write_json(path: Path, value: Any) -> None:
     data = dumps(value).encode()
     if path.is_file() and path.read_bytes() == data:
         return
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(data)
 
 

@@ -14,7 +14,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 
 PTH = "enginery-checkout.pth"
 # A shell runs the second line: the interpreter beside the command. Python reads a string that says
@@ -37,10 +37,10 @@ def relocate(environment: Path, packages: Path, root: Path) -> None:
             and not command.is_symlink()
             and (match := header.match(content := command.read_bytes()))
         ):
-            with replacing(command) as partial:
+            with atomic_write(command) as partial:
                 partial.write_bytes(_HEADER + content[match.end() :])
                 shutil.copymode(command, partial)
-    with replacing(packages / PTH) as partial:
+    with atomic_write(packages / PTH) as partial:
         partial.write_text(os.path.relpath(root, packages) + "\n", encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from enginery.system.files import replacing
+from enginery.system.files import atomic_write
 from enginery.toolchain.plan import check_built, check_digest
 from enginery.toolchain.process import Child, OnEvent
 from enginery.toolchain.requests import (
@@ -47,7 +47,7 @@ def build(python: Path, request: BuildRequest, on_event: OnEvent, time_limit: fl
         BuildError: TensorRT refused the graph or the profile.
         ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
-    with replacing(request.plan) as partial:
+    with atomic_write(request.plan) as partial:
         child = Child(python, {**asdict(request), "do": "build", "plan": partial}, on_event)
         facts = child.result(time_limit)
         check_built(partial, facts["plan_sha256"], request.runtime, request.compute_capability)
@@ -62,7 +62,7 @@ def refit(python: Path, request: RefitRequest, on_event: OnEvent, time_limit: fl
         IntegrityError: the plan is not the one recorded.
         ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
-    with replacing(request.out) as partial:
+    with atomic_write(request.out) as partial:
         facts = Child(python, {**asdict(request), "do": "refit", "out": partial}, on_event).result(
             time_limit
         )

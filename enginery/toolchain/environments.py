@@ -14,7 +14,7 @@ from pathlib import Path
 from enginery import runtimes
 from enginery.errors import MissingInterpreterError, ToolchainError
 from enginery.project.engine_name import NAME
-from enginery.project.params import THIS
+from enginery.project.params import OWN_TOOLCHAIN
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
 
@@ -101,10 +101,10 @@ def remove(name: str) -> None:
 
 
 def _folder(name: str) -> Path:
-    if not re.fullmatch(NAME, name) or name == THIS:
+    if not re.fullmatch(NAME, name) or name == OWN_TOOLCHAIN:
         raise ToolchainError(
             f"{name!r} is no name for a toolchain",
-            f"Use small letters, digits, - and _, and not {THIS!r}",
+            f"Use small letters, digits, - and _, and not {OWN_TOOLCHAIN!r}",
         )
     return FOLDER / name
 

@@ -20,7 +20,7 @@ from enginery.errors import (
     VersionMismatchError,
 )
 from enginery.gpu import inventory as gpu
-from enginery.project.params import THIS, THIS_INTERPRETER, Spec, Target
+from enginery.project.params import OWN_INTERPRETER, OWN_TOOLCHAIN, Spec, Target
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
 
@@ -49,7 +49,7 @@ class Toolchains:
     def known(self) -> dict[str, Path]:
         """Every interpreter, by name."""
         return {
-            THIS: THIS_INTERPRETER,
+            OWN_TOOLCHAIN: OWN_INTERPRETER,
             **{name: Path(found.python) for name, found in self._spec.toolchains.items()},
         }
 
@@ -151,7 +151,7 @@ def _may_be_elsewhere(reasons: Mapping[str, ToolchainError]) -> bool:
 
     Nobody named Enginery's own as one of them.
     """
-    kinds = {type(reason) for toolchain, reason in reasons.items() if toolchain != THIS}
+    kinds = {type(reason) for toolchain, reason in reasons.items() if toolchain != OWN_TOOLCHAIN}
     return MissingInterpreterError in kinds and kinds <= {
         MissingInterpreterError,
         VersionMismatchError,
