@@ -6,29 +6,53 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import onnx
 import pytest
-import tasks.command
 from onnx import TensorProto, helper
 
 import enginery.actions.export_ultralytics
 import tasks.export
 from enginery.errors import EngineryError, IntegrityError, ModelError
-from enginery.project.paths import model_folder
+from enginery.pipeline import step as declaring
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job, NoParameters, Step, load_step, step
+from enginery.project.load import load_spec
+from enginery.project.paths import WORKPLACE, model_folder
 from enginery.project.stage import Stage
+from enginery.registry.manifest import Manifest
+from enginery.registry.records import parse
 from enginery.registry.store import Engine, engine_in
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.sources.export import ExportSettings
 from enginery.system.files import read_json, write_json
 from enginery.vision.tasks import TaskMetadata
+from tests.conftest import ROOT
 from tests.registered import register
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the step here is told."""
+
+    a: int = 0
+
+
+def parameters(project: Project, stage: Stage) -> Parameters:
+    return Parameters()
+
+
+def declared(work: Callable[[Job[Parameters]], None]) -> Step[Parameters]:
+    """A step that does this."""
+    return step("build", version=1, of=("model", "target"), parameters=parameters)(work)
 
 
 @pytest.fixture(autouse=True)
@@ -51,43 +75,50 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         yield
 
     for name in ("drop_credentials", "interrupt_on_sigterm", "ensure_home", "emit"):
-        monkeypatch.setattr(tasks.command, name, noted(name))
-    monkeypatch.setattr(tasks.command, "crash_file", crash_file)
-    monkeypatch.setattr(tasks.command, "time_limit", time_limit)
-    monkeypatch.setattr(
-        tasks.command, "load_spec", lambda: SimpleNamespace(time_limit={"build": 77}.__getitem__)
-    )
+        monkeypatch.setattr(declaring, name, noted(name))
+    monkeypatch.setattr(declaring, "crash_file", crash_file)
+    monkeypatch.setattr(declaring, "time_limit", time_limit)
+    write_json(WORKPLACE, {"time_limit_s": {"build": 77, "export": 78}})
+    write_json(Stage("build", "m", "server").recipe, {"parameters": {"a": 1}})
     monkeypatch.setattr(sys, "argv", ["x", "m", "server"])
     monkeypatch.delenv("ENGINERY_REPORT", raising=False)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
     return called
 
 
 LOG = Path("artifacts/logs/build-m-server.txt")
-STOPPED = (
-    "error: build m for server was stopped at its time limit of 77 s; where it stood is in "
-    f"{LOG}. If it only needs longer, raise time_limit_s.build in params.yaml"
-)
 
 
-def test_a_step_runs_with_its_parts_in_its_limits(here: list[Any]) -> None:
-    def work(step: Stage) -> None:
-        here.append(step)
+def stopped(log: Path) -> str:
+    return (
+        "error: build m for server was stopped at its time limit of 77 s; where it stood is in "
+        f"{log}. If it only needs longer, raise time_limit_s.build in params.yaml"
+    )
 
-    tasks.command.run_step("build", work, "model", "target")
+
+@pytest.mark.parametrize("address", ["", "build@m-server"])
+def test_a_step_runs_with_its_recipe_in_its_limits(
+    here: list[Any], monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    log = LOG
+    if address:  # a stage that a team calls otherwise has a log of its own
+        monkeypatch.setenv("DVC_STAGE", address)
+        log = Path("artifacts/logs/build-m-server.txt")
+    declared(here.append).main()
     assert here == [
         "drop_credentials",
         "interrupt_on_sigterm",
         "ensure_home",
         ("emit", {"event": "started"}),
-        ("crash file", LOG),
-        ("limit", 77, 2, STOPPED),
-        Stage("build", "m", "server"),
+        ("crash file", log),
+        ("limit", 77, 2, stopped(log)),
+        Job(Stage("build", "m", "server"), Parameters(1)),
     ]
 
 
-def ended(work: Callable[[Stage], None], here: list[Any]) -> tuple[Any, Any]:
+def ended(work: Callable[[Job[Parameters]], Any], here: list[Any]) -> tuple[Any, Any]:
     with pytest.raises(SystemExit) as end:
-        tasks.command.run_step("build", work, "model", "target")
+        declared(work).main()
     name, event = here[-1]
     assert name == "emit"
     assert event.pop("event") == "error"
@@ -95,13 +126,13 @@ def ended(work: Callable[[Stage], None], here: list[Any]) -> tuple[Any, Any]:
 
 
 def test_how_a_step_ends(here: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def raising(error: BaseException) -> Callable[[Stage], None]:
-        def work(step: Stage) -> None:
+    def raising(error: BaseException) -> Callable[[Job[Parameters]], None]:
+        def work(job: Job[Parameters]) -> None:
             raise error
 
         return work
 
-    monkeypatch.setattr(tasks.command, "explain", lambda *given: f"explained {given}")
+    monkeypatch.setattr(declaring, "explain", lambda *given: f"explained {given}")
     assert ended(raising(EngineryError("odd", "mend")), here) == (1, {"message": "odd. mend"})
     words = "interrupted; the next run goes on from here"
     assert ended(raising(KeyboardInterrupt()), here) == (130, {"message": words})
@@ -111,30 +142,99 @@ def test_how_a_step_ends(here: list[Any], monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_recipe_that_is_written_anew_is_no_recipe(here: list[Any]) -> None:
-    step = Stage("build", "m", "server")
-    write_json(step.recipe, {"parameters": {"a": 1}})
+    recipe = Stage("build", "m", "server").recipe
+    message = f"{recipe} was written anew while this step ran. Run again, and let one run end before the next"
+    assert ended(lambda job: recipe.write_text("other"), here) == (1, {"message": message})
+    write_json(recipe, {"parameters": {"a": 1}})
+    assert ended(lambda job: recipe.unlink(), here) == (1, {"message": message})
+    missing = f"{recipe} is missing. Run the fingerprint step first: dvc repro fingerprint"
+    assert ended(here.append, here) == (1, {"message": missing})
 
-    def work(step: Stage) -> None:
-        step.recipe.write_text("other")
 
-    message = f"{step.recipe} was written anew while this step ran. Run again, and let one run end before the next"
-    assert ended(work, here) == (1, {"message": message})
-    assert ended(lambda step: step.recipe.unlink(), here) == (1, {"message": message})
-    assert ended(work, here) == (1, {"message": message})
+def test_a_step_without_parameters_needs_no_recipe(here: list[Any]) -> None:
+    Stage("build", "m", "server").recipe.unlink()
+    step("build", version=1, of=("model", "target"))(here.append).main()
+    assert here[-1] == Job(Stage("build", "m", "server"), NoParameters())
 
 
 def test_the_arguments_of_a_step(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def work(step: Stage) -> None:
+    def work(job: Job[Parameters]) -> None:
         """Build what is asked for."""
 
     monkeypatch.setattr(sys, "argv", ["x", "--help"])
     with pytest.raises(SystemExit):
-        tasks.command.run_step("build", work, "model", "target")
+        declared(work).main()
     said = capsys.readouterr().out
-    assert said.startswith(f"usage: tasks.{__name__} [-h] model target\n")
+    assert said.startswith("usage: tasks.build [-h] model target\n")
     assert "\nBuild what is asked for." in said
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Parameters in parameters."""
+
+    size: int
+    more: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of every kind."""
+
+    needed: float
+    inner: Inner
+    several: tuple[Inner, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    off: bool = False
+
+
+def test_parameters_come_back_from_a_recipe_as_they_went_in() -> None:
+    """What is optional and at its default is not in it: a new option makes nothing stale."""
+    full = Options(0.5, Inner(1, "x"), (Inner(2),), {"min": (1, 3)}, off=True)
+    for options, plain in (
+        (Options(1, Inner(1)), {"needed": 1, "inner": {"size": 1}}),
+        (
+            full,
+            {
+                "needed": 0.5,
+                "inner": {"size": 1, "more": "x"},
+                "several": [{"size": 2}],
+                "shapes": {"min": [1, 3]},
+                "off": True,
+            },
+        ),
+    ):
+
+        def given(project: Project, stage: Stage, options: Options = options) -> Options:
+            return options
+
+        own = step("own", version=1, parameters=given)(lambda job: None)
+        stage = Stage("own", "m")
+        found = own.parameters(Project(load_spec(ROOT / "params.yaml")), stage)
+        assert found == plain
+        write_json(stage.recipe, {"parameters": found})
+        assert own.read_parameters(stage) == options
+
+
+def test_a_step_that_is_not_declared_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineryError) as error:
+        load_step("no-such")
+    assert str(error.value) == (
+        "dvc.yaml has stages of the step no-such, and there is no tasks/no_such.py. "
+        "Write tasks/no_such.py, or take `step: no-such` out of their meta"
+    )
+    monkeypatch.setitem(sys.modules, "tasks.empty", ModuleType("tasks.empty"))
+    with pytest.raises(EngineryError) as error:
+        load_step("empty")
+    assert str(error.value) == (
+        "tasks/empty.py declares no step empty. Declare it: @step('empty', version=1)"
+    )
+    assert load_step("calibration-images").name == "calibration-images"
+    wrong = step("wrong", version=1, parameters=lambda project, stage: {"a": 1})
+    with pytest.raises(TypeError, match="a step's parameters are a frozen dataclass, not dict"):
+        wrong(lambda job: None).parameters(Project(load_spec(ROOT / "params.yaml")), Stage("wrong"))
 
 
 # An export
@@ -150,26 +250,19 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Any:
         out.write_bytes(b"graph")
         return found.facts
 
-    model = SimpleNamespace(trusted=True, sha256="abc")
-    monkeypatch.setattr(tasks.export, "load_spec", lambda: SimpleNamespace(models={"m": model}))
-    monkeypatch.setattr(tasks.export, "export", export)
+    write_json(WORKPLACE, {"sources": {"m": {"trusted": True, "sha256": "abc"}}})
+    source = SimpleNamespace(export=export)
+    monkeypatch.setattr(tasks.export.sources, "find", lambda path: source)
     monkeypatch.setattr(tasks.export, "log", found.said.append)
     return found
 
 
 def test_weights_are_exported_as_the_recipe_says(exported: Any) -> None:
-    step = Stage("export", "m")
-    parameters = {
-        "source": "w.pt",
-        "task": "pose",
-        "height": 64,
-        "width": 96,
-        "batch": 4,
-        "dynamic": True,
-        "opset": 18,
-    }
-    write_json(step.recipe, {"parameters": parameters})
-    tasks.export.export_model(step)
+    stage = Stage("export", "m")
+    sizes = {"height": 64, "width": 96, "batch": 4, "dynamic": True, "opset": 18}
+    parameters = {"source": "w.pt", "task": "pose", "sizes": sizes}
+    write_json(stage.recipe, {"parameters": parameters})
+    tasks.export.export_model(stage)
     settings = ExportSettings("pose", (64, 96), 4, True, 18, True, "abc")
     assert exported.asked == [(Path("w.pt"), settings)]
     folder = model_folder("m", "export")
@@ -182,11 +275,11 @@ def test_weights_are_exported_as_the_recipe_says(exported: Any) -> None:
 
 
 def test_an_own_graph_has_all_but_its_task(exported: Any) -> None:
-    step = Stage("export", "m")
+    stage = Stage("export", "m")
     parameters = {"source": "own.onnx", "task": "pose", "data": {"w": "1"}}
-    write_json(step.recipe, {"parameters": parameters})
+    write_json(stage.recipe, {"parameters": parameters})
     exported.facts["source_data"] = {"w": "1"}
-    tasks.export.export_model(step)
+    tasks.export.export_model(stage)
     assert exported.asked == [
         (Path("own.onnx"), ExportSettings("pose", trusted=True, sha256="abc"))
     ]
@@ -195,7 +288,7 @@ def test_an_own_graph_has_all_but_its_task(exported: Any) -> None:
         if data is None:
             del exported.facts["source_data"]
         with pytest.raises(ModelError) as error:
-            tasks.export.export_model(step)
+            tasks.export.export_model(stage)
         assert error.value.what == "the data files of own.onnx changed since this run began"
         assert error.value.cure == "Run again"
     assert exported.said == ["exported own.onnx: 9 nodes, opset 17"]
@@ -239,8 +332,10 @@ def test_a_plan_goes_behind_its_header(engine: Engine, monkeypatch: pytest.Monke
 def test_the_header_of_other_engines() -> None:
     shapes = {"min": [1, 3, 32, 64], "opt": [4, 3, 64, 96], "max": [8, 3, 128, 192]}
     export = {"task": "pose", "stride": 64, "names": {"0": "a", "1": "b"}, "kpt_shape": [5, 3]}
-    built = {"recipe": {"parameters": {"profile": shapes, "dla_core": 0}}}
-    manifest = {"model": "m", "precision": "int8", "steps": {"export": export, "build": built}}
+    whole = read_json(register("m/server/int8").folder / "manifest.json")
+    whole["steps"]["export"] |= export
+    whole["steps"]["build"]["recipe"]["parameters"] |= {"profile": shapes, "dla_core": 0}
+    manifest = parse(json.dumps(whole).encode(), Manifest)
     found = enginery.actions.export_ultralytics.metadata(manifest, None)
     assert found == {
         "description": "m int8, built by Enginery",
@@ -355,7 +450,9 @@ def test_what_is_final_is_told_by_an_image(engine: Engine, monkeypatch: pytest.M
         Path("data/images").mkdir(parents=True, exist_ok=True)
         cv2.imwrite(f"data/images/{name}.png", np.full((8, 16, 3), value, np.uint8))
     head = SimpleNamespace(task="detect", end2end=lambda shapes: asked.append(shapes) or "final")
-    monkeypatch.setattr(enginery.actions.export_ultralytics, "model_head", {"m": head}.__getitem__)
+    monkeypatch.setattr(
+        enginery.actions.export_ultralytics, "read_task_metadata", {"m": head}.__getitem__
+    )
 
     def run(image: Any) -> Any:
         asked.append(image)
@@ -370,7 +467,7 @@ def test_what_is_final_is_told_by_an_image(engine: Engine, monkeypatch: pytest.M
 
 
 def test_a_models_head_is_read(engine: Engine) -> None:
-    assert tasks.command.read_task_metadata("m") == TaskMetadata("detect", {0: "disc"}, None)
+    assert read_task_metadata("m") == TaskMetadata("detect", {0: "disc"}, None)
     path = model_folder("m", "export") / "record.json"
     write_json(path, {**read_json(path), "task": "pose", "kpt_shape": [5, 3]})
-    assert tasks.command.read_task_metadata("m") == TaskMetadata("pose", {0: "disc"}, (5, 3))
+    assert read_task_metadata("m") == TaskMetadata("pose", {0: "disc"}, (5, 3))

@@ -17,20 +17,20 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import enginery.actions.engine_session
 import enginery.actions.predict
 import enginery.actions.validate
 import tasks.demo_data
-import tasks.quantize
-from enginery.actions.engine_session import forward_progress, plan_of
+from enginery.actions.engine_session import EngineSession, forward_progress
 from enginery.errors import DataError, EngineError
 from enginery.evaluation.compare import OutputError
-from enginery.evaluation.engine_report import EngineReport, OperatingPoint
+from enginery.evaluation.engine_report import NOISY, EngineReport, OperatingPoint
 from enginery.project.paths import engine_report, model_folder
 from enginery.project.stage import Stage
 from enginery.registry.records import parse
 from enginery.registry.store import Engine
 from enginery.system.files import read_json, write_json
-from enginery.toolchain.requests import MeasureRequest, PointRequest
+from enginery.toolchain.requests import Measurement, MeasureRequest, PointRequest, PointResult
 from enginery.vision.tasks import TaskMetadata
 from tests.registered import compared, register, report, times, timing
 from tests.test_exact_engines import GPU, PYTHON, choice
@@ -41,8 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A checkout of this test's own; what the steps say."""
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
-    for module in (tasks.demo_data, tasks.quantize):
-        monkeypatch.setattr(module, "log", said.append)
+    monkeypatch.setattr(tasks.demo_data, "log", said.append)
     return said
 
 
@@ -94,17 +93,18 @@ def test_a_run_asks_for_the_outputs_in_the_graphs_order(
 ) -> None:
     asked: list[Any] = []
 
-    def measure(python: Path, request: MeasureRequest, told: Any, limit: int) -> Any:
+    def measure(python: Path, request: MeasureRequest, told: Any, limit: float) -> Measurement:
         asked.append((python, request, told, limit))
         [point] = request.points
         tensors = np.load(point.images)
         for number, factor in enumerate((5, 7)):
             np.save(point.outputs / f"{number}.npy", tensors * factor)
-        return {"points": [{"outputs": ["a", "b"], "milliseconds": [1.0, 2.0, 6.0]}]}
+        return Measurement((PointResult(("a", "b"), (1.0, 2.0, 6.0), None),), {})
 
-    monkeypatch.setattr(enginery.actions.predict, "measure", measure)
+    monkeypatch.setattr(enginery.actions.engine_session, "measure", measure)
+    session = EngineSession(engine, choice(), 77)
     tensors = np.arange(4, dtype=np.float32).reshape(4, 1)
-    outputs, milliseconds = enginery.actions.predict._run(SPEC, engine, choice(), tensors)
+    outputs, milliseconds = enginery.actions.predict._run(session, tensors)
     assert [output.tolist() for output in outputs] == [
         (tensors * 7).tolist(),
         (tensors * 5).tolist(),
@@ -117,7 +117,7 @@ def test_a_run_asks_for_the_outputs_in_the_graphs_order(
     assert folder.parent == Path("artifacts")
     assert not folder.exists()
     point = PointRequest((1, 3, 160, 160), folder / "images.npy", folder)
-    assert request == MeasureRequest(**plan_of(engine, choice()), points=(point,), runs=0)
+    assert request == MeasureRequest(**vars(session.plan), points=(point,), runs=0, noisy=NOISY)
 
 
 def test_images_are_predicted_and_drawn(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +129,7 @@ def test_images_are_predicted_and_drawn(engine: Engine, monkeypatch: pytest.Monk
 
     def run(*given: Any) -> Any:
         asked.append(given)
-        return [given[3][:, :1] * 2, given[3][:, :2] * 3], 4.25
+        return [given[1][:, :1] * 2, given[1][:, :2] * 3], 4.25
 
     def results(*given: Any) -> Any:
         asked.append(given)
@@ -138,7 +138,7 @@ def test_images_are_predicted_and_drawn(engine: Engine, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         enginery.actions.predict, "time", SimpleNamespace(perf_counter=lambda: next(clock))
     )
-    monkeypatch.setattr(enginery.actions.predict, "model_head", {"m": head}.__getitem__)
+    monkeypatch.setattr(enginery.actions.predict, "read_task_metadata", {"m": head}.__getitem__)
     monkeypatch.setattr(enginery.actions.predict, "_run", run)
     monkeypatch.setattr(enginery.actions.predict, "to_results", results)
     monkeypatch.setattr(
@@ -149,7 +149,9 @@ def test_images_are_predicted_and_drawn(engine: Engine, monkeypatch: pytest.Monk
         "draw",
         lambda result: np.full((2, 2, 3), pixels[result[-1]], np.uint8),
     )
-    lines = list(enginery.actions.predict._predict(SPEC, engine, choice(), wanted(), paths))
+    session = EngineSession(engine, choice(), 77)
+    found = enginery.actions.predict._predict(session, wanted(), paths)
+    lines = [str(prediction) for prediction in found]
     shared = "preprocess 250.0 ms, inference 4.2 ms, postprocess"
     assert lines == [
         f"x.png: 1 disc; {shared} 250.0 ms; out/x.png",
@@ -157,8 +159,8 @@ def test_images_are_predicted_and_drawn(engine: Engine, monkeypatch: pytest.Monk
     ]
     for name, value in pixels.items():
         assert np.array_equal(cv2.imread(f"out/{name}.png"), np.full((2, 2, 3), value, np.uint8))
-    spec, given_engine, given_choice, tensors = asked[0]
-    assert (spec, given_engine, given_choice) == (SPEC, engine, choice())
+    used_session, tensors = asked[0]
+    assert used_session is session
     assert tensors.shape == (2, 3, 160, 160)
     assert [float(tensor[0, 80, 80]) for tensor in tensors] == pytest.approx([10 / 255, 20 / 255])
     assert len(asked) == 4
@@ -178,13 +180,13 @@ def test_some_images_at_a_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(enginery.actions.predict, "AT_ONCE", 2)
     monkeypatch.setattr(
         enginery.actions.predict,
-        "on_gpu",
-        lambda *given: asked.append(given) or nullcontext("choice"),
+        "open_engine",
+        lambda *given: asked.append(given) or nullcontext("session"),
     )
     monkeypatch.setattr(
         enginery.actions.predict,
         "_predict",
-        lambda *given: asked.append(given) or [f"{len(given[4])} images"],
+        lambda *given: asked.append(given) or [f"{len(given[2])} images"],
     )
     asks = wanted(Path("in"))
     assert list(enginery.actions.predict.predict(SPEC, engine, asks)) == [
@@ -194,7 +196,7 @@ def test_some_images_at_a_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) 
     ]
     assert asked[0] == (SPEC, engine)
     shares = [{path: path.stem for path in paths[start : start + 2]} for start in (0, 2, 4)]
-    assert asked[1:] == [(SPEC, engine, "choice", asks, share) for share in shares]
+    assert asked[1:] == [("session", asks, share) for share in shares]
 
 
 def test_which_files_are_predicted() -> None:
@@ -243,7 +245,6 @@ def test_an_engine_is_judged_against_its_original(
 
     monkeypatch.setattr(enginery.actions.validate, "compare", compare)
     monkeypatch.setattr(enginery.actions.validate, "progress", lambda *given: asked.append(given))
-    monkeypatch.setattr(enginery.actions.validate, "model_head", {"m": "head of m"}.__getitem__)
     for index, size in enumerate([(8, 16), (8, 16)]):
         folder = tmp_path / str(index)
         folder.mkdir()
@@ -252,28 +253,22 @@ def test_an_engine_is_judged_against_its_original(
         np.save(folder / "0.npy", images * 2.25)
         np.save(folder / "1.npy", images * 1.5)
     places = [OperatingPoint(0, "opt", (1, 3, 8, 16)), OperatingPoint(1, "max", (2, 3, 8, 16))]
-    measured = [{"outputs": ["a", "b"], "timing": {"gpu": 1}}, {"outputs": ["a", "b"]}]
-    found, points = enginery.actions.validate._judge(
-        SPEC.models["m"], "m", places, measured, tmp_path
+    measured = Measurement(
+        (PointResult(("a", "b"), (), {"gpu": 1}), PointResult(("a", "b"), (), None)), {}
     )
+    original = model_folder("m", "export") / "model.onnx"
+    head = TaskMetadata("detect", {0: "disc"}, None)
+    data = enginery.actions.validate._Data(original, head, Path("set"))
+    found, errors = enginery.actions.validate._compare(data, places, measured, tmp_path)
     assert asked == [
         ("images", 3, 4),
-        ([[1.0, 2.0], [1.5, 2.25]], Path("set"), "head of m", (8, 16), (8, 16)),
+        ([[1.0, 2.0], [1.5, 2.25]], Path("set"), head, (8, 16), (8, 16)),
     ]
-    assert found.closeness == OutputError(9.0, 0.9, 0, 0)  # type: ignore[comparison-overlap]
-    main, other = points
-    assert main == {
-        "profile": 0,
-        "which": "opt",
-        "shape": (1, 3, 8, 16),
-        "closeness": {"max_abs": 9.0, "rms_relative": 0.9, "nan_count": 0, "inf_count": 0},
-        "timing": {"gpu": 1},
-    }
-    assert (other["profile"], other["which"], other["shape"]) == (1, "max", (2, 3, 8, 16))
-    assert (other["closeness"]["max_abs"], other["timing"]) == (1.0, None)
-    assert other["closeness"]["rms_relative"] == 0.25
+    assert found.closeness == OutputError(9.0, 0.9, 0, 0)
+    assert errors == [OutputError(9.0, 0.9, 0, 0), OutputError(1.0, 0.25, 0, 0)]
+    fewer = Measurement(measured.points[:1], {})
     with pytest.raises(ValueError, match="zip"):
-        enginery.actions.validate._judge(SPEC.models["m"], "m", places, measured[:1], tmp_path)
+        enginery.actions.validate._compare(data, places, fewer, tmp_path)
 
 
 @pytest.fixture
@@ -283,30 +278,31 @@ def validated(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Any:
     folders = []
 
     @contextmanager
-    def on_gpu(*given: Any) -> Any:
+    def open_engine(*given: Any) -> Any:
         found.asked.append(given)
-        yield replace(choice(), gpu=found.gpu)
+        yield EngineSession(engine, replace(choice(), gpu=found.gpu), 77)
         found.asked.append("given back")
 
-    def measure(*given: Any) -> Any:
-        clocks = given[5]
-        found.asked.append((*given[:4], clocks.gpu if hasattr(clocks, "gpu") else None))
-        folders.append(given[4])
-        assert given[4].is_dir()
+    def measure(*given: Any) -> Measurement:
+        clocks = given[4]
+        found.asked.append((*given[:3], clocks.gpu))
+        folders.append(given[3])
+        assert given[3].is_dir()
         clocks.seen.append({"sm": 1980, "memory": None, "celsius": 40, "watts": 120.0})
-        point = report(engine)["gpu"]
-        point.pop("driver")
-        return {"points": [{"timing": found.timing}], "gpu": point}
+        card = report(engine)["gpu"]
+        card.pop("driver")
+        return Measurement((PointResult((), (), found.timing),), card)
 
-    def judge(*given: Any) -> Any:
-        found.asked.append(given[:4])
-        assert given[4] == folders[-1]
-        whole = report(engine, report=found.report, timing=found.timing)
-        return SimpleNamespace(to_dict=lambda: found.report), whole["points"]
+    def compare(*given: Any) -> Any:
+        found.asked.append(given[:3])
+        assert given[3] == folders[-1]
+        whole = SimpleNamespace(to_dict=lambda: found.report)
+        return whole, [OutputError(**found.report["closeness"])]
 
-    monkeypatch.setattr(enginery.actions.validate, "on_gpu", on_gpu)
+    write_json(model_folder("m", "export") / "record.json", engine.manifest.steps.export.to_json())
+    monkeypatch.setattr(enginery.actions.validate, "open_engine", open_engine)
     monkeypatch.setattr(enginery.actions.validate, "_measure", measure)
-    monkeypatch.setattr(enginery.actions.validate, "_judge", judge)
+    monkeypatch.setattr(enginery.actions.validate, "_compare", compare)
     return found
 
 
@@ -321,9 +317,16 @@ def test_what_a_validation_writes(engine: Engine, validated: Any) -> None:
     places = [OperatingPoint(0, "opt", (1, 3, 160, 160))]
     asked = validated.asked
     assert asked[0] == (SPEC, engine)
-    assert asked[1][:4] == (SPEC, engine, choice(), places)
+    session, data, points, gpu = asked[1]
+    assert (session, points, gpu) == (EngineSession(engine, choice(), 77), places, GPU)
+    original = model_folder("m", "export") / "model.onnx"
+    assert data == enginery.actions.validate._Data(
+        original, TaskMetadata("detect", {0: "disc"}, None), Path("set")
+    )
     assert asked[2] == "given back"
-    assert asked[3] == (SPEC.models["m"], "m", places, [{"timing": validated.timing}])
+    given, points, measured = asked[3]
+    assert (given, points) == (data, places)
+    assert measured.points == (PointResult((), (), validated.timing),)
     assert list(Path("artifacts").glob("*.part*")) == []
 
 
@@ -394,9 +397,8 @@ def test_every_reason_is_among_the_failures(
     monkeypatch.setattr(
         enginery.actions.validate, "slower", lambda *given: asked.append(given) or ["slow"]
     )
-    found = enginery.actions.validate._judged(engine, measured)
-    assert found.failures == ("refused", "far", "slow")
     plain = parse(json.dumps(measured).encode(), EngineReport)
+    assert enginery.actions.validate._failures(engine, plain) == ["refused", "far", "slow"]
     assert asked == [
         (plain.report, plain.tolerance),
         (plain.points[1:], plain.tolerance),
@@ -406,27 +408,18 @@ def test_every_reason_is_among_the_failures(
 
 
 def test_what_is_no_measure_is_said_of_the_engine(engine: Engine) -> None:
-    measured = report(engine)
-    del measured["timing"]
+    measured = Measurement((PointResult((), (), None),), report(engine)["gpu"])
+    whole: Any = SimpleNamespace(to_dict=lambda: compared())
+    errors = [OutputError(**compared()["closeness"])]
+    clocks: Any = SimpleNamespace(gpu=None, seen=[])
     with pytest.raises(EngineError) as error:
-        enginery.actions.validate._judged(engine, measured)
+        enginery.actions.validate._report(engine, whole, errors, measured, clocks)
     assert error.value.what.startswith("m/server/fp16: what was measured on its GPU ")
     assert "timing" in error.value.what
     assert error.value.cure == "Run `enginery validate` again"
 
 
 # Other steps
-
-
-def test_without_a_precision_there_is_no_graph_and_a_reason(here: list[str]) -> None:
-    step = Stage("quantize", "m", precision="int8")
-    written = {"parameters": {"made": False}, "step": "quantize"}
-    write_json(step.recipe, written)
-    tasks.quantize._write_none(step)
-    why = "no int8 graph is made: matrix.precisions has no int8"
-    assert here == [why]
-    [path] = (model_folder("m", "int8") / "graph").iterdir()
-    assert (path.name, read_json(path)) == ("record.json", {"recipe": written, "why": why})
 
 
 def test_the_demos_images_are_drawn(here: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

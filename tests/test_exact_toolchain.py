@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from enginery import errors
+from enginery import errors, runtimes
 from enginery.errors import DiskFullError, IntegrityError, MissingInterpreterError, ToolchainError
 from enginery.project.params import Target
+from enginery.runtimes import tensorrt
 from enginery.toolchain import child_errors as endings
-from enginery.toolchain import client, environments, features, plan
+from enginery.toolchain import client, environments, plan
 from enginery.toolchain.requests import (
     BuildRequest,
     BuildResult,
@@ -38,12 +39,12 @@ PYTHON = Path("/env/python")
 
 
 def test_constants() -> None:
-    assert (client._PROBE_LIMIT_S, features.OLDEST, plan._MAGIC) == (120, (8, 5), b"vtrt")
+    assert (client._PROBE_LIMIT_S, tensorrt.OLDEST, plan._MAGIC) == (120, (8, 5), b"vtrt")
     assert plan._CAPABILITIES == {1: "7.5", 2: "8.0", 4: "8.6", 8: "8.9", 16: "12.0", 32: "12.1"}
     assert (
         Path(".toolchains"),
         ("tensorrt", "tensorrt_rtx"),
-    ) == (environments.FOLDER, environments.RUNTIMES)
+    ) == (environments.FOLDER, runtimes.names())
     needs = {
         "optimization_level": ("optimization level", "leave it out, or use TensorRT 8.6 or later"),
         "strongly_typed": ("strong typing", "leave it out, or use TensorRT 10"),
@@ -56,7 +57,7 @@ def test_constants() -> None:
         "refittable": ("refit", "leave it out"),
         "dla_core": ("DLA", "leave it out, or use TensorRT 10"),
     }
-    assert needs == features._NEEDS
+    assert needs == tensorrt._NEEDS
 
 
 # Plans
@@ -177,7 +178,8 @@ def test_each_runtimes_plan_is_checked_by_what_it_has(tmp_path: Path) -> None:
 
 def asked(version: str, *has: str, runtime: str = "tensorrt", **options: Any) -> list[str]:
     info = ToolchainInfo(runtime, version, "3.11", "linux", has, ())
-    return list(features.mistakes("mine", Target(runtime="tensorrt", **options), info))
+    target = Target(runtime="tensorrt", **options)
+    return list(runtimes.find(runtime).mistakes("mine", target, info))
 
 
 def test_what_is_asked_for_in_vain() -> None:
