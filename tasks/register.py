@@ -4,6 +4,7 @@ registry, with its manifest.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from enginery.errors import GateError
 from enginery.evaluation.gate import failures
 from enginery.pipeline.project import Project
+from enginery.pipeline.recipes import recipe
 from enginery.pipeline.step import Job, load_step, step
 from enginery.project.engine_name import EngineName
 from enginery.project.paths import RECORDS, build_folder, engine_folder
@@ -27,21 +29,30 @@ class Parameters:
     """How far a graph may be from the original: the share of a metric that may be lost, and of the
     raw outputs.
 
-    `records` are those of the project's own steps that the engine was made by.
+    `records` are those of the project's own steps that the engine was made by, each with the
+    recipe: a new one makes a new manifest, even where the step's output stays.
     """
 
     rms_relative: float
     map50_95_drop: float | None = None
     top1_drop: float | None = None
-    records: tuple[str, ...] = ()
+    records: Mapping[str, Mapping[str, Any]] | None = None
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
     """As params.yaml says under `validation`."""
     tolerance = project.spec.validation.of(project.model(stage).task, stage.precision)
+    return Parameters(**tolerance, records=_own_recipes(project, stage) or None)
+
+
+def _own_recipes(project: Project, stage: Stage) -> dict[str, dict[str, Any]]:
     own = [each for each in project.before(stage) if each.step and each.step not in RECORDS]
-    records = [load_step(each.step).record(each) for each in own]
-    return Parameters(**tolerance, records=tuple(str(path) for path in records if path))
+    steps = [(load_step(each.step), each) for each in own]
+    return {
+        path.as_posix(): recipe(declared, project, each)
+        for declared, each in steps
+        if (path := declared.record(each))
+    }
 
 
 @step(
@@ -65,7 +76,7 @@ def register(job: Job[Parameters]) -> None:
     plan = build_folder(stage.model, stage.target, stage.precision) / "model.plan"
     built, digest = records["build"]["recipe"]["parameters"], records["build"]["plan_sha256"]
     check_built(plan, digest, built["runtime"], built["compute_capability"])
-    own = [read_json(Path(path)) for path in job.parameters.records]
+    own = [read_json(Path(path)) for path in job.parameters.records or ()]
     records |= {record["recipe"]["step"]: record for record in own}
     publish(plan, compose(name, records), engine_folder(name.model, name.target, name.precision))
     log(f"registered {name.model} {name.precision} for {name.target} as candidate")
