@@ -149,6 +149,7 @@ def test_another_machines_engine_is_left_as_it_is(machine: Checkout) -> None:
 
 
 def test_what_is_left_out_is_not_blamed_for_what_fails_here(machine: Checkout) -> None:
+    (machine.root / "data/demo/none.pt").write_bytes(b"no model")
     machine.change(lambda params: params["models"][MODEL].update(source="data/demo/none.pt"))
     refused(machine, "none.pt")
     assert counted(task_states(machine), "Elsewhere") == LEFT
@@ -439,12 +440,14 @@ def test_git_has_the_reports_and_nothing_else_that_a_run_writes(fresh: Checkout)
     git("add", "--all")
     git("-c", "user.name=t", "-c", "user.email=t@example.org", "commit", "--quiet", "--message=all")
     build(fresh)
-    assert git("status", "--porcelain", "--untracked-files=all").splitlines() == ["?? dvc.lock"]
+    written = ["?? artifacts/matrix.yaml", "?? dvc.lock"]
+    assert git("status", "--porcelain", "--untracked-files=all").splitlines() == written
     report = f"artifacts/reports/{MODEL}/rtx-ada/fp16.json"
     write_json(fresh.root / report, {"plan_sha256": sha256(fresh.root / ENGINE), "failures": []})
     assert git("status", "--porcelain", "--untracked-files=all").splitlines() == [
+        written[0],
         f"?? {report}",
-        "?? dvc.lock",
+        written[1],
     ]
     git("add", "--all")
     assert counted(build(fresh), "Failed") == set()
