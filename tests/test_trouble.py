@@ -37,8 +37,11 @@ ENDS = [
 
 
 def stop_after(checkout: Checkout, step: str, sign: signal.Signals) -> None:
-    # A background job of a shell ignores SIGINT, and so would its children.
-    command = ["env", "--default-signal=INT", sys.executable, "-m", "enginery", "build"]
+    # A background job of a shell ignores SIGINT, and so would its children. Steps run one after
+    # another, so that each is stopped in the beginning of the next; tests/test_own_steps.py stops
+    # some that run side by side.
+    run = [sys.executable, "-m", "enginery", "build", "--jobs", "1"]
+    command = ["env", "--default-signal=INT", *run]
     process = subprocess.Popen(
         command,
         cwd=checkout.root,
