@@ -20,6 +20,9 @@ import enginery.actions.engine_session
 import enginery.actions.predict
 import tasks.simplify
 from enginery.errors import DataError, ModelError
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job
+from enginery.project.load import load_spec
 from enginery.project.stage import Stage
 from enginery.sources import export
 from enginery.sources.export import ExportSettings
@@ -120,10 +123,14 @@ def test_sizes_and_classes_that_changed_since_the_export_are_said_before_all_els
     def check(size: int, number: int) -> None:
         Path("params.yaml").write_text(OWN_PARAMS.replace("height: 8", f"height: {size}"))
         label.write_text(f"{number} 0.5 0.5 0.1 0.1\n")
-        tasks.simplify._check(step, exported, [image])
+        parameters = tasks.simplify.parameters(Project(load_spec()), step)
+        tasks.simplify._check(Job(step, parameters), exported, [image])
 
     check(8, 0)
-    with pytest.raises(ModelError, match=r"^own\.onnx: the profile does not fit: x: axis 2:"):
+    with pytest.raises(
+        ModelError,
+        match=r"^artifacts/models/own/export/model\.onnx: the profile does not fit: x: axis 2:",
+    ):
         check(16, 0)
     with pytest.raises(ModelError, match=r"a\.png: its labels have class 1, the model has 1 cl"):
         check(8, 1)
@@ -342,13 +349,14 @@ def test_a_graph_is_simplified_and_compared_on_four_images(
     made = {"parameters": {"validation": "set", "task": "detect", "height": 32, "width": 64}}
     write_json(step.recipe, made)
     tasks.simplify.simplify_model(step)
+    parameters = tasks.simplify.Parameters("set", "detect", 32, 64)
     source, folder = (
         Path("artifacts/models/m/export/model.onnx"),
         Path("artifacts/models/m/simplify"),
     )
     assert asked[:3] == [
         (Path("set"), "detect"),
-        (step, source, tuple(map(Path, "abcdef"))),
+        (Job(step, parameters), source, tuple(map(Path, "abcdef"))),
         (source, tuple(map(Path, "abcd")), "detect", (32, 64)),
     ]
     assert (asked[3][0], asked[3][1].name, asked[3][2:]) == (source, "model.onnx", ("feeds", 600))

@@ -15,7 +15,7 @@ from enginery.errors import DiskFullError
 from enginery.system import files
 from enginery.system.files import atomic_folder, atomic_write, scratch, sweep_below
 
-sys.path.append(str(Path(files.__file__).with_name("toolchain") / "child"))
+sys.path.append(str(Path(files.__file__).parents[1] / "toolchain/child"))
 import base
 
 GONE = 999_999_999  # a process number that Linux does not give
@@ -230,8 +230,8 @@ def test_a_full_tmpdir_is_blamed_on_itself(tmp_path: Path) -> None:
     small = tmp_path / "small"
     small.mkdir()
     code = (
-        "import sys; from pathlib import Path; from enginery.system.files import replacing_folder, temporary_folder\n"
-        "with replacing_folder(Path(sys.argv[1]) / 'made'), temporary_folder() as folder:\n"
+        "import sys; from pathlib import Path; from enginery.system.files import atomic_folder, temporary_folder\n"
+        "with atomic_folder(Path(sys.argv[1]) / 'made'), temporary_folder() as folder:\n"
         "    (folder / 'file').write_bytes(b'x' * 1_000_000)"
     )
     script = 'mount -t tmpfs -o size=64k tmpfs "$1" && TMPDIR="$1" exec "$2" -c "$3" "$4"'

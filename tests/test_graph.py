@@ -313,7 +313,7 @@ TWICE = {"one": {"cmd": "true", "outs": ["a"]}, "two": {"cmd": "true", "outs": [
 @pytest.mark.parametrize(
     ("stages", "words"),
     [
-        (CYCLE, ["both a dependency and an output", "one, two. Correct"]),
+        (CYCLE, ["both a dependency and an output", "one", "two", ". Correct"]),
         (TWICE, ["'a'", "one", "two"]),
         (
             {"one": {"cmd": "true", "meta": {"step": "export", "modle": "m"}}},
@@ -341,12 +341,15 @@ def test_a_damaged_dvc_yaml_is_one_line(content: str) -> None:
     assert line.startswith("dvc.yaml: "), line
 
 
-@pytest.mark.parametrize("content", ["", "stages: {}\n", None])
-def test_a_dvc_yaml_without_stages_has_all_its_mistakes_said(content: str | None) -> None:
-    if content is None:
-        Path("dvc.yaml").unlink()
-    else:
-        Path("dvc.yaml").write_text(content)
+def test_a_missing_dvc_yaml_is_one_line() -> None:
+    Path("dvc.yaml").unlink()
+    with pytest.raises(EngineryError, match=r"^dvc\.yaml is missing\. Take it from git again$"):
+        dvcs()
+
+
+@pytest.mark.parametrize("content", ["", "stages: {}\n"])
+def test_a_dvc_yaml_without_stages_has_all_its_mistakes_said(content: str) -> None:
+    Path("dvc.yaml").write_text(content)
     assert "dvc.yaml has no stage of the step export: put it back" in mistakes(load_spec())
 
 
