@@ -93,13 +93,13 @@ def _submit(
 ) -> PrefectFuture[Any]:
     began = time.monotonic()
     decided = _decided(run, node)
-    needed = [run.states[need] for need in node.needs if need in run.states]
     body: Any
     if decided:
         body = _end.with_options(task_run_name=node.title)
-        future = body.submit(quote(decided), wait_for=needed)
+        future = body.submit(quote(decided))  # Prefect begins nothing that waits for what failed
     else:
         run.display.started(node.title)
+        needed = [run.states[need] for need in node.needs if need in run.states]
         body = _stage.with_options(task_run_name=node.title)
         future = body.submit(quote(run), quote(node), wait_for=needed)
     future.add_done_callback(lambda _: ended.put((node, began)))
