@@ -9,7 +9,7 @@ from typing import Any
 
 from enginery import runtimes
 from enginery.calibration import cache
-from enginery.gpu.inventory import reserved
+from enginery.gpu.turns import reserved
 from enginery.graphs.inspect import GraphInfo, fit_profiles, graph_info
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step

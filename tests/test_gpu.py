@@ -34,7 +34,8 @@ from enginery.errors import (
     RefitError,
     ToolchainError,
 )
-from enginery.gpu.inventory import Gpu, check_room, choose, gpus, state, turn
+from enginery.gpu.inventory import Gpu, check_room, choose, gpus, state
+from enginery.gpu.turns import gpu_lock
 from enginery.graphs.structure import save_weights
 from enginery.system.files import sha256
 from enginery.toolchain.client import build, measure, probe, refit
@@ -369,7 +370,7 @@ def test_a_gpu_that_disappears(request_: BuildRequest, monkeypatch: pytest.Monke
 
 def test_builds_on_one_gpu_queue(tmp_path: Path) -> None:
     [first, *_] = gpus()
-    code = "import sys; from enginery.gpu.inventory import turn\nwith turn(sys.argv[1], print): print('mine', flush=True); sys.stdin.read()"
+    code = "import sys; from enginery.gpu.turns import gpu_lock\nwith gpu_lock(sys.argv[1], print): print('mine', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
         [sys.executable, "-c", code, first.uuid],
         stdin=subprocess.PIPE,
@@ -386,7 +387,7 @@ def test_builds_on_one_gpu_queue(tmp_path: Path) -> None:
         holder.stdin.close()  # type: ignore[union-attr]
 
     began = time.monotonic()
-    with turn(first.uuid, let_go):
+    with gpu_lock(first.uuid, let_go):
         assert said == [f"waiting for GPU {first.uuid}: process {holder.pid} uses it"]
         assert time.monotonic() - began < 20
     holder.wait()

@@ -19,11 +19,12 @@ from pathlib import Path
 import pytest
 
 from enginery.errors import GpuError
-from enginery.gpu.inventory import TURNS, gpus, reserved, turn
+from enginery.gpu.inventory import gpus
+from enginery.gpu.turns import TURNS, gpu_lock, reserved
 
 NAME = f"GPU-of-tests-{os.getpid()}"
 LOCK = TURNS / f"enginery-{NAME}.lock"
-HOLD = "import sys; from enginery.gpu.inventory import turn\nwith turn(sys.argv[1], print): print('mine', flush=True); sys.stdin.read()"
+HOLD = "import sys; from enginery.gpu.turns import gpu_lock\nwith gpu_lock(sys.argv[1], print): print('mine', flush=True); sys.stdin.read()"
 without_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 
 
@@ -69,7 +70,7 @@ def test_the_turn_comes_when_the_other_process_ends_however_it_does(
         waiting.set()
 
     def wait() -> None:
-        with turn(NAME, on_wait):
+        with gpu_lock(NAME, on_wait):
             got.set()
 
     thread = threading.Thread(target=wait, daemon=True)
@@ -91,20 +92,20 @@ def test_the_turn_comes_when_the_other_process_ends_however_it_does(
 def test_a_turn_that_is_free_is_taken_at_once_and_given_back() -> None:
     LOCK.write_text("1" * 20)  # what a process before this one left
     for _ in range(2):
-        with turn(NAME, refuse):
+        with gpu_lock(NAME, refuse):
             assert LOCK.read_text() == str(os.getpid())
     hold().communicate("")  # another process gets it, too
 
 
 def test_a_turn_is_given_back_after_an_error() -> None:
-    with pytest.raises(ZeroDivisionError), turn(NAME, refuse):
+    with pytest.raises(ZeroDivisionError), gpu_lock(NAME, refuse):
         raise ZeroDivisionError
-    with turn(NAME, refuse):
+    with gpu_lock(NAME, refuse):
         pass
 
 
 def test_another_gpu_is_another_turn(holder: subprocess.Popen[str]) -> None:
-    with turn(f"{NAME}-other", refuse):
+    with gpu_lock(f"{NAME}-other", refuse):
         assert holder.poll() is None
 
 
@@ -113,7 +114,7 @@ def test_the_name_of_a_process_that_was_killed_is_not_told_again(
 ) -> None:
     holder.kill()
     holder.wait()
-    with turn(NAME, refuse):
+    with gpu_lock(NAME, refuse):
         assert LOCK.read_text() != str(holder.pid)
     next_one = hold()
     told: list[str] = []
@@ -122,7 +123,7 @@ def test_the_name_of_a_process_that_was_killed_is_not_told_again(
         told.append(message)
         next_one.communicate("")
 
-    with turn(NAME, let_go):
+    with gpu_lock(NAME, let_go):
         assert told == [f"waiting for GPU {NAME}: process {next_one.pid} uses it"]
 
 
@@ -139,7 +140,7 @@ def test_a_waiting_process_that_is_interrupted_leaves_the_turn_alone(
     assert other.communicate()[0] == ""
     assert holder.poll() is None
     holder.communicate("")
-    with turn(NAME, refuse):
+    with gpu_lock(NAME, refuse):
         pass
 
 
@@ -177,7 +178,7 @@ def test_what_another_user_planted_is_neither_followed_nor_changed(
             pytest.raises(
                 GpuError, match=f"^{LOCK} cannot serve as the lock of the GPU: .*Remove it, or"
             ),
-            turn(NAME, refuse),
+            gpu_lock(NAME, refuse),
         ):
             pass
         assert LOCK.lstat().st_mode == mode
@@ -191,7 +192,7 @@ def test_what_another_user_planted_is_neither_followed_nor_changed(
 def test_a_lock_is_open_to_other_users_whatever_the_umask(mask: int) -> None:
     before = os.umask(mask)
     try:
-        with turn(NAME, refuse):
+        with gpu_lock(NAME, refuse):
             assert stat.S_IMODE(LOCK.stat().st_mode) == 0o666
     finally:
         os.umask(before)
@@ -215,7 +216,7 @@ def test_a_lock_that_can_only_be_read_is_waited_for(
         told.append(message)
         holder.communicate("")
 
-    with turn(NAME, let_go):
+    with gpu_lock(NAME, let_go):
         assert told == [f"waiting for GPU {NAME}: process {holder.pid} uses it"]
     assert LOCK.read_text() == str(holder.pid)
 
@@ -230,7 +231,7 @@ def test_what_a_hostile_lock_says_is_not_shown() -> None:
             told.append(message)
             fcntl.flock(file, fcntl.LOCK_UN)
 
-        with turn(NAME, let_go):
+        with gpu_lock(NAME, let_go):
             assert told == [f"waiting for GPU {NAME}: another process uses it"]
 
 
@@ -239,7 +240,7 @@ def test_a_lock_that_is_removed_while_one_waits_is_made_anew(holder: subprocess.
         LOCK.unlink()
         holder.communicate("")
 
-    with turn(NAME, let_go):
+    with gpu_lock(NAME, let_go):
         assert LOCK.read_text() == str(os.getpid())
 
 

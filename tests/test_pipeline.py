@@ -791,7 +791,7 @@ def test_no_remote_or_one_that_fails_is_one_line(
     code, out, error = enginery("push")
     assert (code, out) == (1, "")
     assert error.startswith(
-        "error: no DVC remote is configured, so there is nowhere to push to. Add one: .venv/bin/dvc remote add"
+        "error: no DVC remote is configured, so there is nowhere to push to. Add one: dvc remote add"
     )
     (tmp_path / "file").touch()
     project.dvc("remote", "add", "--default", "shared", str(tmp_path / "file/remote"))

@@ -14,7 +14,7 @@ from tests.conftest import Checkout
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(
-    set(re.findall(r"(?:^    |`)(?:\S+=\S+ )?\.venv/bin/(enginery[^`\n]*)", README, re.MULTILINE))
+    set(re.findall(r"(?:^    |`)(?:\S+=\S+ )?(enginery [a-z][^`\n]*)", README, re.MULTILINE))
 )
 LOOK = (
     "list",

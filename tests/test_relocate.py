@@ -95,3 +95,12 @@ def test_an_environment_elsewhere_is_left_as_it_is(tmp_path: Path) -> None:
     before = sorted(Path(sysconfig.get_path("purelib")).glob("*.pth"))
     subprocess.run([sys.executable, "-m", "enginery.system.relocate"], cwd=tmp_path, check=True)
     assert sorted(Path(sysconfig.get_path("purelib")).glob("*.pth")) == before
+
+
+def test_an_activated_environment_is_the_one_that_was_moved(checkout: Path, tmp_path: Path) -> None:
+    place = tmp_path / "moved there"
+    shutil.copytree(checkout, place, symlinks=True)
+    for shell in ("sh", "bash"):
+        command = [shell, "-c", ". .venv/bin/activate && command -v python"]
+        found = subprocess.run(command, cwd=place, check=True, capture_output=True, text=True)
+        assert found.stdout.strip() == f"{place}/.venv/bin/python"

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from enginery.errors import EngineError, EngineryError, ExcludedTargetError
 from enginery.evaluation.engine_report import NOISY
-from enginery.gpu.inventory import choose, reserved
+from enginery.gpu.inventory import choose
+from enginery.gpu.turns import reserved
 from enginery.project.params import Spec
 from enginery.project.paths import model_folder
 from enginery.registry.store import Engine, check_whole

@@ -130,7 +130,7 @@ class Objects:
                 f"{str(error) or type(error).__name__}"
             )
             raise EngineryError(
-                what, "Look at the remote (`.venv/bin/dvc remote list`), then run again"
+                what, "Look at the remote (`dvc remote list`), then run again"
             ) from None
         return _REMOTE
 

@@ -48,7 +48,7 @@ class Remote:
         self.name = repo.config["core"].get("remote")
         if not self.name:
             cure = (
-                "Add one: .venv/bin/dvc remote add --default shared URL (s3://bucket/path, or a "
+                "Add one: dvc remote add --default shared URL (s3://bucket/path, or a "
                 "folder that every machine sees)"
             )
             raise EngineryError("no DVC remote is configured, so there is nowhere to push to", cure)
@@ -58,7 +58,7 @@ class Remote:
         except DvcException as error:
             raise EngineryError(
                 f"the DVC remote {self.name} cannot be used: {error}",
-                "Correct it: .venv/bin/dvc remote",
+                "Correct it: dvc remote",
             ) from None
         self.url = str(repo.config["remote"][self.name]["url"])
         self.is_folder = self._objects.fs.protocol == "local"
@@ -129,8 +129,7 @@ def push(repo: Any, root: Path, progress: Progress) -> Pushed:
         )
         raise EngineryError(
             what,
-            "Look at it with `.venv/bin/dvc remote list`, then run again: what arrived is not sent "
-            "twice",
+            "Look at it with `dvc remote list`, then run again: what arrived is not sent twice",
         ) from None
 
 

@@ -40,8 +40,24 @@ def relocate(environment: Path, packages: Path, root: Path) -> None:
             with atomic_write(command) as partial:
                 partial.write_bytes(_HEADER + content[match.end() :])
                 shutil.copymode(command, partial)
+    _relocate_activation(environment / "bin/activate")
     with atomic_write(packages / PTH) as partial:
         partial.write_text(os.path.relpath(root, packages) + "\n", encoding="utf-8")
+
+
+def _relocate_activation(script: Path) -> None:
+    """Let `. .venv/bin/activate` find the environment where the script lies; a shell that does not
+    say where that is must stand in the checkout.
+    """
+    if not script.is_file():
+        return
+    place = f"${{BASH_SOURCE:-{script.parents[1].name}/bin/activate}}"
+    line = f'VIRTUAL_ENV="$(cd "$(dirname -- "{place}")/.." && pwd)"'
+    content = script.read_text(encoding="utf-8")
+    with atomic_write(script) as partial:
+        text = re.sub(r"^VIRTUAL_ENV=.*$", lambda _: line, content, count=1, flags=re.MULTILINE)
+        partial.write_text(text, encoding="utf-8")
+        shutil.copymode(script, partial)
 
 
 if __name__ == "__main__":
