@@ -452,6 +452,7 @@ def test_git_has_the_reports_and_nothing_else_that_a_run_writes(fresh: Checkout)
     git("add", "--all")
     assert counted(build(fresh), "Failed") == set()
     assert git("status", "--porcelain", "--untracked-files=all").splitlines() == [
+        "A  artifacts/matrix.yaml",
         f"A  {report}",
         "A  dvc.lock",
     ]
