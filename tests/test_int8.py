@@ -96,14 +96,14 @@ def test_a_calibration_killed_outright_goes_on(built: Checkout) -> None:
         "import os, signal, sys; from enginery.calibration import collect; import tasks.calibrate as task;"
         "collect._SAVE_EVERY_S = 0; collect._WORKERS = collect._BATCHES = 1;"
         "task.progress = lambda phase, done, total: done == 3 and os.kill(os.getpid(), signal.SIGKILL);"
-        "from enginery.project.paths import Stage; task.calibrate(Stage('calibrate', sys.argv[1]))"
+        "from enginery.project.stage import Stage; task.calibrate(Stage('calibrate', sys.argv[1]))"
     )
     killed = subprocess.run(
         [sys.executable, "-c", code, MODEL], cwd=built.root, env=os.environ, check=False
     )
     assert killed.returncode == -signal.SIGKILL
     assert list((built.root / FOLDER).glob(".calibration.*.part"))
-    resumed = built.run("tasks.calibrate", MODEL, "int8")
+    resumed = built.run("tasks.calibrate", MODEL)
     assert resumed.returncode == 0, resumed.stderr
     assert "goes on after 2 of 4 images" in resumed.stdout
     assert (built.root / FOLDER / "calibration" / "calibration.cache").read_bytes() == before
@@ -137,7 +137,7 @@ def test_more_images_and_another_algorithm_make_int8_stale_and_nothing_else(
     built.change(lambda params: params["int8"][MODEL].update(algorithm="minmax"))
     status = built.run("enginery", "status").stdout
     assert (
-        f"calibrate {MODEL}: algorithm mse -> minmax, calibration data/demo/calibration -> data/own"
+        f"calibrate {MODEL}: calibration data/demo/calibration -> data/own, algorithm mse -> minmax"
         in status
     )
     states = build(built)
@@ -174,7 +174,7 @@ def test_a_lower_minimum_lists_again_and_calibrates_nothing(built: Checkout) -> 
     built.change(lambda params: params["int8"][MODEL].update(minimum_images=2))
     status = built.run("enginery", "status").stdout
     assert (
-        f"calibration-images {MODEL}: artifacts/recipes/calibration-images/{MODEL}-int8.json modified"
+        f"calibration-images {MODEL}: artifacts/recipes/calibration-images/{MODEL}.json modified"
         in status
     )
     states = build(built)

@@ -188,3 +188,8 @@ def test_differences_in_words() -> None:
     old = {"tools": {"onnxsim": "0.8.0"}, "version": 1, "parameters": {"profile": {"min": [1]}}}
     new = {"tools": {"onnxsim": "0.8.1"}, "version": 1, "parameters": {"profile": {"min": [2]}}}
     assert list(differences(old, new)) == ["min [1] -> [2]", "onnxsim 0.8.0 -> 0.8.1"]
+    counting = {"calibration": "a", "counting": {"algorithm": "mse", "height": 8}}
+    gone = ["algorithm mse -> none", "height 8 -> none"]
+    assert list(differences(counting, {"calibration": "a"})) == gone
+    assert list(differences({"a": None}, {"a": 0})) == ["a none -> 0"]
+    assert list(differences({"a": None}, {})) == []

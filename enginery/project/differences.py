@@ -7,10 +7,14 @@ from typing import Any
 
 
 def differences(old: Any, new: Any, name: str = "") -> Iterator[str]:
-    """Every leaf that differs, as `name old -> new`; the leaf's own key names it."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted(old.keys() | new.keys()):
-            yield from differences(old.get(key), new.get(key), key)
+    """Every leaf that differs, as `name old -> new`; the leaf's own key names it.
+
+    Where a whole group is new or gone, its leaves are.
+    """
+    before, after = ({} if side is None else side for side in (old, new))
+    if old != new and isinstance(before, Mapping) and isinstance(after, Mapping):
+        for key in sorted(before.keys() | after.keys()):
+            yield from differences(before.get(key), after.get(key), key)
     elif old != new:
         yield f"{name} {_text(old)} -> {_text(new)}"
 
