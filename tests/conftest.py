@@ -4,6 +4,7 @@ Prefect server for all tests.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -18,6 +19,9 @@ from typing import Any
 
 import pytest
 import yaml
+
+from enginery.pipeline.matrix import write_matrix
+from enginery.project.load import load_spec
 
 ROOT = Path(__file__).resolve().parents[1]
 NEEDED = (
@@ -66,6 +70,11 @@ class Checkout:
         params = yaml.safe_load(path.read_text())
         edit(params)
         path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def write_matrix(self) -> None:
+        """Write out params.yaml for DVC, as it is committed: `dvc repro` alone reads that file."""
+        with contextlib.chdir(self.root):
+            write_matrix(load_spec())
 
 
 @pytest.fixture(scope="session")

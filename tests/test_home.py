@@ -139,7 +139,8 @@ def tiny(params: dict[str, Any]) -> None:
 @pytest.mark.skipif(not can_be_a_stranger(), reason="this machine lets nobody be somebody else")
 def test_a_user_of_no_name_and_no_home_builds(fresh: Checkout) -> None:
     fresh.change(tiny)
-    kept = {"PATH": os.environ["PATH"], "PREFECT_API_URL": fresh.server, "COLUMNS": "200"}
+    fresh.write_matrix()
+    kept = {"PATH": fresh.environment()["PATH"], "PREFECT_API_URL": fresh.server, "COLUMNS": "200"}
 
     def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         line = [*STRANGER, sys.executable, "-m", *command]

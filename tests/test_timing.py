@@ -40,6 +40,8 @@ def first(fresh: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     """A checkout whose builds have measured something, kept and pushed."""
     monkeypatch.chdir(fresh.root)
     fresh.change(named)
+    fresh.write_matrix()
+    monkeypatch.setenv("PATH", fresh.environment()["PATH"])
     dvc(fresh.root, "remote", "add", "--default", "store", str(tmp_path / "store"))
     dvc(fresh.root, "repro", "--single-item", "fingerprint")
     dvc(fresh.root, "repro", "--single-item", STAGE)
