@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,7 @@ from typing import Any, Generic, TypeVar, get_type_hints
 from enginery.errors import EngineryError
 from enginery.pipeline.project import Project
 from enginery.pipeline.workplace import read_workplace
+from enginery.project.loading import find_modules_here
 from enginery.project.paths import crash_log
 from enginery.project.stage import KINDS, Stage
 from enginery.report.events import emit, error_line
@@ -172,6 +174,8 @@ def load_step(name: str) -> Step[Any]:
     """
     module_name = f"{PACKAGE}.{name.replace('-', '_')}"
     path = f"{module_name.replace('.', '/')}.py"
+    if importlib.util.find_spec(PACKAGE) is None:  # a worker of Prefect's was started elsewhere
+        find_modules_here()
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
