@@ -8,8 +8,11 @@ is broken, they fail.
 from __future__ import annotations
 
 import queue
+import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from graphlib import TopologicalSorter
 from typing import Any
 
@@ -31,6 +34,8 @@ from enginery.project.paths import crash_log
 from enginery.report.display import Outcome, skipped_for
 from enginery.system import tracebacks
 
+# Stages with the moment at which they began; None: the run is interrupted.
+Ended = queue.SimpleQueue[tuple[Node, float] | None]
 LEVELS = {"error": 40, "warning": 30, "info": 20, "debug": 10}
 
 
@@ -69,28 +74,55 @@ def work_through(run: Run) -> None:
         {address: [need for need in node.needs if need in nodes] for address, node in nodes.items()}
     )
     order.prepare()
-    ended: queue.SimpleQueue[tuple[Node, float]] = queue.SimpleQueue()
-    waiting: list[Node] = []
-    futures: dict[str, PrefectFuture[Any]] = {}
+    ended: Ended = queue.SimpleQueue()
     try:
-        while order.is_active():
-            waiting += [nodes[address] for address in order.get_ready()]
-            while waiting and len(futures) < run.jobs:
-                node = waiting.pop(0)
-                futures[node.address] = _submit(run, node, ended)
-            node, began = ended.get()
-            future = futures.pop(node.address)
-            future.wait()
-            _ended(run, node, future.state, time.monotonic() - began)
-            order.done(node.address)
+        with _interrupts_into(ended):
+            _work(run, nodes, order, ended)
     except BaseException:
         run.pipeline.stop()
         raise
 
 
-def _submit(
-    run: Run, node: Node, ended: queue.SimpleQueue[tuple[Node, float]]
-) -> PrefectFuture[Any]:
+def _work(run: Run, nodes: Mapping[str, Node], order: TopologicalSorter[str], ended: Ended) -> None:
+    waiting: list[Node] = []
+    futures: dict[str, PrefectFuture[Any]] = {}
+    while order.is_active():
+        waiting += [nodes[address] for address in order.get_ready()]
+        while waiting and len(futures) < run.jobs:
+            node = waiting.pop(0)
+            futures[node.address] = _submit(run, node, ended)
+        end = ended.get()
+        if end is None:
+            raise KeyboardInterrupt
+        node, began = end
+        future = futures.pop(node.address)
+        future.wait()
+        _ended(run, node, future.state, time.monotonic() - began)
+        order.done(node.address)
+
+
+@contextmanager
+def _interrupts_into(ended: Ended) -> Iterator[None]:
+    """Inside, Ctrl-C and SIGTERM are an end like those of stages.
+
+    An exception at any moment might be raised in the middle of Prefect, and be lost there.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        for number, handler in before.items():
+            if handler is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: ended.put(None))
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _submit(run: Run, node: Node, ended: Ended) -> PrefectFuture[Any]:
     began = time.monotonic()
     decided = _decided(run, node)
     body: Any
