@@ -1,5 +1,5 @@
 # `make engines` sets up everything and builds; `make test` sets up everything and tests; `make check` lints and types.
-# Commands run as modules: those in .venv/bin hold the path of the environment until enginery.relocate has taken it out.
+# Commands run as modules: those in .venv/bin hold the path of the environment until enginery.system.relocate has taken it out.
 PYTHON ?= python3.11
 READY := .venv/.ready
 RUN := .venv/bin/python -m
@@ -16,11 +16,11 @@ check: $(READY)
 	$(RUN) ruff check .
 	$(RUN) mypy
 
-$(READY): requirements.lock pyproject.toml enginery/relocate.py
+$(READY): requirements.lock pyproject.toml enginery/system/relocate.py
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	$(RUN) pip install --quiet --requirement requirements.lock
 	$(RUN) pip install --quiet --no-deps --no-build-isolation --editable .
-	$(RUN) enginery.relocate
+	$(RUN) enginery.system.relocate
 	.venv/bin/python -c "from enginery.pipeline.site_cache import *; private_site_cache(Path())"
 	touch $(READY)
 

@@ -1,27 +1,29 @@
-"""All errors that Enginery raises on purpose, as one tree. Each says what happened, the cause and what to do, in one line.
+"""All errors that Enginery raises on purpose, as one tree. Each says what happened, the cause and
+what to do, in one line.
 
 EngineryError
-├── ConfigError       params.yaml: all mistakes at once
-├── ModelError        weights or an ONNX graph that cannot be used
-├── DataError         images or labels that cannot be used
-├── ToolchainError    a toolchain that is missing, broken or too old
-│   ├── NoInterpreter the toolchain is not on this machine
-│   ├── OtherVersion  it is, and has another TensorRT than the target's
-│   ├── BuildError    TensorRT refused the graph, or the plan is not what was asked for
-│   ├── EngineError   a plan that TensorRT does not load or run on this GPU
-│   ├── RefitError    weights that do not fit a plan
-│   ├── ChildCrashed  the child program ended without a result
-│   └── ChildTimeout  the child program was stopped at its time limit
-├── GpuError          a GPU that is not there, has no room, or fails
-├── Elsewhere         a target for another machine of the fleet
-│   └── Lost          a target that this machine could build, and cannot any more
-├── IntegrityError    a file whose digest is not the one recorded
-├── DamagedFileError  a JSON file of Enginery's own that is not whole
-├── DiskFullError     no room for a file
-├── GateError         an engine's graph failed its validation
-├── BusyError         another run works in the same checkout
-└── ServerError       no Prefect server answers
-    └── ServerLostError  it answered when the run began
+├── ConfigError                 params.yaml: all mistakes at once
+├── ModelError                  weights or an ONNX graph that cannot be used
+├── DataError                   images or labels that cannot be used
+├── ToolchainError              a toolchain that is missing, broken or too old
+│   ├── MissingInterpreterError the toolchain is not on this machine
+│   ├── VersionMismatchError    it is, and has another TensorRT than the target's
+│   ├── BuildError              TensorRT refused the graph, or the plan is not what was asked for
+│   ├── EngineError             a plan that TensorRT does not load or run on this GPU
+│   ├── RefitError              weights that do not fit a plan
+│   ├── ChildCrashedError       the child program ended without a result
+│   └── ChildTimeoutError       the child program was stopped at its time limit
+├── GpuError                    a GPU that is not there, has no room, or fails
+├── ExcludedTargetError         a target for another machine of the fleet
+│   └── TargetLostError         a target that this machine could build, and cannot any more
+├── IntegrityError              a file whose digest is not the one recorded
+├── DamagedFileError            a JSON file of Enginery's own that is not whole
+├── DiskFullError               no room for a file
+├── GateError                   an engine's graph failed its validation
+├── MissingExtraError           a command needs a library that an extra brings
+├── BusyError                   another run works in the same checkout
+└── ServerError                 no Prefect server answers
+    └── ServerLostError         it answered when the run began
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class ConfigError(EngineryError):
     def __init__(self, where: str, mistakes: Sequence[str]) -> None:
         self.mistakes = tuple(mistakes)
         lines = "".join(f"\n  {mistake}" for mistake in mistakes)
-        super().__init__(f"{where}: {len(mistakes)} mistake{'s' if len(mistakes) != 1 else ''}{lines}")
+        super().__init__(
+            f"{where}: {len(mistakes)} mistake{'s' if len(mistakes) != 1 else ''}{lines}"
+        )
 
 
 class ModelError(EngineryError):
@@ -60,11 +64,11 @@ class ToolchainError(EngineryError):
     """A toolchain that is missing, broken or too old."""
 
 
-class NoInterpreter(ToolchainError):
+class MissingInterpreterError(ToolchainError):
     """The toolchain's interpreter is no file here: it is on another machine, if anywhere."""
 
 
-class OtherVersion(ToolchainError):
+class VersionMismatchError(ToolchainError):
     """The toolchain works, and has another version of TensorRT than the target asks for."""
 
 
@@ -80,11 +84,11 @@ class RefitError(ToolchainError):
     """Weights that do not fit a plan: it must be built."""
 
 
-class ChildCrashed(ToolchainError):
+class ChildCrashedError(ToolchainError):
     """The child program ended without a result."""
 
 
-class ChildTimeout(ToolchainError):
+class ChildTimeoutError(ToolchainError):
     """The child program was stopped at its time limit."""
 
 
@@ -92,15 +96,17 @@ class GpuError(EngineryError):
     """A GPU that is not there, has no room, or fails."""
 
 
-class Elsewhere(EngineryError):
-    """A target of runtime `tensorrt` whose toolchain or GPU is not here: for another machine; `why` says what is missing."""
+class ExcludedTargetError(EngineryError):
+    """A target of runtime `tensorrt` whose toolchain or GPU is not here: for another machine; `why`
+    says what is missing.
+    """
 
     def __init__(self, target: str, why: str, cure: str) -> None:
         super().__init__(f"target {target}: {why}", cure)
         self.why = why
 
 
-class Lost(Elsewhere):
+class TargetLostError(ExcludedTargetError):
     """A target whose toolchain or GPU was here at the last run."""
 
 
@@ -128,6 +134,15 @@ class DiskFullError(EngineryError):
 
 class GateError(EngineryError):
     """An engine's graph failed its validation."""
+
+
+class MissingExtraError(EngineryError):
+    """A command needs a library that is not installed: `extra` brings it."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        what = f"this needs {package}, which is not installed here"
+        super().__init__(what, f"Install the extra: pip install 'enginery[{extra}]'")
+        self.extra = extra
 
 
 class BusyError(EngineryError):

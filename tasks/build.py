@@ -3,127 +3,258 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from enginery import runtimes
 from enginery.calibration import cache
-from enginery.evaluation.images import image_folder, preprocess, read_image, save_batch
-from enginery.files import read_json, replacing_folder, sha256, write_json
-from enginery.gpu import reserved
+from enginery.gpu.turns import reserved
 from enginery.graphs.inspect import GraphInfo, fit_profiles, graph_info
-from enginery.layout import CACHE, INT8, Step, build_folder, calibration_images_file, model_folder, timing_folder
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job, step
+from enginery.pipeline.workplace import ToolchainInUse, read_workplace
+from enginery.project.engine_name import INT8
+from enginery.project.params import BUILD_OPTIONS
+from enginery.project.paths import (
+    CACHE,
+    RECORDS,
+    build_folder,
+    calibration_images_file,
+    model_folder,
+    timing_folder,
+)
+from enginery.project.stage import Stage
 from enginery.report.events import emit, log
-from enginery.spec import BUILD_OPTIONS, Spec, load_spec
-from enginery.toolchain.choice import Choice, Toolchains
+from enginery.system.files import atomic_folder, read_json, sha256, write_json
 from enginery.toolchain.client import build as build_plan
 from enginery.toolchain.requests import BuildRequest, BuildResult
-from tasks.command import recipe, record, run_step
+from enginery.vision.images import image_folder, preprocess, read_image, save_batch
 from tasks.refitting import refitted, structure
 
 MINIMUM_MIB = 1024  # GPU memory without which no build is begun
+Shapes = Mapping[str, list[int]]  # at min, opt and max
 
 
-def build(step: Step) -> None:
-    """Write the plan; its duration, memory and GPU go into measured.json, which no other step reads."""
-    wanted, spec = recipe(step), load_spec()
-    choice = Toolchains(spec).choose(step.target)
-    needed = max(MINIMUM_MIB, wanted["workspace_mib"] or 0)
-    with replacing_folder(build_folder(step.model, step.target, step.precision)) as folder, reserved(choice.gpu, needed, log):
-        request = _request(step, spec, wanted, choice, folder)
-        facts, measured = _refitted_or_built(step, request, choice, spec.targets[step.target].time_limit_s)
-        for given in filter(None, (request.cache, request.native_images)):
-            given.unlink()  # what only the build needed: no stage knows it beside the plan
-        write_json(folder / "record.json", record(step, graph_sha256=sha256(request.onnx), **facts))
-        write_json(folder / "measured.json", {**measured, **({"gpu": asdict(choice.gpu)} if choice.gpu else {})})
-    log(f"{facts['plan_bytes'] / 1e6:.1f} MB in {measured['seconds']:.1f} s")
+@dataclass(frozen=True)
+class NativeCalibration:
+    """The images with which TensorRT itself calibrates, and how they are made its input."""
+
+    calibration: str
+    height: int
+    width: int
+    task: str
 
 
-def _refitted_or_built(step: Step, request: BuildRequest, choice: Choice, time_limit: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What the record says of the plan, and what was measured of its making."""
-    found = refitted(step, request, choice.python, time_limit) if request.refittable else None
-    if found:
-        return found
-    result = build_plan(choice.python, request, emit, time_limit)
-    if result.skipped_tactics:
-        log(f"{result.skipped_tactics} tactics were skipped for want of GPU memory: free some, or raise workspace_mib", "warning")
-    if result.dla_fallback:
-        some = ", ".join(result.dla_fallback[:5])
-        log(f"{len(result.dla_fallback)} layers cannot run on the DLA and fall back to the GPU: {some}", "warning")
-    measured = {"seconds": round(result.seconds, 3), "peak_memory_mib": round(result.peak_memory_mib)}
-    return _facts(request, result), measured
+@dataclass(frozen=True)
+class Parameters:
+    """What the plan is for, and how TensorRT builds it.
+
+    `profile` holds (batch, 3, height, width).
+    """
+
+    runtime: str
+    runtime_version: str
+    platform: str
+    compute_capability: str | None
+    input: str | None
+    profile: Shapes
+    workspace_mib: int | None
+    optimization_level: int | None
+    gpu: str | None = None
+    profiles: tuple[Shapes, ...] = ()
+    tactic_sources: tuple[str, ...] | None = None
+    strongly_typed: bool = False
+    tf32: bool = False
+    sparsity: bool = False
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    refittable: bool = False
+    dla_core: int | None = None
+    native: NativeCalibration | None = None
+
+    @property
+    def weakly_typed(self) -> bool:
+        """Whether TensorRT gets the graph in FP32, and the precision as a flag."""
+        return runtimes.find(self.runtime).on_own_gpu and not self.strongly_typed
 
 
-def _facts(request: BuildRequest, result: BuildResult) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "plan_sha256": result.plan_sha256, "plan_bytes": result.plan_bytes, "weights_sha256": result.weights_sha256,
-        "runtime_version": result.runtime_version, "messages": list(result.messages),
+def parameters(project: Project, stage: Stage) -> Parameters:
+    """The target's options, the model's shapes, and what this machine's toolchain is."""
+    model, target = project.model(stage), project.target(stage)
+    native = target.calibration == "native" and stage.precision == INT8
+    chosen: dict[str, Any] = {
+        **target.chosen("tactic_sources", *BUILD_OPTIONS),
+        **project.runtime(stage),
     }
-    if result.skipped_tactics:
-        facts["skipped_tactics"] = result.skipped_tactics
-    if request.dla_core is not None:
-        facts["dla_fallback"] = list(result.dla_fallback)
-    if request.refittable:
-        weights = list(result.refittable_weights)
-        facts |= {"refittable_weights": weights, "structure_sha256": structure(request, weights)}
-    if request.native_images and request.cache:
-        facts["native_cache"] = request.cache.read_text(encoding="utf-8")
-    return facts
-
-
-def _request(step: Step, spec: Spec, wanted: Mapping[str, Any], choice: Choice, folder: Path) -> BuildRequest:
-    own_gpu = wanted["runtime"] == "tensorrt"
-    weak = own_gpu and not wanted.get("strongly_typed")
-    onnx = model_folder(step.model, "fp32" if weak else step.precision) / "graph" / "model.onnx"
-    return BuildRequest(
-        runtime=wanted["runtime"], onnx=onnx, plan=folder / "model.plan", name=step.model, gpu=choice.visible,
-        compute_capability=None if own_gpu else wanted["compute_capability"], profiles=_profiles(wanted, graph_info(onnx), onnx.as_posix()),
-        workspace_mib=wanted["workspace_mib"], optimization_level=wanted["optimization_level"], tactic_sources=wanted.get("tactic_sources"),
-        **{key: wanted[key] for key in BUILD_OPTIONS if key in wanted},
-        **(_timings(wanted, choice) if own_gpu else {}), **(_weak(step, spec, wanted, folder) if weak else {}),
+    return Parameters(
+        input=model.input,
+        profile=model.profile(),
+        profiles=tuple(model.all_profiles()) if model.profiles else (),
+        workspace_mib=target.workspace_mib,
+        optimization_level=target.optimization_level,
+        native=_native(project, stage) if native else None,
+        **chosen,
     )
 
 
-def _timings(wanted: Mapping[str, Any], choice: Choice) -> dict[str, Any]:
-    folder = timing_folder(choice.name, wanted["runtime_version"], wanted["gpu"])
+def _native(project: Project, stage: Stage) -> NativeCalibration:
+    model = project.model(stage)
+    return NativeCalibration(project.int8(stage).calibration, *model.size, model.task)
+
+
+@step(
+    "build",
+    version=4,
+    of=("model", "target", "precision"),
+    parameters=parameters,
+    record=RECORDS["build"],
+)
+def build(job: Job[Parameters]) -> None:
+    """Write the plan; its duration, memory and GPU go into measured.json, which no other step
+    reads.
+    """
+    stage = job.stage
+    toolchain = read_workplace().toolchain(stage.target)
+    needed = max(MINIMUM_MIB, job.parameters.workspace_mib or 0)
+    with (
+        atomic_folder(build_folder(stage.model, stage.target, stage.precision)) as folder,
+        reserved(toolchain.gpu, needed, log),
+    ):
+        request = _request(job, toolchain, folder)
+        results, measured = _refitted_or_built(stage, request, toolchain)
+        for given in filter(None, (request.cache, request.native_images)):
+            given.unlink()  # what only the build needed: no stage knows it beside the plan
+        record = job.record(graph_sha256=sha256(request.onnx), **results)
+        write_json(folder / "record.json", record)
+        card = {"gpu": asdict(toolchain.gpu)} if toolchain.gpu else {}
+        write_json(folder / "measured.json", {**measured, **card})
+    log(f"{results['plan_bytes'] / 1e6:.1f} MB in {measured['seconds']:.1f} s")
+
+
+def _refitted_or_built(
+    stage: Stage, request: BuildRequest, toolchain: ToolchainInUse
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the record says of the plan, and what was measured of its making."""
+    limit_s = toolchain.time_limit_s
+    made = refitted(stage, request, toolchain.python, limit_s) if request.refittable else None
+    if made:
+        return made
+    result = build_plan(toolchain.python, request, emit, limit_s)
+    if result.skipped_tactics:
+        what = f"{result.skipped_tactics} tactics were skipped for want of GPU memory"
+        log(f"{what}: free some, or raise workspace_mib", "warning")
+    if result.dla_fallback:
+        some = ", ".join(result.dla_fallback[:5])
+        what = f"{len(result.dla_fallback)} layers cannot run on the DLA"
+        log(f"{what} and fall back to the GPU: {some}", "warning")
+    peak = round(result.peak_memory_mib)
+    measured = {"seconds": round(result.seconds, 3), "peak_memory_mib": peak}
+    return _results(request, result), measured
+
+
+def _results(request: BuildRequest, result: BuildResult) -> dict[str, Any]:
+    results: dict[str, Any] = {
+        "plan_sha256": result.plan_sha256,
+        "plan_bytes": result.plan_bytes,
+        "weights_sha256": result.weights_sha256,
+        "runtime_version": result.runtime_version,
+        "messages": list(result.messages),
+    }
+    if result.skipped_tactics:
+        results["skipped_tactics"] = result.skipped_tactics
+    if request.dla_core is not None:
+        results["dla_fallback"] = list(result.dla_fallback)
+    if request.refittable:
+        weights = list(result.refittable_weights)
+        results["refittable_weights"] = weights
+        results["structure_sha256"] = structure(request, weights)
+    if request.native_images and request.cache:
+        results["native_cache"] = request.cache.read_text(encoding="utf-8")
+    return results
+
+
+def _request(job: Job[Parameters], toolchain: ToolchainInUse, folder: Path) -> BuildRequest:
+    stage, parameters = job.stage, job.parameters
+    own_gpu = runtimes.find(parameters.runtime).on_own_gpu
+    graph = "fp32" if parameters.weakly_typed else stage.precision
+    onnx = model_folder(stage.model, graph) / "graph" / "model.onnx"
+    options = {option: getattr(parameters, option) for option in BUILD_OPTIONS}
+    if parameters.weakly_typed:
+        options |= _weak(job, folder)
+    if own_gpu:
+        options |= _timings(parameters, toolchain)
+    return BuildRequest(
+        runtime=parameters.runtime,
+        onnx=onnx,
+        plan=folder / "model.plan",
+        name=stage.model,
+        gpu=toolchain.visible,
+        compute_capability=None if own_gpu else parameters.compute_capability,
+        profiles=_profiles(parameters, graph_info(onnx), onnx.as_posix()),
+        workspace_mib=parameters.workspace_mib,
+        optimization_level=parameters.optimization_level,
+        tactic_sources=parameters.tactic_sources,
+        **options,
+    )
+
+
+def _timings(parameters: Parameters, toolchain: ToolchainInUse) -> dict[str, Any]:
+    folder = timing_folder(toolchain.name, parameters.runtime_version, str(parameters.gpu))
     folder.mkdir(parents=True, exist_ok=True)
-    name = choice.gpu.uuid.removeprefix("GPU-")[:8] if choice.gpu else "gpu"  # two cards of a kind must not overwrite each other's
-    return {"timing_caches": tuple(sorted(folder.glob("*.timing"))), "timing_cache": folder / f"builds-{name}.timing"}
+    # Two cards of a kind must not overwrite each other's.
+    name = toolchain.gpu.uuid.removeprefix("GPU-")[:8] if toolchain.gpu else "gpu"
+    return {
+        "timing_caches": tuple(sorted(folder.glob("*.timing"))),
+        "timing_cache": folder / f"builds-{name}.timing",
+    }
 
 
-def _weak(step: Step, spec: Spec, wanted: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """What a weakly typed TensorRT takes beside the graph: precision, ranges headed for its version or images, layers in fp16."""
-    if step.precision != INT8:
-        return {"precision": step.precision}
-    graph = model_folder(step.model, INT8) / "graph"
-    made = read_json(graph / "record.json")
-    if made["calibration"]["own_quantization"]:
+def _weak(job: Job[Parameters], folder: Path) -> dict[str, Any]:
+    """What a weakly typed TensorRT takes beside the graph: precision, ranges headed for its version
+    or images, layers in FP16.
+    """
+    stage = job.stage
+    if stage.precision != INT8:
+        return {"precision": stage.precision}
+    graph = model_folder(stage.model, INT8) / "graph"
+    quantized = read_json(graph / "record.json")
+    if quantized["calibration"]["own_quantization"]:
         return {"precision": INT8}  # its Q/DQ nodes bring the ranges
-    fields: dict[str, Any] = {"cache": folder / CACHE, "float_layers": tuple(made["excluded"])}
-    if wanted.get("calibration") == "native":
-        fields["native_images"] = _calibration_batch(step, spec, folder)
-    else:
-        cache.write(cache.read(graph / CACHE).headed_for(wanted["runtime_version"]), folder / CACHE)
-    return {"precision": INT8, **fields}
+    options: dict[str, Any] = {
+        "precision": INT8,
+        "cache": folder / CACHE,
+        "fp16_layers": tuple(quantized["excluded"]),
+    }
+    if job.parameters.native:
+        images = _calibration_batch(stage.model, job.parameters.native, folder)
+        return {**options, "native_images": images}
+    headed = cache.read(graph / CACHE).headed_for(job.parameters.runtime_version)
+    cache.write(headed, folder / CACHE)
+    return options
 
 
-def _calibration_batch(step: Step, spec: Spec, folder: Path) -> Path:
-    """The calibration images as the network takes them, in one file that the child reads batch by batch."""
-    model = spec.models[step.model]
-    source, out = image_folder(Path(spec.int8[step.model].calibration)), folder / "calibration.npy"
-    names = read_json(calibration_images_file(step.model))["images"]
-    images = (preprocess(read_image(source / name), *model.size, model.task) for name in names)
-    save_batch(images, len(names), model.size, out)
+def _calibration_batch(model: str, native: NativeCalibration, folder: Path) -> Path:
+    """The calibration images as the network takes them, in one file that the child reads batch by
+    batch.
+    """
+    source, out = image_folder(Path(native.calibration)), folder / "calibration.npy"
+    names = read_json(calibration_images_file(model))["images"]
+    size = (native.height, native.width)
+    images = (preprocess(read_image(source / name), *size, native.task) for name in names)
+    save_batch(images, len(names), size, out)
     return out
 
 
-def _profiles(wanted: Mapping[str, Any], info: GraphInfo, where: str) -> tuple[dict[str, dict[str, list[int]]], ...]:
-    """The profiles for the graph's image input; checked here because TensorRT reports a bad one poorly or not at all."""
-    profiles: list[dict[str, list[int]]] = wanted.get("profiles") or [wanted["profile"]]
-    name = fit_profiles(info, profiles, wanted["input"], where)
+def _profiles(parameters: Parameters, info: GraphInfo, where: str) -> tuple[dict[str, Shapes], ...]:
+    """The profiles for the graph's image input; checked here because TensorRT reports a bad one
+    poorly or not at all.
+    """
+    profiles = parameters.profiles or (parameters.profile,)
+    name = fit_profiles(info, profiles, parameters.input, where)
     static = all(isinstance(size, int) for size in info.inputs[0].shape)
     return () if static else tuple({name: shapes} for shapes in profiles)
 
 
 if __name__ == "__main__":
-    run_step("build", build, "model", "target", "precision")
+    build.main()

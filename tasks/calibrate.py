@@ -1,64 +1,176 @@
-"""calibrate: the ranges of a model's activations, as a TensorRT calibration cache, from images or from a cache made elsewhere."""
+"""calibrate: the ranges of a model's activations, as a TensorRT calibration cache, from images or
+from a cache made elsewhere.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from enginery.calibration import cache, state
-from enginery.calibration.collect import Work, collect
+from enginery.calibration.collect import CalibrationJob, collect
+from enginery.calibration.histogram import Histogram
 from enginery.calibration.thresholds import thresholds_of
-from enginery.evaluation.images import image_folder
-from enginery.files import dumps, read_json, replacing_folder, sha256, write_json
 from enginery.graphs.inspect import has_own_quantization, read_graph
-from enginery.layout import CACHE, HISTOGRAMS, Step, calibration_images_file, kept_histograms, model_folder
+from enginery.graphs.session import CPU, fastest_provider
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job, step
+from enginery.project.paths import (
+    CACHE,
+    HISTOGRAMS,
+    RECORDS,
+    calibration_images_file,
+    kept_histograms,
+    model_folder,
+)
+from enginery.project.stage import Stage
 from enginery.quantization.placement import place, tensors_to_calibrate
 from enginery.quantization.rules import patterns
 from enginery.report.events import log, progress
-from tasks.command import recipe, record, run_step
+from enginery.system.files import atomic_folder, dumps, read_json, sha256, write_json
+from enginery.vision.images import image_folder
+
+TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python")
+CLASSIFIERS_TOOLS = ("pillow", "torchvision", "ultralytics")  # they feed what classifies
 
 
-def calibrate(step: Step) -> None:
-    """Write the cache, and the histograms that it was made from; a graph that brings its own Q/DQ needs neither."""
-    graph = model_folder(step.model, "simplify") / "model.onnx"
-    model, images = read_graph(graph), read_json(calibration_images_file(step.model))
-    with replacing_folder(model_folder(step.model, "calibration")) as folder:
-        facts: dict[str, Any] = {"own_quantization": has_own_quantization(model.graph), "graph_sha256": sha256(graph)}
-        if not facts["own_quantization"]:
-            facts |= _calibrate(step, model, images, folder)
-        write_json(folder / "record.json", record(step, images=len(images["images"]), images_sha256=_digest(images), **facts))
+@dataclass(frozen=True)
+class Counting:
+    """How images become ranges: the algorithm, the size in which they are seen, and what runs the
+    graph if that is no CPU.
+    """
+
+    algorithm: str
+    height: int
+    width: int
+    task: str
+    percentile: float = 100.0  # of the algorithm of that name
+    provider: str | None = None
 
 
-def _calibrate(step: Step, model: onnx.ModelProto, images: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    wanted = recipe(step)
-    tensors = tensors_to_calibrate(model.graph)
-    source = Path(wanted["calibration"])
-    if source.suffix == cache.SUFFIX:
-        found = cache.read(source)
-        tensors = place(model.graph, patterns(wanted["rule"], wanted["exclude"])).activations(model.graph)
-        cache.check_tensors(found, tensors, source.as_posix())
-        log(f"{source}: ranges of {len(tensors)} tensors, taken as they are")
+@dataclass(frozen=True)
+class Parameters:
+    """A folder of images, or a cache. Of a cache, which layers stay in FP16: the others need a
+    range in it.
+    """
+
+    calibration: str
+    counting: Counting | None = None
+    rule: str | None = None
+    exclude: tuple[str, ...] = ()
+
+
+def parameters(project: Project, stage: Stage) -> Parameters:
+    """As params.yaml says under `int8`."""
+    settings, model = project.int8(stage), project.model(stage)
+    if Path(settings.calibration).suffix == cache.SUFFIX:
+        return Parameters(settings.calibration, rule=settings.rule, exclude=settings.exclude)
+    provider = fastest_provider()
+    counting = Counting(
+        algorithm=settings.algorithm,
+        height=model.size[0],
+        width=model.size[1],
+        task=model.task,
+        percentile=settings.percentile if settings.algorithm == "percentile" else 100.0,
+        provider=provider if provider != CPU else None,
+    )
+    return Parameters(settings.calibration, counting)
+
+
+def tools(project: Project, stage: Stage) -> Sequence[str]:
+    """What classifies is fed by other packages than the rest."""
+    return (*TOOLS, *(CLASSIFIERS_TOOLS if project.model(stage).task == "classify" else ()))
+
+
+@step(
+    "calibrate",
+    version=1,
+    of=("model",),
+    tools=tools,
+    parameters=parameters,
+    record=RECORDS["calibrate"],
+)
+def calibrate(job: Job[Parameters]) -> None:
+    """Write the cache, and the histograms that it was made from; a graph that brings its own Q/DQ
+    needs neither.
+    """
+    name = job.stage.model
+    graph = model_folder(name, "simplify") / "model.onnx"
+    model, images = read_graph(graph), read_json(calibration_images_file(name))
+    own = has_own_quantization(model.graph)
+    with atomic_folder(model_folder(name, "calibration")) as folder:
+        made = {} if own else _calibrate(job, model, images, folder)
+        record = job.record(
+            images=len(images["images"]),
+            images_sha256=_digest(images),
+            own_quantization=own,
+            graph_sha256=sha256(graph),
+            **made,
+        )
+        write_json(folder / "record.json", record)
+
+
+def _calibrate(
+    job: Job[Parameters], model: onnx.ModelProto, images: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Write the cache; how many tensors it has, and its digest."""
+    source = Path(job.parameters.calibration)
+    counting = job.parameters.counting
+    if counting:
+        ranges, tensors = _from_images(job, counting, model, images, folder)
     else:
-        histograms = _count(step, model, tensors, images)
-        state.save(folder / HISTOGRAMS, "", len(images["images"]), histograms)
-        found = cache.from_thresholds(thresholds_of(histograms, wanted["algorithm"], wanted["percentile"]))
-        log(f"{wanted['algorithm']} ranges of {len(tensors)} tensors from {len(images['images'])} images")
-    cache.write(cache.Cache(cache.CANONICAL, found.scales), folder / CACHE)
+        ranges, tensors = _from_cache(job, model, source)
+    cache.write(cache.Cache(cache.CANONICAL, ranges.scales), folder / CACHE)
     return {"tensors": len(tensors), "cache_sha256": sha256(folder / CACHE)}
 
 
-def _count(step: Step, model: onnx.ModelProto, tensors: tuple[str, ...], images: Mapping[str, Any]) -> dict[str, Any]:
-    wanted = recipe(step)
-    folder = image_folder(Path(wanted["calibration"]))
-    paths = [folder / name for name in images["images"]]
-    graph = sha256(model_folder(step.model, "simplify") / "model.onnx")
-    key = _digest({"images": images, "recipe": read_json(step.recipe), "graph": graph})
-    work = Work(model, tensors, paths, (wanted["height"], wanted["width"]), wanted["task"], key)
-    kept = kept_histograms(step.model)
+def _from_cache(
+    job: Job[Parameters], model: onnx.ModelProto, source: Path
+) -> tuple[cache.Cache, Sequence[str]]:
+    ranges = cache.read(source)
+    kept = patterns(job.parameters.rule or "none", job.parameters.exclude)
+    tensors = place(model.graph, kept).activations(model.graph)
+    cache.check_tensors(ranges, tensors, source.as_posix())
+    log(f"{source}: ranges of {len(tensors)} tensors, taken as they are")
+    return ranges, tensors
+
+
+def _from_images(
+    job: Job[Parameters],
+    counting: Counting,
+    model: onnx.ModelProto,
+    images: Mapping[str, Any],
+    folder: Path,
+) -> tuple[cache.Cache, Sequence[str]]:
+    tensors = tensors_to_calibrate(model.graph)
+    histograms = _count(job, counting, model, tensors, images)
+    state.save(folder / HISTOGRAMS, "", len(images["images"]), histograms)
+    thresholds = thresholds_of(histograms, counting.algorithm, counting.percentile)
+    count = len(images["images"])
+    log(f"{counting.algorithm} ranges of {len(tensors)} tensors from {count} images")
+    return cache.from_thresholds(thresholds), tensors
+
+
+def _count(
+    job: Job[Parameters],
+    counting: Counting,
+    model: onnx.ModelProto,
+    tensors: tuple[str, ...],
+    images: Mapping[str, Any],
+) -> dict[str, Histogram]:
+    name = job.stage.model
+    folder = image_folder(Path(job.parameters.calibration))
+    paths = [folder / image for image in images["images"]]
+    graph = sha256(model_folder(name, "simplify") / "model.onnx")
+    key = _digest({"images": images, "recipe": read_json(job.stage.recipe), "graph": graph})
+    size = (counting.height, counting.width)
+    work = CalibrationJob(model, tensors, paths, size, counting.task, key)
+    kept = kept_histograms(name)
     if done := state.images_done(kept, key):
         log(f"goes on after {done} of {len(paths)} images, where the last run was stopped")
     return collect(work, kept, lambda number, total: progress("images", number, total))
@@ -69,4 +181,4 @@ def _digest(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    run_step("calibrate", calibrate, "model", "precision")
+    calibrate.main()

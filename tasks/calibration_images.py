@@ -1,46 +1,76 @@
-"""calibration-images: the list of a model's calibration images with their digests; none of them may be a validation image."""
+"""calibration-images: the list of a model's calibration images with their digests; none of them may
+be a validation image.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from enginery.calibration.cache import SUFFIX
 from enginery.errors import DataError
-from enginery.evaluation.images import image_folder, list_images
-from enginery.files import read_json, sha256, write_json
-from enginery.inputs import check_plain
-from enginery.layout import Step, calibration_images_file, images_file
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job, step
+from enginery.project.inputs import check_plain
+from enginery.project.paths import calibration_images_file, images_file
+from enginery.project.stage import Stage
 from enginery.report.events import log
-from tasks.command import recipe, run_step
+from enginery.system.files import read_json, sha256, write_json
+from enginery.vision.images import image_folder, list_images
+from enginery.vision.tasks import Task
 
 
-def list_calibration_images(step: Step) -> None:
-    """Digest every image, refuse too few and those of the validation, write the list; a .cache in their place is digested."""
-    wanted = recipe(step)
-    source = Path(wanted["calibration"])
+@dataclass(frozen=True)
+class Parameters:
+    """A folder of images (or a .cache in its place), and how many it must hold."""
+
+    calibration: str
+    minimum_images: int
+    task: Task
+
+
+def parameters(project: Project, stage: Stage) -> Parameters:
+    """As params.yaml says under `int8`."""
+    settings = project.int8(stage)
+    task = project.model(stage).task
+    return Parameters(settings.calibration, settings.minimum_images, task)
+
+
+@step("calibration-images", version=1, of=("model",), parameters=parameters)
+def list_calibration_images(job: Job[Parameters]) -> None:
+    """Digest every image, refuse too few and those of the validation, write the list; a .cache in
+    their place is digested.
+    """
+    parameters, model = job.parameters, job.stage.model
+    source = Path(parameters.calibration)
     check_plain(source)
     if source.suffix == SUFFIX:
-        write_json(calibration_images_file(step.model), {"cache_sha256": sha256(source), "images": {}})
+        listed = {"cache_sha256": sha256(source), "images": {}}
+        write_json(calibration_images_file(model), listed)
         log(f"{source} takes the place of calibration images")
         return
-    images = list_images(source, wanted["task"])
-    if len(images) < wanted["minimum_images"]:
-        what = f"{source} holds {len(images)} images, int8.{step.model}.minimum_images asks for {wanted['minimum_images']}"
-        raise DataError(what, "Add images like those of production: with few, INT8's ranges are a guess")
+    images = list_images(source, parameters.task)
+    if len(images) < parameters.minimum_images:
+        asked = f"int8.{model}.minimum_images asks for {parameters.minimum_images}"
+        cure = "Add images like those of production: with few, INT8's ranges are a guess"
+        raise DataError(f"{source} holds {len(images)} images, {asked}", cure)
     digests = {path.relative_to(image_folder(source)).as_posix(): sha256(path) for path in images}
-    _refuse_overlap(digests, read_json(images_file(step.model))["images"], source)
-    write_json(calibration_images_file(step.model), {"images": digests})
+    _refuse_overlap(digests, read_json(images_file(model))["images"], source)
+    write_json(calibration_images_file(model), {"images": digests})
     log(f"{len(images)} calibration images, none of them a validation image")
 
 
-def _refuse_overlap(calibration: Mapping[str, str], validation: Mapping[str, str], source: Path) -> None:
+def _refuse_overlap(
+    calibration: Mapping[str, str], validation: Mapping[str, str], source: Path
+) -> None:
     checked = {digest: name for name, digest in validation.items()}
     common = [name for name, digest in calibration.items() if digest in checked]
     if common:
-        what = f"{len(common)} images of {source} are validation images too: {common[0]} is {checked[calibration[common[0]]]}"
+        first = f"{common[0]} is {checked[calibration[common[0]]]}"
+        what = f"{len(common)} images of {source} are validation images too: {first}"
         raise DataError(what, "Calibrate with others, or the validation proves nothing")
 
 
 if __name__ == "__main__":
-    run_step("calibration-images", list_calibration_images, "model", "precision")
+    list_calibration_images.main()

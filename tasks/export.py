@@ -1,47 +1,113 @@
-"""export: trained weights (or the user's own ONNX) to a checked ONNX graph with nothing in it that changes from run to run."""
+"""export: trained weights, or the user's own ONNX, to a checked ONNX graph. Two exports of the same
+source are the same bytes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from enginery import sources
 from enginery.errors import ModelError
-from enginery.files import replacing_folder, write_json
-from enginery.graphs.export import ExportSettings, export
-from enginery.layout import Step, model_folder
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job, step
+from enginery.pipeline.workplace import read_workplace
+from enginery.project.params import Model, extent
+from enginery.project.paths import RECORDS, model_folder
+from enginery.project.stage import Stage
 from enginery.report.events import log
-from enginery.spec import load_spec
-from tasks.command import recipe, record, run_step
+from enginery.sources.export import ExportSettings
+from enginery.system.files import atomic_folder, sha256, write_json
+from enginery.vision.tasks import Task
 
 
-def export_model(step: Step) -> None:
+@dataclass(frozen=True)
+class Sizes:
+    """What weights become: an ONNX of this opset, with these sizes, or open ones."""
+
+    opset: int
+    dynamic: bool
+    batch: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What is exported, and how. An ONNX has sizes of its own.
+
+    `data` are the digests of the files beside an ONNX that hold its weights. `sha256` is here only
+    where the source has another: then the export runs, and refuses it.
+    """
+
+    source: str
+    task: Task
+    sha256: str | None = None
+    sizes: Sizes | None = None
+    data: Mapping[str, str] | None = None
+
+
+def parameters(project: Project, stage: Stage) -> Parameters:
+    """The model's source, and what an export of weights needs beside it."""
+    model = project.model(stage)
+    source = sources.find(model.source)
+    wrong = model.sha256 if _has_other_digest(model) else None
+    # DVC knows the source's own file alone. What has another digest is read by nothing.
+    data = {} if wrong else source.data(Path(model.source))
+    if source.has_own_sizes:
+        return Parameters(model.source, model.task, wrong, data=data or None)
+    batch = extent(model.batch)[1]
+    sizes = Sizes(model.opset, model.dynamic, batch, *model.size)
+    return Parameters(model.source, model.task, wrong, sizes)
+
+
+def _has_other_digest(model: Model) -> bool:
+    source = Path(model.source)
+    return model.sha256 is not None and source.is_file() and sha256(source) != model.sha256
+
+
+def tools(project: Project, stage: Stage) -> Sequence[str]:
+    """Those of the kind of source: torch has no part in the export of an ONNX."""
+    return sources.find(project.model(stage).source).tools
+
+
+@step(
+    "export",
+    version=2,
+    of=("model",),
+    tools=tools,
+    parameters=parameters,
+    record=RECORDS["export"],
+)
+def export_model(job: Job[Parameters]) -> None:
     """Write the model's FP32 graph, the reference of everything that follows."""
-    wanted, model = recipe(step), load_spec().models[step.model]
-    settings = replace(
-        _settings(wanted),
-        trusted=model.trusted,
-        sha256=model.sha256,
-        profiles=tuple(model.all_profiles()),
-        input=model.input,
-    )
-    with replacing_folder(model_folder(step.model, "export")) as folder:
-        facts = export(Path(wanted["source"]), settings, folder / "model.onnx")
-        if facts.get("source_data", {}) != wanted.get("data", {}):  # DVC would hold it for what the recipe names
-            raise ModelError(f"the data files of {wanted['source']} changed since this run began", "Run again")
-        write_json(folder / "record.json", record(step, **facts))
-    log(f"exported {wanted['source']}: {facts['nodes']} nodes, opset {facts['opset']}")
+    parameters, source = job.parameters, Path(job.parameters.source)
+    with atomic_folder(model_folder(job.stage.model, "export")) as folder:
+        results = sources.find(source).export(source, _settings(job), folder / "model.onnx")
+        if results.get("source_data", {}) != (parameters.data or {}):
+            # DVC would hold the new graph for the old files'.
+            raise ModelError(
+                f"the data files of {source} changed since this run began", "Run again"
+            )
+        write_json(folder / "record.json", job.record(**results))
+    log(f"exported {source}: {results['nodes']} nodes, opset {results['opset']}")
 
 
-def _settings(wanted: Mapping[str, Any]) -> ExportSettings:
-    if "opset" not in wanted:  # an ONNX
-        return ExportSettings(wanted["task"])
-    return ExportSettings(
-        task=wanted["task"], imgsz=(wanted["height"], wanted["width"]), batch=wanted["batch"],
-        dynamic=wanted["dynamic"], opset=wanted["opset"],
+def _settings(job: Job[Parameters]) -> ExportSettings:
+    trust = read_workplace().source_trust(job.stage.model)
+    task, sizes = job.parameters.task, job.parameters.sizes
+    settings = ExportSettings(task, trusted=trust.trusted, sha256=trust.sha256)
+    if sizes is None:  # an ONNX
+        return settings
+    return replace(
+        settings,
+        imgsz=(sizes.height, sizes.width),
+        batch=sizes.batch,
+        dynamic=sizes.dynamic,
+        opset=sizes.opset,
     )
 
 
 if __name__ == "__main__":
-    run_step("export", export_model, "model")
+    export_model.main()

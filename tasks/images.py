@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from enginery.evaluation.images import check_images, list_images
-from enginery.evaluation.labels import check_format
-from enginery.files import sha256, sha256_tree, write_json
-from enginery.layout import Step, images_file
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job, step
+from enginery.project.paths import images_file
+from enginery.project.stage import Stage
 from enginery.report.events import log
-from tasks.command import recipe, run_step
+from enginery.system.files import sha256, sha256_tree, write_json
+from enginery.vision.images import check_images, list_images
+from enginery.vision.labels import check_format
+from enginery.vision.tasks import Task
 
 
-def list_validation_images(step: Step) -> None:
+@dataclass(frozen=True)
+class Parameters:
+    """The folder of images, and what its labels are for."""
+
+    validation: str
+    task: Task
+
+
+def parameters(project: Project, stage: Stage) -> Parameters:
+    """As the model says."""
+    model = project.model(stage)
+    return Parameters(model.validation, model.task)
+
+
+@step("images", version=1, of=("model",), parameters=parameters)
+def list_validation_images(job: Job[Parameters]) -> None:
     """Read every image and label, digest every file, write the list."""
-    wanted = recipe(step)
-    folder = Path(wanted["validation"])
-    images = list_images(folder, wanted["task"])
-    check_format(images, wanted["task"])
+    folder, task = Path(job.parameters.validation), job.parameters.task
+    images = list_images(folder, task)
+    check_format(images, task)
     check_images(images)
     digests = {path.relative_to(folder).as_posix(): sha256(path) for path in images}
-    write_json(images_file(step.model), {"images": digests, "tree_sha256": sha256_tree(folder)})
+    listed = {"images": digests, "tree_sha256": sha256_tree(folder)}
+    write_json(images_file(job.stage.model), listed)
     log(f"{len(images)} validation images")
 
 
 if __name__ == "__main__":
-    run_step("images", list_validation_images, "model")
+    list_validation_images.main()

@@ -1,47 +1,108 @@
-"""register: the gate. An engine whose graph passed and whose plan is what was recorded enters the registry, with its manifest."""
+"""register: the gate. An engine whose graph passed and whose plan is what was recorded enters the
+registry, with its manifest.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
 from enginery.errors import GateError
 from enginery.evaluation.gate import failures
-from enginery.files import read_json
-from enginery.layout import Step, build_folder, engine_folder, model_folder
-from enginery.manifest import compose
-from enginery.registry import publish
+from enginery.pipeline.project import Project
+from enginery.pipeline.recipes import recipe
+from enginery.pipeline.step import Job, load_step, step
+from enginery.project.engine_name import EngineName
+from enginery.project.paths import RECORDS, build_folder, engine_folder
+from enginery.project.stage import Stage, record_file
+from enginery.registry.manifest import compose
+from enginery.registry.store import publish
 from enginery.report.events import log
+from enginery.system.files import read_json
 from enginery.toolchain.plan import check_built
-from tasks.command import recipe, run_step
 
 
-def register(step: Step) -> None:
-    """Judge, check the plan's digest and header, then publish; a failing engine leaves the registry as it was."""
-    build, precision = build_folder(step.model, step.target, step.precision), model_folder(step.model, step.precision)
-    records = {
-        "export": read_json(model_folder(step.model, "export") / "record.json"),
-        "simplify": read_json(model_folder(step.model, "simplify") / "record.json"),
-        "quantize": read_json(precision / "graph" / "record.json"),
-        "validate": read_json(precision / "validation.json"),
-        "build": read_json(build / "record.json"),
-        "register": {"recipe": read_json(step.recipe)},
+@dataclass(frozen=True)
+class Parameters:
+    """How far a graph may be from the original: the share of a metric that may be lost, and of the
+    raw outputs.
+
+    `records` are those of the project's own steps that the engine was made by, each with the
+    recipe: a new one makes a new manifest, even where the step's output stays.
+    """
+
+    rms_relative: float
+    map50_95_drop: float | None = None
+    top1_drop: float | None = None
+    records: Mapping[str, Mapping[str, Any]] | None = None
+
+
+def parameters(project: Project, stage: Stage) -> Parameters:
+    """As params.yaml says under `validation`."""
+    tolerance = project.spec.validation.of(project.model(stage).task, stage.precision)
+    return Parameters(**tolerance, records=_own_recipes(project, stage) or None)
+
+
+def _own_recipes(project: Project, stage: Stage) -> dict[str, dict[str, Any]]:
+    own = [each for each in project.before(stage) if each.step and each.step not in RECORDS]
+    steps = [(load_step(each.step), each) for each in own]
+    return {
+        path.as_posix(): recipe(declared, project, each)
+        for declared, each in steps
+        if (path := declared.record(each))
     }
-    failed = failures(records["validate"]["report"], recipe(step))
+
+
+@step(
+    "register",
+    version=2,
+    of=("model", "target", "precision"),
+    parameters=parameters,
+    record=RECORDS["register"],
+)
+def register(job: Job[Parameters]) -> None:
+    """Judge, check the plan's digest and header, then publish; a failing engine leaves the registry
+    as it was.
+    """
+    stage = job.stage
+    name = EngineName(stage.model, stage.target, stage.precision)
+    records = {**_records(stage), "register": job.record()}
+    tolerance = {key: value for key, value in asdict(job.parameters).items() if value is not None}
+    failed = failures(records["validate"]["report"], tolerance)
     if failed:
-        raise _refusal(step, failed, bool(records["quantize"].get("quantized")))
-    plan = build / "model.plan"
+        raise _refusal(name, failed, bool(records["quantize"].get("quantized")))
+    plan = build_folder(stage.model, stage.target, stage.precision) / "model.plan"
     built, digest = records["build"]["recipe"]["parameters"], records["build"]["plan_sha256"]
     check_built(plan, digest, built["runtime"], built["compute_capability"])
-    publish(plan, compose(step, records), engine_folder(step.model, step.target, step.precision))
-    log(f"registered {step.model} {step.precision} for {step.target} as candidate")
+    own = [read_json(Path(path)) for path in job.parameters.records or ()]
+    records |= {record["recipe"]["step"]: record for record in own}
+    publish(plan, compose(name, records), engine_folder(name.model, name.target, name.precision))
+    log(f"registered {name.model} {name.precision} for {name.target} as candidate")
     if "native_cache" in records["build"]:
-        log("its metrics are those of Enginery's ranges; what TensorRT's own cost, only `enginery validate` tells", "warning")
+        what = "its metrics are those of Enginery's ranges"
+        log(f"{what}; what TensorRT's own cost, only `enginery validate` tells", "warning")
 
 
-def _refusal(step: Step, failed: list[str], quantized: bool) -> GateError:
-    what = f"{step.model} {step.precision} for {step.target} is not registered: {'; '.join(failed)}"
+def _records(stage: Stage) -> dict[str, dict[str, Any]]:
+    model, precision = stage.model, stage.precision
+    stages = (
+        Stage("export", model),
+        Stage("simplify", model),
+        Stage("quantize", model, precision=precision),
+        Stage("validate", model, precision=precision),
+        Stage("build", model, stage.target, precision),
+    )
+    return {each.step: read_json(record_file(each)) for each in stages}
+
+
+def _refusal(name: EngineName, failed: list[str], quantized: bool) -> GateError:
+    what = f"{name.model} {name.precision} for {name.target} is not registered: {'; '.join(failed)}"
     if quantized:
         cure = (
-            f"`enginery sensitivity {step.model} --propose` finds the fewest layers to keep in float "
-            "with which it passes"
+            f"`enginery sensitivity {name.model} --propose` finds the fewest layers to keep in "
+            "float with which it passes"
         )
         return GateError(what, cure)
     cure = (
@@ -52,4 +113,4 @@ def _refusal(step: Step, failed: list[str], quantized: bool) -> GateError:
 
 
 if __name__ == "__main__":
-    run_step("register", register, "model", "target", "precision")
+    register.main()

@@ -1,50 +1,93 @@
-"""simplify: onnxsim in a child process; its outputs are compared on real images; on failure the unsimplified graph goes on."""
+"""simplify: onnxsim in a child process; its outputs are compared on real images; on failure the
+unsimplified graph goes on.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from enginery.evaluation.feeds import feeds
-from enginery.evaluation.images import list_images
-from enginery.evaluation.labels import check_labels
-from enginery.files import replacing_folder, write_json
+from enginery import sources
 from enginery.graphs.inspect import fit_profiles, graph_info
 from enginery.graphs.simplify import simplify
-from enginery.layout import Step, model_folder
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job, step
+from enginery.project.paths import RECORDS, model_folder
+from enginery.project.stage import Stage
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log
-from enginery.spec import load_spec
-from tasks.command import model_head, recipe, record, run_step
+from enginery.system.files import atomic_folder, write_json
+from enginery.vision.feeds import feeds
+from enginery.vision.images import list_images
+from enginery.vision.labels import check_labels
+from enginery.vision.tasks import Task
 
 COMPARED_IMAGES = 4
 TIME_LIMIT_S = 600
 
 
-def simplify_model(step: Step) -> None:
+@dataclass(frozen=True)
+class Parameters:
+    """The images on which the two graphs are compared, and their size.
+
+    `profiles` and `input` are what params.yaml asks of a graph that brings its own sizes.
+    """
+
+    validation: str
+    task: Task
+    height: int
+    width: int
+    profiles: tuple[Mapping[str, list[int]], ...] = ()
+    input: str | None = None
+
+
+def parameters(project: Project, stage: Stage) -> Parameters:
+    """As the model says."""
+    model = project.model(stage)
+    if not sources.find(model.source).has_own_sizes:
+        return Parameters(model.validation, model.task, *model.size)
+    profiles = tuple(model.all_profiles())
+    return Parameters(model.validation, model.task, *model.size, profiles, model.input)
+
+
+@step(
+    "simplify",
+    version=1,
+    of=("model",),
+    tools=("onnx", "onnxsim", "onnxruntime"),
+    parameters=parameters,
+    record=RECORDS["simplify"],
+)
+def simplify_model(job: Job[Parameters]) -> None:
     """Write the simplified graph, or the same graph with the reason why not."""
-    source = model_folder(step.model, "export") / "model.onnx"
-    wanted = recipe(step)
-    task = wanted["task"]
-    paths = list_images(Path(wanted["validation"]), task)
-    _check(step, source, paths)
-    images = feeds(source, paths[:COMPARED_IMAGES], task, (wanted["height"], wanted["width"]))
-    with replacing_folder(model_folder(step.model, "simplify")) as folder:
-        facts = simplify(source, folder / "model.onnx", images, TIME_LIMIT_S)
-        write_json(folder / "record.json", record(step, **facts))
-    if facts["simplified"]:
-        log(f"simplified: {facts['nodes_before']} -> {facts['nodes_after']} nodes, outputs equal on {COMPARED_IMAGES} images")
+    parameters, model = job.parameters, job.stage.model
+    source = model_folder(model, "export") / "model.onnx"
+    paths = list_images(Path(parameters.validation), parameters.task)
+    _check(job, source, paths)
+    size = (parameters.height, parameters.width)
+    images = feeds(source, paths[:COMPARED_IMAGES], parameters.task, size)
+    with atomic_folder(model_folder(model, "simplify")) as folder:
+        results = simplify(source, folder / "model.onnx", images, TIME_LIMIT_S)
+        write_json(folder / "record.json", job.record(**results))
+    if results["simplified"]:
+        nodes = f"{results['nodes_before']} -> {results['nodes_after']} nodes"
+        log(f"simplified: {nodes}, outputs equal on {COMPARED_IMAGES} images")
     else:
-        log(f"not simplified, the exported graph goes on: {facts['reason']}", "warning")
+        log(f"not simplified, the exported graph goes on: {results['reason']}", "warning")
 
 
-def _check(step: Step, graph: Path, images: Sequence[Path]) -> None:
-    """What this step is the first to know: a graph with the sizes of today's params.yaml, labels with the model's classes."""
-    model = load_spec().models[step.model]
-    if model.is_onnx:  # its export is not made again for other sizes
-        fit_profiles(graph_info(graph), model.all_profiles(), model.input, model.source)
-    if (head := model_head(step.model)).names:  # without, it is the validation that says so
-        check_labels(images, head)
+def _check(job: Job[Parameters], graph: Path, images: Sequence[Path]) -> None:
+    """What this step is the first to know: whether a graph has the sizes of params.yaml, and labels
+    the model's classes.
+    """
+    parameters = job.parameters
+    if parameters.profiles:
+        fit_profiles(graph_info(graph), parameters.profiles, parameters.input, graph.as_posix())
+    metadata = read_task_metadata(job.stage.model)
+    if metadata.names:  # without them, it is the validation that says so
+        check_labels(images, metadata)
 
 
 if __name__ == "__main__":
-    run_step("simplify", simplify_model, "model")
+    simplify_model.main()

@@ -1,33 +1,78 @@
-"""validate: the graph that is given to the builder against the FP32 original, on every validation image.
-
-Made once and shared by all targets.
+"""validate: the graph that is given to the builder against the FP32 original, on every validation
+image. It is made once and shared by all targets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from enginery.evaluation.validation import validate_graph
-from enginery.files import read_json, write_json
-from enginery.layout import Step, images_file, model_folder
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job, step
+from enginery.project.paths import RECORDS, images_file, model_folder
+from enginery.project.stage import Stage
+from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
-from tasks.command import model_head, recipe, record, run_step
+from enginery.system.files import read_json, write_json
+from enginery.vision.tasks import Task
+
+TOOLS = ("ultralytics", "torch", "onnxruntime", "opencv-python")
+CLASSIFIERS_TOOLS = ("pillow", "torchvision")
 
 
-def validate(step: Step) -> None:
+@dataclass(frozen=True)
+class Parameters:
+    """The labelled images, and the size in which they are seen."""
+
+    validation: str
+    task: Task
+    height: int
+    width: int
+
+
+def parameters(project: Project, stage: Stage) -> Parameters:
+    """As the model says."""
+    model = project.model(stage)
+    return Parameters(model.validation, model.task, *model.size)
+
+
+def tools(project: Project, stage: Stage) -> Sequence[str]:
+    """What classifies is fed by other packages than the rest."""
+    return (*TOOLS, *(CLASSIFIERS_TOOLS if project.model(stage).task == "classify" else ()))
+
+
+@step(
+    "validate",
+    version=3,
+    of=("model", "precision"),
+    tools=tools,
+    parameters=parameters,
+    record=RECORDS["validate"],
+)
+def validate(job: Job[Parameters]) -> None:
     """Measure; the register step judges, so that a new tolerance measures nothing again."""
-    export = model_folder(step.model, "export")
-    precision = model_folder(step.model, step.precision)
-    wanted = recipe(step)
+    parameters, model = job.parameters, job.stage.model
+    precision = model_folder(model, job.stage.precision)
     report = validate_graph(
-        export / "model.onnx", precision / "graph" / "model.onnx", Path(wanted["validation"]), model_head(step.model),
-        lambda done, total: progress("images", done, total), (wanted["height"], wanted["width"]),
+        model_folder(model, "export") / "model.onnx",
+        precision / "graph" / "model.onnx",
+        Path(parameters.validation),
+        read_task_metadata(model),
+        lambda done, total: progress("images", done, total),
+        (parameters.height, parameters.width),
     )
-    images = read_json(images_file(step.model))
-    facts = record(step, report=report.to_dict(), images_sha256=images["tree_sha256"], images=len(images["images"]))
-    write_json(precision / "validation.json", facts)
-    log(f"{report.candidate.metric.title} {report.candidate.value:.4f}, FP32 original {report.reference.value:.4f}")
+    images = read_json(images_file(model))
+    record = job.record(
+        report=report.to_dict(),
+        images_sha256=images["tree_sha256"],
+        images=len(images["images"]),
+    )
+    write_json(precision / "validation.json", record)
+    metric = report.candidate.metric.title
+    log(f"{metric} {report.candidate.value:.4f}, FP32 original {report.reference.value:.4f}")
 
 
 if __name__ == "__main__":
-    run_step("validate", validate, "model", "precision")
+    validate.main()

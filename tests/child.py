@@ -1,7 +1,8 @@
-"""The child program's modules, loaded into the tests' own process, and recorders in place of TensorRT, pycuda and the driver.
+"""The child program's modules, loaded into the tests' own process, and recorders in place of
+TensorRT, pycuda and the driver.
 
-The recorders have nothing that the real bindings of TensorRT 10.16 lack (`test_recorder.py` holds them to it), and, as those do, take
-no attribute that they do not declare.
+The recorders have nothing that the real bindings of TensorRT 10.16 lack (`test_recorder.py` holds
+them to it), and, as those do, take no attribute that they do not declare.
 """
 
 from __future__ import annotations
@@ -52,7 +53,9 @@ def _pycuda() -> Iterator[None]:
 
 
 def load_child(name: str) -> Any:
-    """A module of the child program; it knows the others by their plain names, as in its own process."""
+    """A module of the child program; it knows the others by their plain names, as in its own
+    process.
+    """
     with _pycuda():
         for each in MODULES:
             if each not in sys.modules:
@@ -358,7 +361,9 @@ class EngineInspector(Bound):
 
 
 class ICudaEngine(Bound):
-    """Two profiles of `x`, (1..2, 3, 4, 4) and exactly (4, 3, 4, 4); outputs y = 2x and z, the first channel of x + 1."""
+    """Two profiles of `x`, (1..2, 3, 4, 4) and exactly (4, 3, 4, 4); outputs y = 2x and z, the
+    first channel of x + 1.
+    """
 
     num_io_tensors = 3
     device_memory_size_v2 = 5 << 20
@@ -530,7 +535,10 @@ def tensorrt(
     strong: bool = False,
     without: tuple[str, ...] = (),
 ) -> Any:
-    """A module as the child program imports it. What was made with it is in its `made`: by class name, in order."""
+    """A module as the child program imports it.
+
+    What was made with it is in its `made`: by class name, in order.
+    """
     made: dict[str, list[Any]] = {}
 
     def keep(found: Any) -> Any:

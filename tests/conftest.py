@@ -1,7 +1,10 @@
-"""A checkout in a folder of its own (a space and a letter outside ASCII in its path), and one Prefect server for all tests."""
+"""A checkout in a folder of its own (a space and a letter outside ASCII in its path), and one
+Prefect server for all tests.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -17,8 +20,21 @@ from typing import Any
 import pytest
 import yaml
 
+from enginery.pipeline.matrix import write_matrix
+from enginery.project.load import load_spec
+
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("enginery", "tasks", "flows", "dvc.yaml", "params.yaml", "prefect.yaml", ".dvc/config", ".dvcignore", "data/demo")
+NEEDED = (
+    "enginery",
+    "tasks",
+    "flows",
+    "dvc.yaml",
+    "params.yaml",
+    "prefect.yaml",
+    ".dvc/config",
+    ".dvcignore",
+    "data/demo",
+)
 
 
 @dataclass(frozen=True)
@@ -32,11 +48,21 @@ class Checkout:
         """Run a Python module with its arguments, as `python -m`."""
         line = [sys.executable, "-m", *command]
         environment = self.environment(**variables)
-        return subprocess.run(line, cwd=self.root, env=environment, text=True, capture_output=True, timeout=500, check=False)
+        return subprocess.run(
+            line,
+            cwd=self.root,
+            env=environment,
+            text=True,
+            capture_output=True,
+            timeout=500,
+            check=False,
+        )
 
     def environment(self, **variables: str) -> dict[str, str]:
-        """The environment of a command in this checkout."""
-        return {**os.environ, "PREFECT_API_URL": self.server, "COLUMNS": "200", **variables}
+        """The environment of a command in this checkout, with Python's own activated."""
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        own = {"PATH": path, "PREFECT_API_URL": self.server, "COLUMNS": "200"}
+        return {**os.environ, **own, **variables}
 
     def change(self, edit: Callable[[dict[str, Any]], None]) -> None:
         """Edit params.yaml."""
@@ -44,6 +70,11 @@ class Checkout:
         params = yaml.safe_load(path.read_text())
         edit(params)
         path.write_text(yaml.safe_dump(params, sort_keys=False))
+
+    def write_matrix(self) -> None:
+        """Write out params.yaml for DVC, as it is committed: `dvc repro` alone reads that file."""
+        with contextlib.chdir(self.root):
+            write_matrix(load_spec())
 
 
 @pytest.fixture(scope="session")
@@ -54,7 +85,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/api"
     home = tmp_path_factory.mktemp("prefect")
-    environment = {**os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": url, "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": url,
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    }
     os.environ["PREFECT_HOME"] = str(home)
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     with (home / "server.log").open("w") as log:
@@ -111,7 +147,9 @@ def use_onnx(params: dict[str, Any], source: str) -> None:
 
 
 def use_cache(params: dict[str, Any], path: str) -> None:
-    """Take a calibration cache for the demo's calibration images, and nothing of what is for images."""
+    """Take a calibration cache for the demo's calibration images, and nothing of what is for
+    images.
+    """
     rest = params["int8"]["yolov8n-shapes"]
     params["int8"]["yolov8n-shapes"] = {"calibration": path, "rule": rest["rule"]}
 
@@ -125,13 +163,23 @@ def fresh(tmp_path: Path, server: str) -> Checkout:
 
 
 def watched(log: Path) -> dict[str, str]:
-    """The variables with which a process and its children note in a file what they would send elsewhere."""
+    """The variables with which a process and its children note in a file what they would send
+    elsewhere.
+    """
     compiler = shutil.which("gcc")
     library = log.with_name("watch.so")
     if not compiler:
         return {}
     if not library.exists():
-        command = [compiler, "-shared", "-fPIC", "-o", str(library), str(ROOT / "tests/watch.c"), "-ldl"]
+        command = [
+            compiler,
+            "-shared",
+            "-fPIC",
+            "-o",
+            str(library),
+            str(ROOT / "tests/watch.c"),
+            "-ldl",
+        ]
         subprocess.run(command, check=True, timeout=60)
     return {"LD_PRELOAD": str(library), "ENGINERY_TEST_CONNECTIONS": str(log)}
 

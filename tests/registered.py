@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from enginery.files import read_json, sha256, write_json
-from enginery.layout import Step, engine_folder
-from enginery.manifest import compose
-from enginery.registry import Engine, engine_in, publish
+from enginery.project.paths import engine_folder
+from enginery.project.stage import Stage
+from enginery.registry.manifest import compose
+from enginery.registry.store import Engine, engine_in, publish
+from enginery.system.files import read_json, sha256, write_json
 
 DIGEST = "0" * 64
 GPU = {
@@ -105,7 +106,7 @@ def enter(name: str, plan: Path, made_of: Mapping[str, Any], root: Path = Path()
     """Put a plan with its steps' records into the registry below `root`."""
     model, target, precision = name.split("/")
     folder = root / engine_folder(model, target, precision)
-    publish(plan, compose(Step("register", model, target, precision), made_of), folder)
+    publish(plan, compose(Stage("register", model, target, precision), made_of), folder)
     engine = engine_in(folder)
     assert engine
     return engine

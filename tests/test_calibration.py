@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.calibration import cache, state
-from enginery.calibration.collect import Work, collect
+from enginery.calibration.collect import CalibrationJob, collect
 from enginery.calibration.histogram import Histogram
 from enginery.calibration.thresholds import clipped, entropy, minmax, mse, percentile, thresholds_of
 from enginery.demo.dataset import write_dataset
 from enginery.errors import DataError, DiskFullError
-from enginery.evaluation.images import list_images
-from enginery.graphs.export import ExportSettings, export
 from enginery.quantization.placement import tensors_to_calibrate
+from enginery.sources.export import ExportSettings, export
+from enginery.vision.images import list_images
 
 WEIGHTS = Path(__file__).resolve().parents[1] / "data/demo/yolov8n-shapes.pt"
 
@@ -51,7 +51,12 @@ def test_order_and_batches_do_not_count() -> None:
 def test_bins_are_exact() -> None:
     histogram = counted(np.array([0.0, -0.0, 1.0, -1.0, 1.5], np.float32))
     assert histogram.width == 2 / 4096
-    assert {index: int(count) for index, count in enumerate(histogram.counts) if count} == {0: 2, 2047: 1, 2048: 1, 3072: 1}
+    assert {index: int(count) for index, count in enumerate(histogram.counts) if count} == {
+        0: 2,
+        2047: 1,
+        2048: 1,
+        3072: 1,
+    }
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -89,7 +94,9 @@ def test_mse_is_the_least_error_over_the_values_themselves() -> None:
         return float(np.square(np.clip(np.rint(values / scale), -127, 127) * scale - values).sum())
 
     found = mse(counted(values))
-    assert error(found) <= min(error(found * factor) for factor in (0.5, 0.7, 0.9, 1.1, 1.3, 2)) * 1.01
+    assert (
+        error(found) <= min(error(found * factor) for factor in (0.5, 0.7, 0.9, 1.1, 1.3, 2)) * 1.01
+    )
 
 
 def test_entropy_agrees_with_the_plain_algorithm() -> None:
@@ -101,7 +108,9 @@ def test_entropy_agrees_with_the_plain_algorithm() -> None:
     def divergence(end: int) -> float:
         reference = counts[:end].copy()
         reference[-1] += counts[end:].sum()
-        if counts[end:].sum() > 0.1 * counts.sum() or (counts[end - 1] == 0 and counts[end:].sum() > 0):
+        if counts[end:].sum() > 0.1 * counts.sum() or (
+            counts[end - 1] == 0 and counts[end:].sum() > 0
+        ):
             return np.inf
         quantized = np.zeros(end)
         for level in range(128):
@@ -120,17 +129,26 @@ def test_entropy_agrees_with_the_plain_algorithm() -> None:
 
 
 def test_all_zero_activations_are_named() -> None:
-    with pytest.raises(DataError, match="1 of 2 tensors are zero on every calibration image, dead first"):
-        thresholds_of({"dead": counted(np.zeros(5, np.float32)), "alive": counted(normal(5))}, "mse", 99.99)
+    with pytest.raises(
+        DataError, match="1 of 2 tensors are zero on every calibration image, dead first"
+    ):
+        thresholds_of(
+            {"dead": counted(np.zeros(5, np.float32)), "alive": counted(normal(5))}, "mse", 99.99
+        )
 
 
 def test_caches_are_read_and_written_as_tensorrt_does(tmp_path: Path) -> None:
     path = tmp_path / "a.cache"
-    path.write_text("TRT-8600-EntropyCalibration2\nimages: 3c010a14\n(Unnamed Layer* 0) [Constant]_output: 0\nodd: name: 3f800000\n")
+    path.write_text(
+        "TRT-8600-EntropyCalibration2\nimages: 3c010a14\n(Unnamed Layer* 0) [Constant]_output: 0\nodd: name: 3f800000\n"
+    )
     found = cache.read(path)
     assert found.version == 8600
     assert found.scales["images"] == struct.unpack(">f", bytes.fromhex("3c010a14"))[0]
-    assert (found.scales["odd: name"], found.scales["(Unnamed Layer* 0) [Constant]_output"]) == (1.0, 0.0)
+    assert (found.scales["odd: name"], found.scales["(Unnamed Layer* 0) [Constant]_output"]) == (
+        1.0,
+        0.0,
+    )
     for version, number in (("8.6.0", 8600), ("8.5.3.1", 8503), ("10.16.1.11", 101601)):
         cache.write(cache.Cache(cache.version_number(version), found.scales), tmp_path / "b.cache")
         lines = (tmp_path / "b.cache").read_text().splitlines()
@@ -138,14 +156,17 @@ def test_caches_are_read_and_written_as_tensorrt_does(tmp_path: Path) -> None:
         assert lines[1:] == sorted(path.read_text().splitlines()[1:])
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    ("", "line 1: a TensorRT calibration cache begins with"),
-    ("no cache\n", "line 1"),
-    ("TRT-8600-EntropyCalibration2\n", "has no tensors"),
-    ("TRT-8600-EntropyCalibration2\nimages: 3c01", "cut off in line 2"),
-    ("TRT-8600-EntropyCalibration2\nimages\n", "line 2: 'images' is not"),
-    ("TRT-8600-EntropyCalibration2\nimages: 3c0112222\n", "line 2"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "line 1: a TensorRT calibration cache begins with"),
+        ("no cache\n", "line 1"),
+        ("TRT-8600-EntropyCalibration2\n", "has no tensors"),
+        ("TRT-8600-EntropyCalibration2\nimages: 3c01", "cut off in line 2"),
+        ("TRT-8600-EntropyCalibration2\nimages\n", "line 2: 'images' is not"),
+        ("TRT-8600-EntropyCalibration2\nimages: 3c0112222\n", "line 2"),
+    ],
+)
 def test_bad_caches(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "a.cache").write_text(text)
     with pytest.raises(DataError, match=words):
@@ -153,7 +174,10 @@ def test_bad_caches(tmp_path: Path, text: str, words: str) -> None:
 
 
 def test_a_cache_of_another_model() -> None:
-    with pytest.raises(DataError, match=r"it has no range for 1 of the graph's 2 tensors, b first\. It was made for another model"):
+    with pytest.raises(
+        DataError,
+        match=r"it has no range for 1 of the graph's 2 tensors, b first\. It was made for another model",
+    ):
         cache.check_tensors(cache.Cache(8600, {"a": 1.0}), ["a", "b"], "it")
     with pytest.raises(DataError, match="the range of a is 0"):
         cache.check_tensors(cache.Cache(8600, {"a": 0.0}), ["a"], "it")
@@ -172,15 +196,19 @@ def images(tmp_path: Path) -> list[Path]:
     return list(list_images(tmp_path / "images ü", "detect"))
 
 
-def work(model: onnx.ModelProto, images: list[Path]) -> Work:
-    return Work(model, tensors_to_calibrate(model.graph), images, (64, 96), "detect", "key")
+def work(model: onnx.ModelProto, images: list[Path]) -> CalibrationJob:
+    return CalibrationJob(
+        model, tensors_to_calibrate(model.graph), images, (64, 96), "detect", "key"
+    )
 
 
 def quiet(done: int, total: int) -> None:
     pass
 
 
-def test_the_order_of_images_does_not_count(model: onnx.ModelProto, images: list[Path], tmp_path: Path) -> None:
+def test_the_order_of_images_does_not_count(
+    model: onnx.ModelProto, images: list[Path], tmp_path: Path
+) -> None:
     for name, order in (("a", images), ("b", images[::-1])):
         found = collect(work(model, order), tmp_path / "kept", quiet)
         state.save(tmp_path / name, "", 5, found)
@@ -189,16 +217,22 @@ def test_the_order_of_images_does_not_count(model: onnx.ModelProto, images: list
     assert not (tmp_path / "kept").exists()
 
 
-def test_the_batch_does_not_count(model: onnx.ModelProto, images: list[Path], tmp_path: Path) -> None:
+def test_the_batch_does_not_count(
+    model: onnx.ModelProto, images: list[Path], tmp_path: Path
+) -> None:
     export(WEIGHTS, ExportSettings("detect", (64, 96), 4, False, 17), tmp_path / "four.onnx")
     four = onnx.load(tmp_path / "four.onnx")
     one, other = (collect(work(graph, images), tmp_path / "kept", quiet) for graph in (model, four))
     assert one.keys() == other.keys()
-    assert thresholds_of(one, "mse", 100) == pytest.approx(thresholds_of(other, "mse", 100), rel=1e-5)
+    assert thresholds_of(one, "mse", 100) == pytest.approx(
+        thresholds_of(other, "mse", 100), rel=1e-5
+    )
     assert all(one[name].counts.sum() == other[name].counts.sum() for name in one)
 
 
-def test_a_killed_run_goes_on(model: onnx.ModelProto, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_goes_on(
+    model: onnx.ModelProto, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name, value in (("_SAVE_EVERY_S", 0), ("_WORKERS", 1), ("_BATCHES", 1)):
         monkeypatch.setattr(f"enginery.calibration.collect.{name}", value)
     kept, seen = tmp_path / "kept", []
@@ -224,7 +258,12 @@ def test_no_room_for_the_histograms(tmp_path: Path) -> None:
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); h = histogram.Histogram();"
         "h.add(np.random.default_rng(0).random(9999).astype('f')); state.save(Path(sys.argv[1]), '', 1, {'t': h})"
     )
-    result = subprocess.run([sys.executable, "-c", code, str(tmp_path / "h.npz")], capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "h.npz")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert DiskFullError.__name__ in result.stderr
     assert f"no room to write {tmp_path}/h.npz" in result.stderr
     assert list(tmp_path.iterdir()) == []
@@ -237,16 +276,25 @@ def test_nan_names_tensor_and_image(images: list[Path], tmp_path: Path) -> None:
     weights = numpy_helper.from_array(np.full((1, 3, 3, 3), 1 / 27, np.float32), "w")
     shift = numpy_helper.from_array(np.array([0.05], np.float32), "shift")
     nodes = [
-        helper.make_node("GlobalAveragePool", ["x"], ["m"]), helper.make_node("Sub", ["m", "shift"], ["s"]),
-        helper.make_node("Sqrt", ["s"], ["q"]), helper.make_node("Conv", ["q", "w"], ["y"], name="c", pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["x"], ["m"]),
+        helper.make_node("Sub", ["m", "shift"], ["s"]),
+        helper.make_node("Sqrt", ["s"], ["q"]),
+        helper.make_node("Conv", ["q", "w"], ["y"], name="c", pads=[1, 1, 1, 1]),
     ]
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in (("x", [1, 3, 32, 32]), ("y", None))]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 3, 32, 32]), ("y", None))
+    ]
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weights, shift])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     dark = images[3].with_name("dark.png")
     cv2.imwrite(str(dark), np.zeros((32, 32, 3), np.uint8))
     with pytest.raises(DataError, match=r"q is NaN or infinite on .*dark\.png"):
-        collect(Work(model, ["q"], [*images, dark], (32, 32), "detect", "k"), tmp_path / "kept", quiet)
+        collect(
+            CalibrationJob(model, ["q"], [*images, dark], (32, 32), "detect", "k"),
+            tmp_path / "kept",
+            quiet,
+        )
 
 
 def test_the_sample_that_tensorrt_wrote_is_the_same_after_a_round_trip(tmp_path: Path) -> None:
@@ -254,5 +302,7 @@ def test_the_sample_that_tensorrt_wrote_is_the_same_after_a_round_trip(tmp_path:
     shutil.copyfile(sample, tmp_path / "a.cache")
     found = cache.read(tmp_path / "a.cache")
     cache.write(found, tmp_path / "b.cache")
-    assert sorted((tmp_path / "b.cache").read_text().splitlines()) == sorted(sample.read_text().splitlines())
+    assert sorted((tmp_path / "b.cache").read_text().splitlines()) == sorted(
+        sample.read_text().splitlines()
+    )
     assert found.thresholds()["images"] == pytest.approx(1.0, abs=0.01)

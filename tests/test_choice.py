@@ -1,4 +1,6 @@
-"""Which toolchain a target gets: the one it names, or the first whose version fits; if none, every reason in one line."""
+"""Which toolchain a target gets: the one it names, or the first whose version fits; if none, every
+reason in one line.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from enginery.errors import Elsewhere, EngineryError, GpuError, ToolchainError
-from enginery.gpu import choose, gpus
-from enginery.spec import Spec, load_spec
-from enginery.toolchain.choice import Choice, Toolchains
+from enginery.errors import EngineryError, ExcludedTargetError, GpuError, ToolchainError
+from enginery.gpu.inventory import choose, gpus
+from enginery.project.load import load_spec
+from enginery.project.params import Spec
+from enginery.toolchain.selection import Choice, Toolchains
 from tests.test_bindings import toolchain
 from tests.test_spec import write
 
@@ -59,7 +62,11 @@ def test_the_named_toolchain_is_used_though_this_one_fits_too(here: Path, eleven
 @pytest.mark.parametrize("version", [None, "1", "1.7", "1.7.1", "1.7.1.116"])
 def test_any_that_fits(here: Path, version: str | None) -> None:
     found = chosen(here, {**RTX, **({"version": version} if version else {})})
-    assert (found.name, found.python, found.info.version) == ("this", Path(".venv/bin/python"), "1.7.1.116")
+    assert (found.name, found.python, found.info.version) == (
+        "this",
+        Path(sys.executable),
+        "1.7.1.116",
+    )
 
 
 @pytest.mark.parametrize("version", ["1.6", "1.7.1.1", "1.70", "1.7.1.116.0", "2"])
@@ -70,8 +77,14 @@ def test_a_version_is_compared_part_by_part(here: Path, version: str) -> None:
 
 
 def test_those_that_do_not_fit_are_passed_over(here: Path, eleven: Path) -> None:
-    found = chosen(here, {**OWN, "version": "11"}, gone=here / "nowhere" / "python", later=eleven, other=eleven)
-    assert (found.name, found.info.runtime, found.info.version) == ("later", "tensorrt", "11.4.0.106")
+    found = chosen(
+        here, {**OWN, "version": "11"}, gone=here / "nowhere" / "python", later=eleven, other=eleven
+    )
+    assert (found.name, found.info.runtime, found.info.version) == (
+        "later",
+        "tensorrt",
+        "11.4.0.106",
+    )
 
 
 def test_nothing_fits_and_every_reason_is_given(here: Path, eleven: Path) -> None:
@@ -87,28 +100,47 @@ def test_nothing_fits_and_every_reason_is_given(here: Path, eleven: Path) -> Non
 
 def test_a_named_toolchain_without_an_interpreter(here: Path) -> None:
     error = refusal(here, {**RTX, "toolchain": "gone"}, gone="nowhere/python")
-    assert error.what == "target mine: toolchain interpreter nowhere/python cannot be started: No such file or directory"
+    assert (
+        error.what
+        == "target mine: toolchain interpreter nowhere/python cannot be started: No such file or directory"
+    )
     assert "Correct its path under toolchains in params.yaml" in error.cure
 
 
 def test_a_target_is_elsewhere_if_its_toolchain_is_not_here(here: Path) -> None:
     error = refusal(here, {**OWN, "toolchain": "gone"}, gone="nowhere/python")
-    assert isinstance(error, Elsewhere)
-    assert error.why == "toolchain interpreter nowhere/python cannot be started: No such file or directory"
+    assert isinstance(error, ExcludedTargetError)
+    assert (
+        error.why
+        == "toolchain interpreter nowhere/python cannot be started: No such file or directory"
+    )
     assert str(error).startswith(f"target mine: {error.why}. Correct its path")
-    assert not isinstance(refusal(here, {**RTX, "toolchain": "gone"}, gone="nowhere/python"), Elsewhere)
+    assert not isinstance(
+        refusal(here, {**RTX, "toolchain": "gone"}, gone="nowhere/python"), ExcludedTargetError
+    )
 
 
-@pytest.mark.parametrize(("toolchains", "elsewhere"), [
-    ({}, False),  # nobody named one
-    ({"gone": "nowhere/python"}, True),
-    ({"gone": "nowhere/python", "other": "eleven"}, True),
-    ({"other": "eleven"}, False),  # no machine has one that fits
-    ({"gone": "nowhere/python", "broken": ".venv/bin/python"}, False),  # it may be the one that was meant
-])
-def test_any_that_fits_may_be_elsewhere(here: Path, eleven: Path, toolchains: dict[str, str], elsewhere: bool) -> None:
+@pytest.mark.parametrize(
+    ("toolchains", "elsewhere"),
+    [
+        ({}, False),  # nobody named one
+        ({"gone": "nowhere/python"}, True),
+        ({"gone": "nowhere/python", "other": "eleven"}, True),
+        ({"other": "eleven"}, False),  # no machine has one that fits
+        (
+            {"gone": "nowhere/python", "broken": ".venv/bin/python"},
+            False,
+        ),  # it may be the one that was meant
+    ],
+)
+def test_any_that_fits_may_be_elsewhere(
+    here: Path, eleven: Path, toolchains: dict[str, str], elsewhere: bool
+) -> None:
     named = {name: eleven if path == "eleven" else path for name, path in toolchains.items()}
-    assert isinstance(refusal(here, {**OWN, "version": "8.6"}, **named), Elsewhere) is elsewhere
+    assert (
+        isinstance(refusal(here, {**OWN, "version": "8.6"}, **named), ExcludedTargetError)
+        is elsewhere
+    )
 
 
 @pytest.mark.parametrize("content", ["#!/nowhere/sh\n", "", "#!/bin/sh\nexit 3\n"])
@@ -118,12 +150,18 @@ def test_a_toolchain_that_is_here_and_broken_is_an_error(here: Path, content: st
     interpreter.chmod(0o755)
     error = refusal(here, {**OWN, "toolchain": "broken"}, broken=interpreter)
     assert isinstance(error, ToolchainError)
-    assert isinstance(refusal(here, {**OWN, "toolchain": "bare"}, bare=".venv/bin/python"), ToolchainError)  # no tensorrt in it
-    (here / "link").symlink_to("/nowhere/python3.9")  # an environment whose Python was upgraded away
+    assert isinstance(
+        refusal(here, {**OWN, "toolchain": "bare"}, bare=".venv/bin/python"), ToolchainError
+    )  # no tensorrt in it
+    (here / "link").symlink_to(
+        "/nowhere/python3.9"
+    )  # an environment whose Python was upgraded away
     assert isinstance(refusal(here, {**OWN, "toolchain": "old"}, old=here / "link"), ToolchainError)
 
 
-def test_a_named_toolchain_of_another_version_is_not_replaced_by_one_that_fits(here: Path, eleven: Path) -> None:
+def test_a_named_toolchain_of_another_version_is_not_replaced_by_one_that_fits(
+    here: Path, eleven: Path
+) -> None:
     error = refusal(here, {**OWN, "toolchain": "one", "version": "10"}, one=eleven)
     assert isinstance(error, ToolchainError)
     assert error.what == "target mine: one has tensorrt 11.4.0.106, not 10"
@@ -143,10 +181,18 @@ def test_each_is_probed_once(here: Path) -> None:
 
 @without_gpu
 @pytest.mark.parametrize("wanted", [None, 0, 7, "GPU-0123abcd-0000-0000-0000-000000000000"])
-def test_where_no_gpu_can_be_listed_none_is_chosen(here: Path, eleven: Path, wanted: int | str | None) -> None:
+def test_where_no_gpu_can_be_listed_none_is_chosen(
+    here: Path, eleven: Path, wanted: int | str | None
+) -> None:
     assert choose(wanted) is None
-    found = chosen(here, {**OWN, "toolchain": "one", **({} if wanted is None else {"gpu": wanted})}, one=eleven)
-    assert (found.gpu, found.visible, found.info.gpus) == (None, None if wanted is None else str(wanted), ())
+    found = chosen(
+        here, {**OWN, "toolchain": "one", **({} if wanted is None else {"gpu": wanted})}, one=eleven
+    )
+    assert (found.gpu, found.visible, found.info.gpus) == (
+        None,
+        None if wanted is None else str(wanted),
+        (),
+    )
     assert "pycuda" in found.info.no_gpu
 
 
@@ -156,7 +202,7 @@ def test_tensorrt_rtx_asks_for_no_gpu(here: Path, monkeypatch: pytest.MonkeyPatc
     def refuse(*wanted: Any) -> None:
         raise GpuError("there is no GPU 9 on this machine")
 
-    monkeypatch.setattr("enginery.gpu.choose", refuse)
+    monkeypatch.setattr("enginery.gpu.inventory.choose", refuse)
     assert chosen(here, RTX).visible is None
-    with pytest.raises(Elsewhere, match="target mine: there is no GPU 9"):
+    with pytest.raises(ExcludedTargetError, match="target mine: there is no GPU 9"):
         chosen(here, OWN)

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from enginery.layout import engine_report
+from enginery.project.paths import engine_report
 from tests.conftest import Checkout
 from tests.test_flow import build, counted
 

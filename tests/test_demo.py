@@ -9,13 +9,16 @@ import numpy as np
 
 from enginery.demo.scenes import CLASSES, scene
 from enginery.demo.train import FIRST_SEED as TRAINING
-from enginery.spec import load_spec
+from enginery.project.load import load_spec
 from tasks.demo_data import FIRST_SEED
 
 
 def test_a_scene_is_the_same_in_every_process() -> None:
     image, _ = scene(7, 128)
-    assert hashlib.sha256(image.tobytes()).hexdigest() == "c83cf6a3b805364f9945dafcc608abc1e4216a0df97ee398af7a4a47ac26ceac"
+    assert (
+        hashlib.sha256(image.tobytes()).hexdigest()
+        == "c83cf6a3b805364f9945dafcc608abc1e4216a0df97ee398af7a4a47ac26ceac"
+    )
     assert not np.array_equal(image, scene(8, 128)[0])
 
 

@@ -1,4 +1,6 @@
-"""The end of a run on a terminal of 80 by 24: failures come last, each with its reason and what to run next."""
+"""The end of a run on a terminal of 80 by 24: failures come last, each with its reason and what to
+run next.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,8 @@ import io
 
 from rich.console import Console
 
-from enginery.report.display import Display, Outcome, skipped_for, table
+from enginery.report.console import table
+from enginery.report.display import Display, Outcome, skipped_for
 
 BROKEN = "target moon: /bin/false does not work. Install TensorRT there again"
 
@@ -23,7 +26,9 @@ def test_failures_come_last_with_reason_and_next_command() -> None:
         display.ended(Outcome(title, "Failed", BROKEN, 0.1))
     display.ended(Outcome("build m fp16 for sun", "Failed", "sun: no room. Free some space", 2.0))
     for title in builds:
-        display.ended(Outcome(title.replace("build", "register"), "Skipped", skipped_for(title), 0.0))
+        display.ended(
+            Outcome(title.replace("build", "register"), "Skipped", skipped_for(title), 0.0)
+        )
     display.summary = "4 Failed, 3 Skipped, 9 Cached"
     rows = [{"engine": f"m/sun/{number}", "state": "candidate"} for number in range(9)]
     display.console.print(table("Registered engines", rows))
@@ -45,7 +50,10 @@ def test_many_steps_of_one_reason_are_counted() -> None:
         display.ended(Outcome(f"build {number}", "Failed", BROKEN, 0.1))
     said.truncate(0)
     display.conclude("enginery build")
-    assert said.getvalue().strip("\0").splitlines()[0] == "Failed    build 0, build 1, build 2 and 87 more"
+    assert (
+        said.getvalue().strip("\0").splitlines()[0]
+        == "Failed    build 0, build 1, build 2 and 87 more"
+    )
 
 
 def test_a_run_without_failures_ends_in_its_summary() -> None:

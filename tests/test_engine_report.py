@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from enginery.actions.validate import slower
+from enginery.cli.main import main
 from enginery.evaluation.engine_report import EngineReport, GpuRecord, Times, noise
-from enginery.files import read_json, write_json
-from enginery.layout import engine_report
-from enginery.records import parse
-from enginery.registry import Engine, find
-from flows.cli import main
-from tasks.validate_engine import slower
+from enginery.project.paths import engine_report
+from enginery.registry.records import parse
+from enginery.registry.store import Engine, find
+from enginery.system.files import read_json, write_json
 from tests.child import load_child
 from tests.registered import (
     GPU,

@@ -1,4 +1,6 @@
-"""Calibration to the last bit: bins, thresholds, caches and states, against numbers by hand or by a slow, plain reference."""
+"""Calibration to the last bit: bins, thresholds, caches and states, against numbers by hand or by a
+slow, plain reference.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from enginery.calibration import cache, collect, complete, histogram, state, thresholds
+from enginery.calibration import cache, collect, histogram, state, thresholds
+from enginery.calibration import propagate as complete
 from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
 
@@ -265,7 +268,9 @@ def test_each_divergence_against_the_plain_algorithm() -> None:
 
 
 def test_entropy_clips_a_tenth_at_most() -> None:
-    """1224 values in 128 bins that four wide levels would blur, and outliers: clipping them all is best wherever it is allowed."""
+    """1224 values in 128 bins that four wide levels would blur, and outliers: clipping them all is
+    best wherever it is allowed.
+    """
     counts = {index: 35 if index % 4 == 3 else 1 for index in range(128)} | {0: 9}
     exactly = made({**counts, 500: 136}, 0, 501 / 4096)
     assert sum(counts.values()) == 9 * 136
@@ -290,7 +295,9 @@ def test_entropy_of_few_bins_keeps_the_range() -> None:
 
 
 def test_of_equal_minima_the_widest_counts() -> None:
-    """Every candidate without outliers is the same as its quantized self: all that end in empty bins weigh nothing."""
+    """Every candidate without outliers is the same as its quantized self: all that end in empty
+    bins weigh nothing.
+    """
     found = made(dict.fromkeys(range(0, 512, 4), 3), 0, 0.25)
     ends = range(128, 510)
     values = thresholds._divergence(found.counts.astype(np.float64), np.array(ends))
@@ -348,7 +355,9 @@ def test_the_clipped_share() -> None:
 
 
 def test_the_bytes_of_a_cache_for_each_tensorrt(tmp_path: Path) -> None:
-    """Scales are thresholds / 127, big-endian float32 in hex without leading zeros, tensors by name."""
+    """Scales are thresholds / 127, big-endian float32 in hex without leading zeros, tensors by
+    name.
+    """
     made_here = cache.from_thresholds(
         {"images": 1.0, "/model.0/conv: 1": 127.0, "zero": 0.0, "ä": 2.0**-130 * 127}
     )
@@ -681,7 +690,7 @@ def test_every_image_is_counted_once_whatever_the_batch(
     pictures: list[Path], tmp_path: Path, batch: int | str
 ) -> None:
     said: list[tuple[int, int]] = []
-    work = collect.Work(model(batch), ["x", "y"], pictures, (4, 4), "detect", "k")
+    work = collect.CalibrationJob(model(batch), ["x", "y"], pictures, (4, 4), "detect", "k")
     found = collect.collect(work, tmp_path / "kept", lambda done, total: said.append((done, total)))
     by_hand = {"x": Histogram(), "y": Histogram()}
     for number in range(5):
@@ -698,7 +707,7 @@ def test_every_image_is_counted_once_whatever_the_batch(
 
 
 def test_open_sizes_are_those_asked_for(pictures: list[Path], tmp_path: Path) -> None:
-    work = collect.Work(model("n", "side"), ["x"], pictures[:1], (6, 8), "detect", "k")
+    work = collect.CalibrationJob(model("n", "side"), ["x"], pictures[:1], (6, 8), "detect", "k")
     assert (
         int(collect.collect(work, tmp_path / "kept", lambda *_: None)["x"].counts.sum())
         == 3 * 6 * 8
@@ -711,12 +720,12 @@ def test_a_tensor_whose_first_axis_is_no_batch_is_counted_whole(
     given = model(1)
     given.graph.initializer.append(numpy_helper.from_array(np.array([12, 4]), "shape"))
     given.graph.node.append(node("Reshape", "y shape", "flat"))
-    work = collect.Work(given, ["flat"], pictures[:2], (4, 4), "detect", "k")
+    work = collect.CalibrationJob(given, ["flat"], pictures[:2], (4, 4), "detect", "k")
     assert int(collect.collect(work, tmp_path / "kept", lambda *_: None)["flat"].counts.sum()) == 96
 
 
 def test_only_what_is_asked_for_is_counted(pictures: list[Path], tmp_path: Path) -> None:
-    work = collect.Work(model(1), ["s"], pictures[4:], (4, 4), "detect", "k")
+    work = collect.CalibrationJob(model(1), ["s"], pictures[4:], (4, 4), "detect", "k")
     found = collect.collect(work, tmp_path / "kept", lambda *_: None)
     assert list(found) == ["s"]
     assert found["s"].amax == float(np.sqrt(np.float32(0.8)))
@@ -734,14 +743,16 @@ def test_the_graph_that_is_run_has_these_outputs_alone() -> None:
 
 
 def test_images_are_fitted_as_the_task_wants_them(tmp_path: Path) -> None:
-    """Twice as wide as high: to classify, the white middle is cut out; otherwise grey comes above and below."""
+    """Twice as wide as high: to classify, the white middle is cut out; otherwise grey comes above
+    and below.
+    """
     import cv2
 
     pixels = np.zeros((4, 8, 3), np.uint8)
     pixels[:, 2:6] = 255
     cv2.imwrite(str(tmp_path / "wide.png"), pixels)
     for task, amin in (("classify", 48), ("detect", 0)):
-        work = collect.Work(model(1), ["x"], [tmp_path / "wide.png"], (4, 4), task, "k")
+        work = collect.CalibrationJob(model(1), ["x"], [tmp_path / "wide.png"], (4, 4), task, "k")
         found = collect.collect(work, tmp_path / "kept", lambda *_: None)["x"]
         assert int(found.counts[2048:].sum() == 48) * 48 == amin
 
@@ -759,7 +770,7 @@ def test_a_session_is_named_and_shares_the_cores(
     monkeypatch.setattr(
         collect, "ThreadPoolExecutor", lambda count: workers.append(count) or pool(count)
     )
-    work = collect.Work(model(1), ["x"], pictures, (4, 4), "detect", "k")
+    work = collect.CalibrationJob(model(1), ["x"], pictures, (4, 4), "detect", "k")
     collect.collect(work, tmp_path / "kept", lambda *_: None)
     assert (asked, workers) == ([("the graph to calibrate", 103)], [3])
 
@@ -769,7 +780,7 @@ def test_which_image_of_a_batch_is_nan_is_said(pictures: list[Path], tmp_path: P
     given = model(3)
     given.graph.node.append(node("Reciprocal", "x", "r"))
     for order, name in (([1, 2, 0, 3, 4], "0.png"), ([1, 2, 3, 4, 0], "0.png")):
-        work = collect.Work(
+        work = collect.CalibrationJob(
             given, ["r"], [pictures[index] for index in order], (4, 4), "detect", "k"
         )
         with pytest.raises(DataError) as error:
@@ -785,7 +796,9 @@ def test_a_stopped_run_keeps_whole_rounds_and_goes_on(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two workers, one batch each a round: after two pictures all is kept, and the run that goes on begins with the third."""
+    """Two workers, one batch each a round: after two pictures all is kept, and the run that goes on
+    begins with the third.
+    """
     monkeypatch.setattr(collect, "_WORKERS", 2)
     monkeypatch.setattr(collect, "_BATCHES", 1)
     monkeypatch.setattr(collect, "_SAVE_EVERY_S", -1.0)
@@ -795,7 +808,7 @@ def test_a_stopped_run_keeps_whole_rounds_and_goes_on(
         if done == 4:
             raise KeyboardInterrupt
 
-    work = collect.Work(model(1), ["x"], pictures, (4, 4), "detect", "k")
+    work = collect.CalibrationJob(model(1), ["x"], pictures, (4, 4), "detect", "k")
     with pytest.raises(KeyboardInterrupt):
         collect.collect(work, kept, stop)
     assert state.images_done(kept, "k") == 2
@@ -814,7 +827,7 @@ def test_nothing_is_kept_before_its_time(
     clock = iter([0.0, 5.0, 10.0, 10.5, 10.5, 20.5, 20.6, 20.6])
     monkeypatch.setattr(collect, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     collect.collect(
-        collect.Work(model(1), ["x"], pictures, (4, 4), "detect", "k"),
+        collect.CalibrationJob(model(1), ["x"], pictures, (4, 4), "detect", "k"),
         tmp_path / "kept",
         lambda *_: None,
     )

@@ -1,4 +1,6 @@
-"""The child program, part by part, against recorders of TensorRT, pycuda and the driver: every setting, byte and message."""
+"""The child program, part by part, against recorders of TensorRT, pycuda and the driver: every
+setting, byte and message.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,7 @@ def request(**changed: Any) -> dict[str, Any]:
         "timing_cache": None,
         "precision": "fp32",
         "cache": None,
-        "float_layers": [],
+        "fp16_layers": [],
         "native_images": None,
     }
     assert changed.keys() <= found.keys()
@@ -101,7 +103,7 @@ class _Refused:
         pass
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> bool:
-        assert isinstance(error, base.Refused), error
+        assert isinstance(error, base.RefusedError), error
         assert (error.kind, str(error)) == (self.kind, self.message)
         return True
 
@@ -305,7 +307,7 @@ def test_a_plan_with_a_digest_is_read_first(asked: Any, out: Out, tmp_path: Path
 @pytest.mark.parametrize(
     ("error", "kind", "message"),
     [
-        (base.Refused("parse", "a  b\n c"), "parse", "a b c"),
+        (base.RefusedError("parse", "a  b\n c"), "parse", "a b c"),
         (ImportError("No module named 'pycuda'"), "pycuda", "No module named 'pycuda'"),
         (MemoryError(), "memory", "out of memory"),
         (OSError(28, "No space left on device", "/a/b"), "file", "No space left on device: /a/b"),
@@ -763,11 +765,11 @@ def test_the_default_configuration() -> None:
         ({"precision": "fp16"}, {BuilderFlag.FP16}),
         ({"precision": "int8"}, {BuilderFlag.FP16, BuilderFlag.INT8}),
         (
-            {"precision": "int8", "float_layers": ["b"]},
+            {"precision": "int8", "fp16_layers": ["b"]},
             {BuilderFlag.FP16, BuilderFlag.INT8, BuilderFlag.PREFER_PRECISION_CONSTRAINTS},
         ),
-        ({"precision": "fp16", "float_layers": ["b"]}, {BuilderFlag.FP16}),
-        ({"precision": "int8", "strongly_typed": True, "float_layers": ["b"]}, set()),
+        ({"precision": "fp16", "fp16_layers": ["b"]}, {BuilderFlag.FP16}),
+        ({"precision": "int8", "strongly_typed": True, "fp16_layers": ["b"]}, set()),
     ],
 )
 def test_flags(options: dict[str, Any], flags: set[BuilderFlag]) -> None:
@@ -805,7 +807,7 @@ def test_excluded_layers_run_in_half_and_no_others() -> None:
     builder = trt.Builder(None)
     network = builder.create_network(0)
     building.configure(
-        trt, builder, network, request(precision="int8", float_layers=["c", "a", "none"]), Out()
+        trt, builder, network, request(precision="int8", fp16_layers=["c", "a", "none"]), Out()
     )
     assert [network.get_layer(index).precision for index in range(3)] == [
         DataType.HALF,
@@ -813,7 +815,7 @@ def test_excluded_layers_run_in_half_and_no_others() -> None:
         DataType.HALF,
     ]
     weak = builder.create_network(0)
-    building.configure(trt, builder, weak, request(precision="fp16", float_layers=["a"]), Out())
+    building.configure(trt, builder, weak, request(precision="fp16", fp16_layers=["a"]), Out())
     assert weak.get_layer(0).precision == DataType.FLOAT
 
 
@@ -1765,7 +1767,7 @@ def a_runner(fails: bool = False) -> Any:
     def enqueue() -> None:
         runs.append(1)
         if fails:
-            raise base.Refused("engine", "no")
+            raise base.RefusedError("engine", "no")
 
     return SimpleNamespace(stream=SimpleNamespace(handle=7), enqueue=enqueue, runs=runs)
 

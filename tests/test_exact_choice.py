@@ -1,21 +1,30 @@
-"""Which toolchain and GPU a target gets, from answers that are written here: every reason in its words."""
+"""Which toolchain and GPU a target gets, from answers that are written here: every reason in its
+words.
+"""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from enginery.errors import Elsewhere, GpuError, NoInterpreter, OtherVersion, ToolchainError
-from enginery.gpu import Gpu
-from enginery.toolchain import choice
-from enginery.toolchain.choice import Choice, Toolchains
+from enginery.errors import (
+    ExcludedTargetError,
+    GpuError,
+    MissingInterpreterError,
+    ToolchainError,
+    VersionMismatchError,
+)
+from enginery.gpu.inventory import Gpu
+from enginery.toolchain import selection as choice
 from enginery.toolchain.requests import ToolchainInfo
+from enginery.toolchain.selection import Choice, Toolchains
 
 CARD = Gpu(1, "GPU-1", "Card", "8.6", 24000, "580", "12.8", 2000, 9000)
-OWN = Path(".venv/bin/python")
+OWN = Path(sys.executable)
 CURE = "Correct its path under toolchains in params.yaml, or make the environment"
 
 
@@ -34,7 +43,7 @@ class World:
 
     def probe(self, python: Path, runtime: str, visible: str | None) -> ToolchainInfo:
         self.asked.append((python, runtime, visible))
-        answer = self.answers.get(python, NoInterpreter(f"{python} is not there", CURE))
+        answer = self.answers.get(python, MissingInterpreterError(f"{python} is not there", CURE))
         if isinstance(answer, Exception):
             raise answer
         return answer  # type: ignore[no-any-return]
@@ -136,7 +145,7 @@ def test_each_is_asked_once(world: World) -> None:
 
 def test_a_gpu_that_is_not_here(world: World) -> None:
     world.gpu = GpuError("there is no GPU 5", "It has 0")
-    with pytest.raises(Elsewhere) as error:
+    with pytest.raises(ExcludedTargetError) as error:
         toolchains(gpu=5).choose("mine")
     assert str(error.value) == "target mine: there is no GPU 5. It has 0"
 
@@ -147,7 +156,7 @@ OTHER = "this has tensorrt 10.0, not 8.6"
 @pytest.mark.parametrize(
     ("answers", "named", "target", "kind", "words"),
     [
-        ({}, (), {"toolchain": "a"}, Elsewhere, f"/a is not there. {CURE}"),
+        ({}, (), {"toolchain": "a"}, ExcludedTargetError, f"/a is not there. {CURE}"),
         (
             {OWN: info("10.0")},
             (),
@@ -166,14 +175,14 @@ OTHER = "this has tensorrt 10.0, not 8.6"
             {OWN: info("10.0")},
             ("a",),
             {"version": "8.6"},
-            Elsewhere,
+            ExcludedTargetError,
             f"no toolchain fits: {OTHER}; /a is not there. `enginery toolchain add` makes one",
         ),
         (
             {OWN: info("10.0"), Path("/b"): info("9.0")},
             ("a", "b"),
             {"version": "8.6"},
-            Elsewhere,
+            ExcludedTargetError,
             f"no toolchain fits: {OTHER}; /a is not there; b has tensorrt 9.0, not 8.6. `enginery toolchain add` makes one",
         ),
         (
@@ -187,7 +196,7 @@ OTHER = "this has tensorrt 10.0, not 8.6"
             {OWN: ToolchainError("own is broken", "")},
             ("a",),
             {},
-            Elsewhere,
+            ExcludedTargetError,
             "no toolchain fits: own is broken; /a is not there. `enginery toolchain add` makes one",
         ),
         (
@@ -215,7 +224,11 @@ def test_why_none_is_used(
 
 
 def test_which_reasons_mean_another_machine() -> None:
-    gone, other, broken = NoInterpreter("a"), OtherVersion("b"), ToolchainError("c")
+    gone, other, broken = (
+        MissingInterpreterError("a"),
+        VersionMismatchError("b"),
+        ToolchainError("c"),
+    )
     assert choice._may_be_elsewhere({"a": gone})
     assert choice._may_be_elsewhere({"a": gone, "b": other, "this": broken})
     assert not choice._may_be_elsewhere({"b": other})
@@ -244,7 +257,7 @@ def test_toolchains_of_which_nothing_is_here(tmp_path: Path) -> None:
             ToolchainError,
             ", though the driver lists Card. Is the driver too old for the toolchain's CUDA, or hidden by a container?",
         ),
-        (False, None, Elsewhere, ". Run this on the machine with the GPU"),
+        (False, None, ExcludedTargetError, ". Run this on the machine with the GPU"),
     ],
 )
 def test_a_toolchain_that_sees_no_gpu(

@@ -1,13 +1,16 @@
-"""What surrounds every step, and the two ends of the pipeline: an export, and an engine for Ultralytics."""
+"""What surrounds every step, and the two ends of the pipeline: an export, and an engine for
+Ultralytics.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import cv2
@@ -16,17 +19,40 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-import tasks.command
+import enginery.actions.export_ultralytics
 import tasks.export
-import tasks.export_ultralytics
 from enginery.errors import EngineryError, IntegrityError, ModelError
-from enginery.evaluation.head import Head
-from enginery.files import read_json, write_json
-from enginery.graphs.export import ExportSettings
-from enginery.layout import Step, model_folder
-from enginery.registry import Engine, engine_in
-from enginery.spec import Model
+from enginery.pipeline import step as declaring
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job, NoParameters, Step, load_step, step
+from enginery.project.load import load_spec
+from enginery.project.paths import WORKPLACE, model_folder
+from enginery.project.stage import Stage
+from enginery.registry.manifest import Manifest
+from enginery.registry.records import parse
+from enginery.registry.store import Engine, engine_in
+from enginery.registry.task_metadata import read_task_metadata
+from enginery.sources.export import ExportSettings
+from enginery.system.files import read_json, write_json
+from enginery.vision.tasks import TaskMetadata
+from tests.conftest import ROOT
 from tests.registered import register
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What the step here is told."""
+
+    a: int = 0
+
+
+def parameters(project: Project, stage: Stage) -> Parameters:
+    return Parameters()
+
+
+def declared(work: Callable[[Job[Parameters]], None]) -> Step[Parameters]:
+    """A step that does this."""
+    return step("build", version=1, of=("model", "target"), parameters=parameters)(work)
 
 
 @pytest.fixture(autouse=True)
@@ -49,43 +75,50 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         yield
 
     for name in ("drop_credentials", "interrupt_on_sigterm", "ensure_home", "emit"):
-        monkeypatch.setattr(tasks.command, name, noted(name))
-    monkeypatch.setattr(tasks.command, "crash_file", crash_file)
-    monkeypatch.setattr(tasks.command, "time_limit", time_limit)
-    monkeypatch.setattr(
-        tasks.command, "load_spec", lambda: SimpleNamespace(time_limit={"build": 77}.__getitem__)
-    )
+        monkeypatch.setattr(declaring, name, noted(name))
+    monkeypatch.setattr(declaring, "crash_file", crash_file)
+    monkeypatch.setattr(declaring, "time_limit", time_limit)
+    write_json(WORKPLACE, {"time_limit_s": {"build": 77, "export": 78}})
+    write_json(Stage("build", "m", "server").recipe, {"parameters": {"a": 1}})
     monkeypatch.setattr(sys, "argv", ["x", "m", "server"])
     monkeypatch.delenv("ENGINERY_REPORT", raising=False)
+    monkeypatch.delenv("DVC_STAGE", raising=False)
     return called
 
 
 LOG = Path("artifacts/logs/build-m-server.txt")
-STOPPED = (
-    "error: build m for server was stopped at its time limit of 77 s; where it stood is in "
-    f"{LOG}. If it only needs longer, raise time_limit_s.build in params.yaml"
-)
 
 
-def test_a_step_runs_with_its_parts_in_its_limits(here: list[Any]) -> None:
-    def work(step: Step) -> None:
-        here.append(step)
+def stopped(log: Path) -> str:
+    return (
+        "error: build m for server was stopped at its time limit of 77 s; where it stood is in "
+        f"{log}. If it only needs longer, raise time_limit_s.build in params.yaml"
+    )
 
-    tasks.command.run_step("build", work, "model", "target")
+
+@pytest.mark.parametrize("address", ["", "build@m-server"])
+def test_a_step_runs_with_its_recipe_in_its_limits(
+    here: list[Any], monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    log = LOG
+    if address:  # a stage that a team calls otherwise has a log of its own
+        monkeypatch.setenv("DVC_STAGE", address)
+        log = Path("artifacts/logs/build-m-server.txt")
+    declared(here.append).main()
     assert here == [
         "drop_credentials",
         "interrupt_on_sigterm",
         "ensure_home",
         ("emit", {"event": "started"}),
-        ("crash file", LOG),
-        ("limit", 77, 2, STOPPED),
-        Step("build", "m", "server"),
+        ("crash file", log),
+        ("limit", 77, 2, stopped(log)),
+        Job(Stage("build", "m", "server"), Parameters(1)),
     ]
 
 
-def ended(work: Callable[[Step], None], here: list[Any]) -> tuple[Any, Any]:
+def ended(work: Callable[[Job[Parameters]], Any], here: list[Any]) -> tuple[Any, Any]:
     with pytest.raises(SystemExit) as end:
-        tasks.command.run_step("build", work, "model", "target")
+        declared(work).main()
     name, event = here[-1]
     assert name == "emit"
     assert event.pop("event") == "error"
@@ -93,13 +126,13 @@ def ended(work: Callable[[Step], None], here: list[Any]) -> tuple[Any, Any]:
 
 
 def test_how_a_step_ends(here: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    def raising(error: BaseException) -> Callable[[Step], None]:
-        def work(step: Step) -> None:
+    def raising(error: BaseException) -> Callable[[Job[Parameters]], None]:
+        def work(job: Job[Parameters]) -> None:
             raise error
 
         return work
 
-    monkeypatch.setattr(tasks.command, "explain", lambda *given: f"explained {given}")
+    monkeypatch.setattr(declaring, "explain", lambda *given: f"explained {given}")
     assert ended(raising(EngineryError("odd", "mend")), here) == (1, {"message": "odd. mend"})
     words = "interrupted; the next run goes on from here"
     assert ended(raising(KeyboardInterrupt()), here) == (130, {"message": words})
@@ -109,34 +142,102 @@ def test_how_a_step_ends(here: list[Any], monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_a_recipe_that_is_written_anew_is_no_recipe(here: list[Any]) -> None:
-    step = Step("build", "m", "server")
-    write_json(step.recipe, {"parameters": {"a": 1}})
-
-    def work(step: Step) -> None:
-        step.recipe.write_text("other")
-
-    message = f"{step.recipe} was written anew while this step ran. Run again, and let one run end before the next"
-    assert ended(work, here) == (1, {"message": message})
-    assert ended(lambda step: step.recipe.unlink(), here) == (1, {"message": message})
-    assert ended(work, here) == (1, {"message": message})
+    recipe = Stage("build", "m", "server").recipe
+    message = f"{recipe} was written anew while this step ran. Run again, and let one run end before the next"
+    assert ended(lambda job: recipe.write_text("other"), here) == (1, {"message": message})
+    write_json(recipe, {"parameters": {"a": 1}})
+    assert ended(lambda job: recipe.unlink(), here) == (1, {"message": message})
+    missing = f"{recipe} is missing. Run the fingerprint step first: dvc repro fingerprint"
+    assert ended(here.append, here) == (1, {"message": missing})
 
 
-def test_the_arguments_of_a_step(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    def work(step: Step) -> None:
+def test_a_step_without_parameters_needs_no_recipe(here: list[Any]) -> None:
+    Stage("build", "m", "server").recipe.unlink()
+    step("build", version=1, of=("model", "target"))(here.append).main()
+    assert here[-1] == Job(Stage("build", "m", "server"), NoParameters())
+
+
+def test_the_arguments_of_a_step(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work(job: Job[Parameters]) -> None:
         """Build what is asked for."""
 
     monkeypatch.setattr(sys, "argv", ["x", "--help"])
     with pytest.raises(SystemExit):
-        tasks.command.run_step("build", work, "model", "target")
+        declared(work).main()
     said = capsys.readouterr().out
-    assert said.startswith(f"usage: tasks.{__name__} [-h] model target\n")
+    assert said.startswith("usage: tasks.build [-h] model target\n")
     assert "\nBuild what is asked for." in said
 
 
+@dataclass(frozen=True)
+class Inner:
+    """Parameters in parameters."""
+
+    size: int
+    more: str | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """Of every kind."""
+
+    needed: float
+    inner: Inner
+    several: tuple[Inner, ...] = ()
+    shapes: Mapping[str, tuple[int, ...]] | None = None
+    off: bool = False
+
+
+def test_parameters_come_back_from_a_recipe_as_they_went_in() -> None:
+    """What is optional and at its default is not in it: a new option makes nothing stale."""
+    full = Options(0.5, Inner(1, "x"), (Inner(2),), {"min": (1, 3)}, off=True)
+    for options, plain in (
+        (Options(1, Inner(1)), {"needed": 1, "inner": {"size": 1}}),
+        (
+            full,
+            {
+                "needed": 0.5,
+                "inner": {"size": 1, "more": "x"},
+                "several": [{"size": 2}],
+                "shapes": {"min": [1, 3]},
+                "off": True,
+            },
+        ),
+    ):
+
+        def given(project: Project, stage: Stage, options: Options = options) -> Options:
+            return options
+
+        own = step("own", version=1, parameters=given)(lambda job: None)
+        stage = Stage("own", "m")
+        found = own.parameters(Project(load_spec(ROOT / "params.yaml")), stage)
+        assert found == plain
+        write_json(stage.recipe, {"parameters": found})
+        assert own.read_parameters(stage) == options
+
+
+def test_a_step_that_is_not_declared_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EngineryError) as error:
+        load_step("no-such")
+    assert str(error.value) == (
+        "dvc.yaml has stages of the step no-such, and there is no tasks/no_such.py. "
+        "Write tasks/no_such.py, or take `step: no-such` out of their meta"
+    )
+    monkeypatch.setitem(sys.modules, "tasks.empty", ModuleType("tasks.empty"))
+    with pytest.raises(EngineryError) as error:
+        load_step("empty")
+    assert str(error.value) == (
+        "tasks/empty.py declares no step empty. Declare it: @step('empty', version=1)"
+    )
+    assert load_step("calibration-images").name == "calibration-images"
+    wrong = step("wrong", version=1, parameters=lambda project, stage: {"a": 1})
+    with pytest.raises(TypeError, match="a step's parameters are a frozen dataclass, not dict"):
+        wrong(lambda job: None).parameters(Project(load_spec(ROOT / "params.yaml")), Stage("wrong"))
+
+
 # An export
-
-
-SIZES = {which: [1, 3, 640, 640] for which in ("min", "opt", "max")}
 
 
 @pytest.fixture
@@ -149,46 +250,45 @@ def exported(monkeypatch: pytest.MonkeyPatch) -> Any:
         out.write_bytes(b"graph")
         return found.facts
 
-    model = Model(source="w.pt", validation="set", trusted=True, sha256="a" * 64, input="images")
-    monkeypatch.setattr(tasks.export, "load_spec", lambda: SimpleNamespace(models={"m": model}))
-    monkeypatch.setattr(tasks.export, "export", export)
+    write_json(WORKPLACE, {"sources": {"m": {"trusted": True, "sha256": "abc"}}})
+    source = SimpleNamespace(export=export)
+    monkeypatch.setattr(tasks.export.sources, "find", lambda path: source)
     monkeypatch.setattr(tasks.export, "log", found.said.append)
     return found
 
 
 def test_weights_are_exported_as_the_recipe_says(exported: Any) -> None:
-    step = Step("export", "m")
-    parameters = {
-        "source": "w.pt", "task": "pose", "height": 64, "width": 96, "batch": 4, "dynamic": True, "opset": 18,
-    }
-    write_json(step.recipe, {"parameters": parameters})
-    tasks.export.export_model(step)
-    settings = ExportSettings(
-        "pose", (64, 96), 4, True, 18, True, "a" * 64, (SIZES,), "images"
-    )
+    stage = Stage("export", "m")
+    sizes = {"height": 64, "width": 96, "batch": 4, "dynamic": True, "opset": 18}
+    parameters = {"source": "w.pt", "task": "pose", "sizes": sizes}
+    write_json(stage.recipe, {"parameters": parameters})
+    tasks.export.export_model(stage)
+    settings = ExportSettings("pose", (64, 96), 4, True, 18, True, "abc")
     assert exported.asked == [(Path("w.pt"), settings)]
     folder = model_folder("m", "export")
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "record.json"]
-    assert read_json(folder / "record.json") == {"recipe": {"parameters": parameters}, **exported.facts}
+    assert read_json(folder / "record.json") == {
+        "recipe": {"parameters": parameters},
+        **exported.facts,
+    }
     assert exported.said == ["exported w.pt: 9 nodes, opset 17"]
 
 
 def test_an_own_graph_has_all_but_its_task(exported: Any) -> None:
-    step = Step("export", "m")
+    stage = Stage("export", "m")
     parameters = {"source": "own.onnx", "task": "pose", "data": {"w": "1"}}
-    write_json(step.recipe, {"parameters": parameters})
+    write_json(stage.recipe, {"parameters": parameters})
     exported.facts["source_data"] = {"w": "1"}
-    tasks.export.export_model(step)
-    settings = ExportSettings(
-        "pose", trusted=True, sha256="a" * 64, profiles=(SIZES,), input="images"
-    )
-    assert exported.asked == [(Path("own.onnx"), settings)]
+    tasks.export.export_model(stage)
+    assert exported.asked == [
+        (Path("own.onnx"), ExportSettings("pose", trusted=True, sha256="abc"))
+    ]
     for data in ({"w": "2"}, None):
         exported.facts["source_data"] = data
         if data is None:
             del exported.facts["source_data"]
         with pytest.raises(ModelError) as error:
-            tasks.export.export_model(step)
+            tasks.export.export_model(stage)
         assert error.value.what == "the data files of own.onnx changed since this run began"
         assert error.value.cure == "Run again"
     assert exported.said == ["exported own.onnx: 9 nodes, opset 17"]
@@ -205,9 +305,11 @@ def engine() -> Engine:
 
 
 def test_a_plan_goes_behind_its_header(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tasks.export_ultralytics, "embedded_nms", lambda given: given is not engine)
+    monkeypatch.setattr(
+        enginery.actions.export_ultralytics, "embedded_nms", lambda given: given is not engine
+    )
     out = Path("m.engine")
-    tasks.export_ultralytics.export_ultralytics(engine, out)
+    enginery.actions.export_ultralytics.export_ultralytics(engine, out)
     expected = {
         "args": {"dynamic": False, "nms": False},
         "batch": 1,
@@ -223,16 +325,18 @@ def test_a_plan_goes_behind_its_header(engine: Engine, monkeypatch: pytest.Monke
     assert out.read_bytes() == len(header).to_bytes(4, "little") + header + b"plan" * 100
     engine.plan.write_bytes(b"plaN" * 100)
     with pytest.raises(IntegrityError):
-        tasks.export_ultralytics.export_ultralytics(engine, Path("n.engine"))
+        enginery.actions.export_ultralytics.export_ultralytics(engine, Path("n.engine"))
     assert not Path("n.engine").exists()
 
 
 def test_the_header_of_other_engines() -> None:
     shapes = {"min": [1, 3, 32, 64], "opt": [4, 3, 64, 96], "max": [8, 3, 128, 192]}
     export = {"task": "pose", "stride": 64, "names": {"0": "a", "1": "b"}, "kpt_shape": [5, 3]}
-    built = {"recipe": {"parameters": {"profile": shapes, "dla_core": 0}}}
-    manifest = {"model": "m", "precision": "int8", "steps": {"export": export, "build": built}}
-    found = tasks.export_ultralytics.metadata(manifest, None)
+    whole = read_json(register("m/server/int8").folder / "manifest.json")
+    whole["steps"]["export"] |= export
+    whole["steps"]["build"]["recipe"]["parameters"] |= {"profile": shapes, "dla_core": 0}
+    manifest = parse(json.dumps(whole).encode(), Manifest)
+    found = enginery.actions.export_ultralytics.metadata(manifest, None)
     assert found == {
         "description": "m int8, built by Enginery",
         "task": "pose",
@@ -246,12 +350,12 @@ def test_the_header_of_other_engines() -> None:
         "kpt_shape": [5, 3],
         "dla": 0,
     }
-    found = tasks.export_ultralytics.metadata(manifest, True)
+    found = enginery.actions.export_ultralytics.metadata(manifest, True)
     assert (found["end2end"], found["args"]["nms"]) == (False, True)
 
 
 def test_engines_that_yolo_cannot_load() -> None:
-    check = tasks.export_ultralytics._check_runtime
+    check = enginery.actions.export_ultralytics._check_runtime
     check(register("m/server/fp16"))
     with pytest.raises(EngineryError) as error:
         check(register("m/rtx/fp16", runtime="tensorrt_rtx"))
@@ -264,13 +368,16 @@ def test_engines_that_yolo_cannot_load() -> None:
     assert error.value.what == (
         "m/any/fp16 is version compatible: it brings code of its own, which YOLO() does not let run"
     )
-    assert error.value.cure == "Build it without version_compatible; `enginery predict` runs it as it is"
+    assert (
+        error.value.cure
+        == "Build it without version_compatible; `enginery predict` runs it as it is"
+    )
 
 
 def test_yolo_feeds_an_input_by_its_name(engine: Engine) -> None:
     def check(name: str, *outputs: str) -> None:
         runner: Any = SimpleNamespace(input=name, outputs=outputs)
-        tasks.export_ultralytics._check_names(engine, runner)
+        enginery.actions.export_ultralytics._check_names(engine, runner)
 
     check("images", "a", "b")
     with pytest.raises(EngineryError) as error:
@@ -293,7 +400,9 @@ def test_yolo_feeds_an_input_by_its_name(engine: Engine) -> None:
 
 def own_graph(*operators: str) -> None:
     image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, "h", "w"])
-    nodes = [helper.make_node(name, ["images"], [f"y{index}"]) for index, name in enumerate(operators)]
+    nodes = [
+        helper.make_node(name, ["images"], [f"y{index}"]) for index, name in enumerate(operators)
+    ]
     kind = {"NonZero": TensorProto.INT64}.get(operators[0], TensorProto.FLOAT)
     output = helper.make_tensor_value_info("y0", kind, None)
     body = helper.make_graph(nodes, "g", [image], [output])
@@ -313,7 +422,7 @@ def test_only_an_own_graph_can_bring_its_nms(
     monkeypatch: pytest.MonkeyPatch, operators: tuple[str, ...], final: bool, nms: bool | None
 ) -> None:
     asked: list[Any] = []
-    export = tasks.export_ultralytics
+    export = enginery.actions.export_ultralytics
     monkeypatch.setattr(export, "_check_names", lambda *given: asked.append(given))
     monkeypatch.setattr(export, "_is_final", lambda *given: asked.append(given) or final)
     monkeypatch.setattr(export, "check_original", asked.append)
@@ -341,14 +450,16 @@ def test_what_is_final_is_told_by_an_image(engine: Engine, monkeypatch: pytest.M
         Path("data/images").mkdir(parents=True, exist_ok=True)
         cv2.imwrite(f"data/images/{name}.png", np.full((8, 16, 3), value, np.uint8))
     head = SimpleNamespace(task="detect", end2end=lambda shapes: asked.append(shapes) or "final")
-    monkeypatch.setattr(tasks.export_ultralytics, "model_head", {"m": head}.__getitem__)
+    monkeypatch.setattr(
+        enginery.actions.export_ultralytics, "read_task_metadata", {"m": head}.__getitem__
+    )
 
     def run(image: Any) -> Any:
         asked.append(image)
         return [np.zeros((1, 300, 6)), np.zeros((1, 2))]
 
     runner: Any = SimpleNamespace(run=run, size=(8, 16))
-    assert tasks.export_ultralytics._is_final(engine, runner) == "final"
+    assert enginery.actions.export_ultralytics._is_final(engine, runner) == "final"
     image, shapes = asked
     assert image.shape == (3, 8, 16)
     assert float(image.max()) == pytest.approx(10 / 255)
@@ -356,7 +467,7 @@ def test_what_is_final_is_told_by_an_image(engine: Engine, monkeypatch: pytest.M
 
 
 def test_a_models_head_is_read(engine: Engine) -> None:
-    assert tasks.command.model_head("m") == Head("detect", {0: "disc"}, None)
+    assert read_task_metadata("m") == TaskMetadata("detect", {0: "disc"}, None)
     path = model_folder("m", "export") / "record.json"
     write_json(path, {**read_json(path), "task": "pose", "kpt_shape": [5, 3]})
-    assert tasks.command.model_head("m") == Head("pose", {0: "disc"}, (5, 3))
+    assert read_task_metadata("m") == TaskMetadata("pose", {0: "disc"}, (5, 3))

@@ -1,4 +1,6 @@
-"""Engines from their registration to their GPU: what is refused, what is asked for, each in its words and numbers."""
+"""Engines from their registration to their GPU: what is refused, what is asked for, each in its
+words and numbers.
+"""
 
 from __future__ import annotations
 
@@ -14,36 +16,51 @@ import numpy as np
 import onnx
 import pytest
 
+import enginery.actions.engine_session
+import enginery.actions.inspect
+import enginery.actions.sensitivity
+import enginery.actions.validate
 import tasks.fingerprint
-import tasks.inspect_engine
-import tasks.on_gpu
 import tasks.register
-import tasks.sensitivity
 import tasks.timing
-import tasks.validate_engine
+from enginery.actions.engine_session import EngineSession
+from enginery.actions.sensitivity import RankedLayer
 from enginery.calibration import cache
 from enginery.errors import (
     ConfigError,
-    Elsewhere,
     EngineError,
     EngineryError,
+    ExcludedTargetError,
     GateError,
     IntegrityError,
-    Lost,
+    TargetLostError,
     ToolchainError,
 )
-from enginery.evaluation.compare import Closeness
+from enginery.evaluation.compare import OutputError
 from enginery.evaluation.engine_report import OperatingPoint
-from enginery.evaluation.head import Head
-from enginery.files import read_json, sha256, write_json
-from enginery.gpu import Gpu
-from enginery.layout import Step, build_folder, engine_folder, model_folder
+from enginery.gpu.inventory import Gpu
+from enginery.pipeline import fingerprint as fingerprinting
+from enginery.pipeline.workplace import read_workplace, was_buildable
+from enginery.project.load import load_spec
+from enginery.project.params import Spec
+from enginery.project.paths import WORKPLACE, build_folder, engine_folder, model_folder
+from enginery.project.stage import Stage
 from enginery.quantization.sensitivity import LayerCost
-from enginery.registry import Engine, engine_in
-from enginery.spec import Spec, load_spec
-from enginery.toolchain.choice import Choice
-from enginery.toolchain.requests import InspectRequest, MeasureRequest, Point, ToolchainInfo
+from enginery.registry.store import Engine, engine_in
+from enginery.registry.task_metadata import read_task_metadata
+from enginery.system.files import read_json, sha256, write_json
+from enginery.toolchain.requests import (
+    Inspection,
+    InspectRequest,
+    MeasureRequest,
+    PlanRequest,
+    PointRequest,
+    ToolchainInfo,
+)
+from enginery.toolchain.selection import Choice
+from enginery.vision.tasks import TaskMetadata
 from tests.registered import change_manifest, compared, profile, records, register
+from tests.stages import stages_of
 from tests.test_exact_steps import HEAD, MODEL, network
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,7 +92,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...
     """A checkout of this test's own; what the steps say."""
     monkeypatch.chdir(tmp_path)
     said: list[tuple[str, ...]] = []
-    for module in (tasks.register, tasks.sensitivity, tasks.timing, tasks.fingerprint):
+    for module in (tasks.register, enginery.actions.sensitivity, tasks.timing, tasks.fingerprint):
         monkeypatch.setattr(module, "log", lambda *given: said.append(given))
     return said
 
@@ -87,7 +104,7 @@ def spec() -> Spec:
 
 # The gate
 
-STEP = Step("register", "m", "server", "int8")
+STEP = Stage("register", "m", "server", "int8")
 
 
 def made(**report: Any) -> dict[str, Any]:
@@ -188,39 +205,44 @@ def test_an_engine_has_its_gpu_to_itself(engine: Engine, monkeypatch: pytest.Mon
 
     @contextmanager
     def reserved(gpu: Any, needed: int, on_wait: Any) -> Iterator[None]:
-        calls.append((gpu, needed, on_wait is tasks.on_gpu.log))
+        calls.append((gpu, needed, on_wait is enginery.actions.engine_session.log))
         yield
         calls.append("given back")
 
-    known = SimpleNamespace(models={"m": 1}, targets={"server": 1})
+    server = SimpleNamespace(time_limit_s=77)
+    known = SimpleNamespace(models={"m": 1}, targets={"server": server})
     chosen = SimpleNamespace(choose=lambda target: calls.append(target) or choice())
-    monkeypatch.setattr(tasks.on_gpu, "Toolchains", lambda spec: chosen if spec is known else None)
-    monkeypatch.setattr(tasks.on_gpu, "reserved", reserved)
-    with tasks.on_gpu.on_gpu(known, engine) as found:  # type: ignore[arg-type]
-        assert found == choice()
+    monkeypatch.setattr(
+        enginery.actions.engine_session,
+        "Toolchains",
+        lambda spec: chosen if spec is known else None,
+    )
+    monkeypatch.setattr(enginery.actions.engine_session, "reserved", reserved)
+    with enginery.actions.engine_session.open_engine(known, engine) as found:  # type: ignore[arg-type]
+        assert found == EngineSession(engine, choice(), 77)
         assert calls == ["server", (GPU, 512, True)]
     assert calls[2:] == ["given back"]
     engine.plan.write_bytes(b"plaN" * 100)
     with (
         pytest.raises(IntegrityError, match="a byte changed; it was not used"),
-        tasks.on_gpu.on_gpu(known, engine),
+        enginery.actions.engine_session.open_engine(known, engine),
     ):  # type: ignore[arg-type]
         pass
     assert len(calls) == 4
 
 
 def test_the_request_for_a_plan(engine: Engine) -> None:
-    assert tasks.on_gpu.plan_of(engine, choice()) == {
-        "runtime": "tensorrt",
-        "plan": engine.plan,
-        "plan_sha256": sha256(engine.plan),
-        "gpu": "GPU-1",
-        "host_code": False,
-        "dla_core": None,
-    }
+    assert EngineSession(engine, choice(), 77).plan == PlanRequest(
+        runtime="tensorrt",
+        plan=engine.plan,
+        plan_sha256=sha256(engine.plan),
+        gpu="GPU-1",
+        host_code=False,
+        dla_core=None,
+    )
     other = register("m/server/int8", version_compatible=True, dla_core=1)
-    found = tasks.on_gpu.plan_of(other, choice())
-    assert (found["host_code"], found["dla_core"]) == (True, 1)
+    plan = EngineSession(other, choice(), 77).plan
+    assert (plan.host_code, plan.dla_core) == (True, 1)
 
 
 @pytest.mark.parametrize(
@@ -231,25 +253,27 @@ def test_an_engine_that_params_yaml_does_not_know(
 ) -> None:
     known = SimpleNamespace(models=models, targets=targets)
     with pytest.raises(EngineryError) as error:
-        tasks.on_gpu.check_known(known, engine)  # type: ignore[arg-type]
+        enginery.actions.engine_session.check_known(known, engine)  # type: ignore[arg-type]
     assert error.value.what == f"m/server/fp16: its {what} is not in params.yaml"
     assert error.value.cure.startswith("Add it again, or ")
-    tasks.on_gpu.check_known(SimpleNamespace(models=("m",), targets=("server",)), engine)  # type: ignore[arg-type]
+    enginery.actions.engine_session.check_known(
+        SimpleNamespace(models=("m",), targets=("server",)), engine
+    )  # type: ignore[arg-type]
 
 
 def test_an_engine_of_another_training(engine: Engine) -> None:
-    tasks.on_gpu.check_original(engine)
+    enginery.actions.engine_session.check_original(engine)
     path = model_folder("m", "export") / "record.json"
     write_json(path, {**read_json(path), "stride": 64})
     with pytest.raises(EngineryError) as error:
-        tasks.on_gpu.check_original(engine)
+        enginery.actions.engine_session.check_original(engine)
     assert (
         str(error.value)
         == "m/server/fp16: its model has changed since it was built. Run `enginery build` first"
     )
     path.unlink()
     with pytest.raises(EngineryError) as error:
-        tasks.on_gpu.check_original(engine)
+        enginery.actions.engine_session.check_original(engine)
     assert (
         str(error.value)
         == f"m/server/fp16: {path} is missing: its original is not here. Run `enginery build` first"
@@ -260,14 +284,16 @@ def test_an_rtx_engine_takes_the_first_gpu_that_it_is_for(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(tasks.on_gpu, "choose", lambda *given: asked.append(given) or GPU)
-    assert tasks.on_gpu._with_gpu(engine, choice()) == choice()
+    monkeypatch.setattr(
+        enginery.actions.engine_session, "choose", lambda *given: asked.append(given) or GPU
+    )
+    assert enginery.actions.engine_session._with_gpu(engine, choice()) == choice()
     assert asked == []
     without = replace(choice(), gpu=None, visible=None)
-    assert tasks.on_gpu._with_gpu(engine, without) == choice()
+    assert enginery.actions.engine_session._with_gpu(engine, without) == choice()
     assert asked == [(None, "9.0")]
-    monkeypatch.setattr(tasks.on_gpu, "choose", lambda *given: None)
-    assert tasks.on_gpu._with_gpu(engine, without) == without
+    monkeypatch.setattr(enginery.actions.engine_session, "choose", lambda *given: None)
+    assert enginery.actions.engine_session._with_gpu(engine, without) == without
 
 
 OTHER = {"gpu": "Old", "uuid": "GPU-2", "compute_capability": "8.6"}
@@ -282,23 +308,24 @@ OTHER = {"gpu": "Old", "uuid": "GPU-2", "compute_capability": "8.6"}
     ],
 )
 def test_an_engine_for_another_gpu(engine: Engine, gpus: tuple[Any, ...], words: str) -> None:
-    tasks.on_gpu._check_gpu(engine, choice())
-    tasks.on_gpu._check_gpu(engine, choice(gpus=(OTHER, CARD)))
-    with pytest.raises(Elsewhere) as error:
-        tasks.on_gpu._check_gpu(engine, choice(gpus=gpus))
+    enginery.actions.engine_session._check_gpu(engine, choice())
+    enginery.actions.engine_session._check_gpu(engine, choice(gpus=(OTHER, CARD)))
+    with pytest.raises(ExcludedTargetError) as error:
+        enginery.actions.engine_session._check_gpu(engine, choice(gpus=gpus))
     prefix = "target server: m/server/fp16 is for compute capability 9.0 on Card, and this machine shows its toolchain"
     assert str(error.value) == f"{prefix} {words}"
 
 
 def test_a_toolchain_that_shows_no_gpu(engine: Engine) -> None:
     with pytest.raises(
-        ToolchainError, match=r"tensorrt 10\.16\.1\.11 works on its GPU, and this machine shows it none"
+        ToolchainError,
+        match=r"tensorrt 10\.16\.1\.11 works on its GPU, and this machine shows it none",
     ):
-        tasks.on_gpu._check_gpu(engine, choice(gpus=(), no_gpu="no driver"))
+        enginery.actions.engine_session._check_gpu(engine, choice(gpus=(), no_gpu="no driver"))
     rtx = changed(engine, runtime="tensorrt_rtx", gpu=None, compute_capability=None)
-    tasks.on_gpu._check_gpu(rtx, choice(gpus=(OTHER,)))
-    with pytest.raises(Elsewhere) as error:
-        tasks.on_gpu._check_gpu(rtx, choice(gpus=(), no_gpu="no driver"))
+    enginery.actions.engine_session._check_gpu(rtx, choice(gpus=(OTHER,)))
+    with pytest.raises(ExcludedTargetError) as error:
+        enginery.actions.engine_session._check_gpu(rtx, choice(gpus=(), no_gpu="no driver"))
     assert str(error.value) == (
         "target server: m/server/fp16 is for compute capability any, and this machine shows its toolchain no GPU. "
         "Use a machine that has one (no driver)"
@@ -318,10 +345,10 @@ def test_a_toolchain_that_shows_no_gpu(engine: Engine) -> None:
 def test_a_plan_runs_with_the_tensorrt_that_built_it(built: Any, has: Any, runs: bool) -> None:
     engine = register("m/server/fp16", **built)
     if runs:
-        tasks.on_gpu._check_runtime(engine, choice(**has))
+        enginery.actions.engine_session._check_runtime(engine, choice(**has))
         return
     with pytest.raises(EngineError) as error:
-        tasks.on_gpu._check_runtime(engine, choice(**has))
+        enginery.actions.engine_session._check_runtime(engine, choice(**has))
     found = info(**has)
     assert str(error.value) == (
         "m/server/fp16 is of tensorrt 10.16.1.11 for linux_x86_64, and toolchain mine is "
@@ -331,20 +358,23 @@ def test_a_plan_runs_with_the_tensorrt_that_built_it(built: Any, has: Any, runs:
 
 def test_an_inspection_is_asked_for(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    known = SimpleNamespace(targets={"server": SimpleNamespace(time_limit_s=77)})
+    session, inspection = EngineSession(engine, choice(), 77), Inspection((), {}, 1)
     monkeypatch.setattr(
-        tasks.inspect_engine, "on_gpu", lambda *given: asked.append(given) or nullcontext(choice())
+        enginery.actions.inspect,
+        "open_engine",
+        lambda *given: asked.append(given) or nullcontext(session),
     )
     monkeypatch.setattr(
-        tasks.inspect_engine, "inspect", lambda *given: asked.append(given) or {"layers": [1]}
+        enginery.actions.engine_session,
+        "inspect",
+        lambda *given: asked.append(given) or inspection,
     )
-    found = tasks.inspect_engine.inspect_engine(known, engine)  # type: ignore[arg-type]
-    assert found == {"layers": [1], "skipped_tactics": 0}
+    known: Any = SimpleNamespace()
+    assert enginery.actions.inspect.inspect_engine(known, engine) is inspection
     assert asked[0] == (known, engine)
     python, request, told, limit = asked[1]
-    fields = tasks.on_gpu.plan_of(engine, choice())
-    assert (python, told, limit) == (PYTHON, tasks.on_gpu.important, 77)
-    assert request == InspectRequest(**fields, shape=(1, 3, 160, 160))
+    assert (python, told, limit) == (PYTHON, enginery.actions.engine_session.forward_progress, 77)
+    assert request == InspectRequest(**vars(session.plan), shape=(1, 3, 160, 160))
 
 
 # Validation on the GPU
@@ -354,10 +384,8 @@ def test_each_point_is_measured(
     engine: Engine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked: list[Any] = []
-    model = SimpleNamespace(validation="set")
-    known = SimpleNamespace(
-        models={"m": model}, targets={"server": SimpleNamespace(time_limit_s=77)}
-    )
+    session = EngineSession(engine, choice(), 77)
+    data = enginery.actions.validate._Data(Path("graph"), "head", Path("set"))  # type: ignore[arg-type]
     points = [OperatingPoint(0, "opt", (1, 3, 8, 16)), OperatingPoint(1, "max", (4, 3, 32, 16))]
 
     def open_set(*given: Any) -> Any:
@@ -365,38 +393,44 @@ def test_each_point_is_measured(
         images = [(np.full((3, *given[2]), number, np.float32), {}) for number in range(3)]
         return nullcontext(images)
 
-    monkeypatch.setattr(tasks.validate_engine, "open_validation_set", open_set)
-    monkeypatch.setattr(tasks.validate_engine, "model_head", lambda name: f"head of {name}")
+    monkeypatch.setattr(enginery.actions.validate, "open_validation_set", open_set)
     monkeypatch.setattr(
-        tasks.validate_engine, "measure", lambda *given: asked.append(given) or "measured"
+        enginery.actions.engine_session, "measure", lambda *given: asked.append(given) or "measured"
     )
     clocks = SimpleNamespace(follow=print)
-    found = tasks.validate_engine._measure(known, engine, choice(), points, tmp_path, clocks)  # type: ignore[arg-type]
-    assert found == "measured"
+    measured = enginery.actions.validate._measure(session, data, points, tmp_path, clocks)  # type: ignore[arg-type]
+    assert measured == "measured"
     assert asked[:2] == [
-        (Path("set"), "head of m", (8, 16), None),
-        (Path("set"), "head of m", (32, 16), 16),
+        (Path("set"), "head", (8, 16), None),
+        (Path("set"), "head", (32, 16), 16),
     ]
     python, request, told, limit = asked[2]
     assert (python, told, limit) == (PYTHON, print, 77)
     assert request == MeasureRequest(
-        **tasks.on_gpu.plan_of(engine, choice()),
+        **vars(session.plan),
         noisy=1.25,
         points=(
-            Point((1, 3, 8, 16), tmp_path / "0/images.npy", tmp_path / "0", 0, timed=True),
-            Point((4, 3, 32, 16), tmp_path / "1/images.npy", tmp_path / "1", 1, timed=False),
+            PointRequest((1, 3, 8, 16), tmp_path / "0/images.npy", tmp_path / "0", 0, timed=True),
+            PointRequest((4, 3, 32, 16), tmp_path / "1/images.npy", tmp_path / "1", 1, timed=False),
         ),
     )
     assert np.load(tmp_path / "0/images.npy")[:, 0, 0, 0].tolist() == [0, 1, 2]
-    assert (tasks.validate_engine.SLOWER, tasks.validate_engine.FEW) == (1.02, 16)
+    assert (enginery.actions.validate.SLOWER, enginery.actions.validate.FEW) == (1.02, 16)
 
 
-def test_the_closeness_of_some_images() -> None:
+def test_the_images_and_the_task_of_an_engine(engine: Engine) -> None:
+    known: Any = SimpleNamespace(models={"m": SimpleNamespace(validation="set")})
+    data = enginery.actions.validate._data(known, engine)
+    assert (data.original, data.images) == (model_folder("m", "export") / "model.onnx", Path("set"))
+    assert data.head == read_task_metadata("m")
+
+
+def test_the_closeness_of_some_images(tmp_path: Path) -> None:
     reference = SimpleNamespace(run=lambda image: [image * 2])
     engine = SimpleNamespace(run=lambda image: [image * 3])
-    images = np.array([[1.0], [2.0]], np.float32)
-    found = tasks.validate_engine._closeness(reference, engine, images)  # type: ignore[arg-type]
-    assert found == Closeness(2.0, 0.5, 0, 0)
+    np.save(tmp_path / "images.npy", np.array([[1.0], [2.0]], np.float32))
+    found = enginery.actions.validate._output_error(reference, engine, tmp_path)  # type: ignore[arg-type]
+    assert found == OutputError(2.0, 0.5, 0, 0)
 
 
 def test_the_size_of_profiles_is_a_places() -> None:
@@ -430,20 +464,20 @@ def ranked(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Any:
         return [LayerCost(HEAD, 0.5), LayerCost("/model.0/conv/Conv", 0.25)]
 
     monkeypatch.setattr(
-        tasks.sensitivity,
+        enginery.actions.sensitivity,
         "list_images",
         lambda *given: found.asked.append(given) or tuple(map(Path, "abcdefghij")),
     )
-    monkeypatch.setattr(tasks.sensitivity, "feeds", feeds)
-    monkeypatch.setattr(tasks.sensitivity, "rank", rank)
+    monkeypatch.setattr(enginery.actions.sensitivity, "feeds", feeds)
+    monkeypatch.setattr(enginery.actions.sensitivity, "rank", rank)
     return found
 
 
 def test_layers_are_ranked_on_eight_calibration_images(spec: Spec, ranked: Any) -> None:
-    costs = tasks.sensitivity.ranking(spec, MODEL)
+    costs = enginery.actions.sensitivity.ranking(spec, MODEL)
     assert costs == [
-        {"layer": HEAD, "cost": 0.5, "in_float": True},
-        {"layer": "/model.0/conv/Conv", "cost": 0.25, "in_float": False},
+        RankedLayer(HEAD, 0.5, kept_in_fp16=True),
+        RankedLayer("/model.0/conv/Conv", 0.25, kept_in_fp16=False),
     ]
     graph = model_folder(MODEL, "simplify") / "model.onnx"
     assert ranked.asked == [
@@ -456,20 +490,20 @@ def test_layers_are_ranked_on_eight_calibration_images(spec: Spec, ranked: Any) 
 
 
 def test_a_ranking_is_kept_until_something_changes(spec: Spec, ranked: Any) -> None:
-    first = tasks.sensitivity.ranking(spec, MODEL)
-    assert tasks.sensitivity.ranking(spec, MODEL) == first
+    first = enginery.actions.sensitivity.ranking(spec, MODEL)
+    assert enginery.actions.sensitivity.ranking(spec, MODEL) == first
     assert ranked.ranks == 1
     kept = model_folder(MODEL, "int8") / "sensitivity.json"
     assert [layer["layer"] for layer in read_json(kept)["layers"]] == [HEAD, "/model.0/conv/Conv"]
     ranked.images = np.ones((1, 3, 4, 4), np.float32)
-    tasks.sensitivity.ranking(spec, MODEL)
+    enginery.actions.sensitivity.ranking(spec, MODEL)
     cache.write(
         cache.from_thresholds({"images": 1.0, "r": 2.0}),
         model_folder(MODEL, "calibration") / "calibration.cache",
     )
-    tasks.sensitivity.ranking(spec, MODEL)
+    enginery.actions.sensitivity.ranking(spec, MODEL)
     onnx.save(network(2), model_folder(MODEL, "simplify") / "model.onnx")
-    tasks.sensitivity.ranking(spec, MODEL)
+    enginery.actions.sensitivity.ranking(spec, MODEL)
     assert ranked.ranks == 4
 
 
@@ -478,7 +512,7 @@ def test_an_imported_cache_ranks_the_layers_that_it_has_ranges_for(spec: Spec, r
         cache.from_thresholds({"images": 1.0}),
         model_folder(MODEL, "calibration") / "calibration.cache",
     )
-    tasks.sensitivity.ranking(spec, MODEL)
+    enginery.actions.sensitivity.ranking(spec, MODEL)
     assert ranked.given[0] == ["/model.0/conv/Conv"]
 
 
@@ -486,14 +520,14 @@ def test_without_a_folder_of_calibration_images_the_validations_count(
     spec: Spec, ranked: Any
 ) -> None:
     Path(spec.int8[MODEL].calibration).rmdir()
-    tasks.sensitivity.ranking(spec, MODEL)
+    enginery.actions.sensitivity.ranking(spec, MODEL)
     assert ranked.asked[0] == (Path(spec.models[MODEL].validation), "detect")
 
 
 def test_what_cannot_be_ranked(spec: Spec) -> None:
     def refused(name: str) -> str:
         with pytest.raises(EngineryError) as error:
-            tasks.sensitivity.ranking(spec, name)
+            enginery.actions.sensitivity.ranking(spec, name)
         return str(error.value)
 
     assert refused("other") == f"other has no calibration in params.yaml. int8 has {MODEL}"
@@ -517,11 +551,11 @@ def test_the_fewest_layers_are_proposed_by_their_exact_names(
         asked.append(list(names))
         return len(names) >= 2
 
-    monkeypatch.setattr(tasks.sensitivity, "_gate", lambda *given: passes)
-    layers = [{"layer": name, "in_float": name == "b"} for name in ("/a.0/Conv", "b", "c+", "d")]
-    assert tasks.sensitivity.propose(spec, MODEL, layers) == [r"^/a\.0/Conv$", r"^c\+$"]
+    monkeypatch.setattr(enginery.actions.sensitivity, "_gate", lambda *given: passes)
+    layers = [RankedLayer(name, 0.5, name == "b") for name in ("/a.0/Conv", "b", "c+", "d")]
+    assert enginery.actions.sensitivity.propose(spec, MODEL, layers) == [r"^/a\.0/Conv$", r"^c\+$"]
     assert asked == [[], ["/a.0/Conv"], ["/a.0/Conv", "c+"]]
-    assert tasks.sensitivity.propose(spec, MODEL, layers[:1]) is None
+    assert enginery.actions.sensitivity.propose(spec, MODEL, layers[:1]) is None
 
 
 def test_a_proposal_is_judged_as_the_pipeline_would(
@@ -546,8 +580,8 @@ def test_a_proposal_is_judged_as_the_pipeline_would(
         value = 0.5 if len(quantized) else 0.3
         return SimpleNamespace(to_dict=lambda: compared(value=value))
 
-    monkeypatch.setattr(tasks.sensitivity, "validate_graph", validate_graph)
-    passes = tasks.sensitivity._gate(spec, MODEL)
+    monkeypatch.setattr(enginery.actions.sensitivity, "validate_graph", validate_graph)
+    passes = enginery.actions.sensitivity._gate(spec, MODEL)
     assert passes([]) is True
     assert passes(["/model.0/conv/Conv"]) is False
     model = spec.models[MODEL]
@@ -555,14 +589,14 @@ def test_a_proposal_is_judged_as_the_pipeline_would(
         model_folder(MODEL, "export") / "model.onnx",
         ["/model.0/conv/Conv"],
         Path(model.validation),
-        Head("detect", {0: "a"}),
+        TaskMetadata("detect", {0: "a"}),
         model.size,
     )
     assert asked == [expected, (expected[0], [], *expected[2:])]
     assert here == [
-        ("0 more layers in float: passes",),
+        ("0 more layers in FP16: passes",),
         (
-            "1 more layers in float: mAP50-95 0.3000 against 0.5000 of the FP32 original, a drop of 0.01 is allowed",
+            "1 more layers in FP16: mAP50-95 0.3000 against 0.5000 of the FP32 original, a drop of 0.01 is allowed",
         ),
     ]
 
@@ -570,14 +604,22 @@ def test_a_proposal_is_judged_as_the_pipeline_would(
 # What this machine can build
 
 
+def builds_for(target: Any, chosen: Choice) -> dict[str, Any]:
+    return fingerprinting._runtime("mine", target, chosen)
+
+
 def test_what_a_target_is_built_with() -> None:
-    target = SimpleNamespace(compute_capability="9.0")
+    target: Any = SimpleNamespace(compute_capability="9.0")
     rtx = info(runtime="tensorrt_rtx", version="1.7", compute_capabilities=("8.9", "9.0"))
     base = {"runtime": "tensorrt_rtx", "runtime_version": "1.7", "platform": "linux_x86_64"}
-    assert tasks.fingerprint._facts("mine", target, replace(choice(), info=rtx)) == base  # type: ignore[arg-type]
-    other = SimpleNamespace(compute_capability="12.0")
+    of_rtx = builds_for(target, replace(choice(), info=rtx))
+    assert of_rtx == {**base, "compute_capability": "9.0"}
+    any_card: Any = SimpleNamespace(compute_capability=None)
+    portable = builds_for(any_card, replace(choice(), info=rtx))
+    assert portable == {**base, "compute_capability": None}
+    other: Any = SimpleNamespace(compute_capability="12.0")
     with pytest.raises(ToolchainError) as error:
-        tasks.fingerprint._facts("mine", other, replace(choice(), info=rtx))  # type: ignore[arg-type]
+        builds_for(other, replace(choice(), info=rtx))
     assert str(error.value) == (
         "target mine: tensorrt_rtx 1.7 cannot build for compute capability 12.0 on this machine. It can build for 8.9, 9.0"
     )
@@ -588,24 +630,23 @@ def test_what_a_target_is_built_with() -> None:
         "compute_capability": "9.0",
         "gpu": "Card",
     }
-    assert tasks.fingerprint._facts("mine", target, choice()) == {**own, "strongly_typed": True}  # type: ignore[arg-type]
-    assert tasks.fingerprint._facts("mine", target, choice(features=("weak typing",))) == own  # type: ignore[arg-type]
-    any_card = SimpleNamespace(compute_capability=None)
-    assert tasks.fingerprint._facts("mine", any_card, choice(gpus=(CARD, OTHER)))["gpu"] == "Card"  # type: ignore[arg-type]
-    with pytest.raises(Elsewhere) as elsewhere:
-        tasks.fingerprint._facts("mine", other, choice())  # type: ignore[arg-type]
+    assert builds_for(target, choice()) == {**own, "strongly_typed": True}
+    assert builds_for(target, choice(features=("weak typing",))) == own
+    assert builds_for(any_card, choice(gpus=(CARD, OTHER)))["gpu"] == "Card"
+    with pytest.raises(ExcludedTargetError) as elsewhere:
+        builds_for(other, choice())
     assert str(elsewhere.value) == (
         "target mine: it is for compute capability 12.0, and the GPU here, Card, has 9.0. "
         "Run this on a machine with such a GPU, or correct the target in params.yaml"
     )
-    with pytest.raises(ToolchainError, match=r"^target t1: .*though the driver lists Card"):
-        tasks.fingerprint._facts("t1", target, choice(gpus=(), no_gpu="none"))  # type: ignore[arg-type]
+    with pytest.raises(ToolchainError, match="though the driver lists Card"):
+        builds_for(target, choice(gpus=(), no_gpu="none"))
 
 
 @pytest.fixture
 def machine(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Toolchains that answer as they are told; what is written and remembered."""
-    found = SimpleNamespace(answers={}, written=[], remembered=[], had=set(), mistakes=[], asked=[])
+    """Toolchains that answer as they are told."""
+    found = SimpleNamespace(answers={}, asked=[])
 
     def choose(name: str) -> Choice:
         found.asked.append(name)
@@ -616,87 +657,92 @@ def machine(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Any:
             raise answer
         return answer  # type: ignore[no-any-return]
 
-    def recipes(given: Spec, probe: Any, targets: Any) -> Any:
-        assert given is spec
-        return {name: probe(name)["runtime"] for name in targets}
-
-    def toolchains(given: Spec) -> Any:
-        assert given is spec
-        return SimpleNamespace(choose=choose)
-
-    monkeypatch.setattr(tasks.fingerprint, "load_spec", lambda: spec)
-    monkeypatch.setattr(tasks.fingerprint, "stage_mistakes", lambda given: [] if given is spec else [""])
-    monkeypatch.setattr(tasks.fingerprint, "Toolchains", toolchains)
-    monkeypatch.setattr(tasks.fingerprint, "had", lambda spec, name: name in found.had)
-    monkeypatch.setattr(
-        tasks.fingerprint,
-        "mistakes",
-        lambda name, target, info: found.mistakes if name == "rtx-ada" else [],
-    )
-    monkeypatch.setattr(tasks.fingerprint, "recipes", recipes)
-    monkeypatch.setattr(
-        tasks.fingerprint, "write_recipes", lambda *given: found.written.append(given)
-    )
-    monkeypatch.setattr(
-        tasks.fingerprint, "remember", lambda *given: found.remembered.append(given)
+    toolchains = SimpleNamespace(choose=choose)
+    monkeypatch.setattr(fingerprinting, "Toolchains", lambda spec: toolchains)
+    found.fingerprint = lambda targets=None: fingerprinting.fingerprint(
+        spec, stages_of(spec), targets
     )
     return found
 
 
+def written() -> set[str]:
+    """The targets whose builds have recipes."""
+    paths = Path("artifacts/recipes/build").glob("*.json")
+    names = ("rtx-ampere", "rtx-ada", "rtx-blackwell")
+    return {name for path in paths for name in names if f"-{name}-" in path.name}
+
+
 def test_a_machine_that_can_build_all(machine: Any, spec: Spec) -> None:
     names = ["rtx-ampere", "rtx-ada", "rtx-blackwell"]
-    assert tasks.fingerprint.fingerprint() == {}
-    assert machine.asked == names
-    assert machine.written == [(dict.fromkeys(names, "tensorrt_rtx"), spec)]
-    [(given, known)] = machine.remembered
-    assert (given, list(known)) == (spec, names)
+    assert machine.fingerprint() == {}
+    assert machine.asked == names  # each once, though each has nine builds
+    assert {stage.recipe for stage in stages_of(spec) if stage.step != "fingerprint"} == set(
+        Path("artifacts/recipes").rglob("*.json")
+    )
+    workplace = read_workplace()
+    for name in names:
+        in_use = workplace.toolchain(name)
+        assert (in_use.name, in_use.python, in_use.gpu, in_use.visible) == (
+            "mine",
+            PYTHON,
+            GPU,
+            "GPU-1",
+        )
+        assert in_use.time_limit_s == spec.targets[name].time_limit_s
+        assert was_buildable(spec, name)
     machine.asked.clear()
-    assert tasks.fingerprint.fingerprint(["rtx-ada"]) == {}
+    assert machine.fingerprint(["rtx-ada"]) == {}
     assert machine.asked == ["rtx-ada"]
+    assert written() == set(names)  # those of the others stay
+    assert read_workplace().toolchain("rtx-ampere").python == PYTHON
+
+
+def test_what_a_step_needs_beside_its_recipe_is_in_no_recipe(machine: Any, spec: Spec) -> None:
+    """Where a toolchain lies and how long a step may take change no engine."""
+    machine.fingerprint()
+    for path in Path("artifacts/recipes").rglob("*.json"):
+        text = path.read_text()
+        assert str(PYTHON) not in text
+        assert "GPU-1" not in text
+        assert "time_limit" not in text
 
 
 def test_targets_that_cannot_be_built_here(machine: Any, spec: Spec) -> None:
     broken = ToolchainError("target rtx-ampere: broken", "c")
-    machine.answers = {"rtx-ampere": broken, "rtx-ada": Elsewhere("rtx-ada", "no GPU", "c")}
-    found = tasks.fingerprint.fingerprint()
+    machine.answers = {
+        "rtx-ampere": broken,
+        "rtx-ada": ExcludedTargetError("rtx-ada", "no GPU", "c"),
+    }
+    found = machine.fingerprint()
     assert list(found) == ["rtx-ampere", "rtx-ada"]
-    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, Elsewhere)
-    assert list(machine.written[0][0]) == ["rtx-blackwell"]
-    machine.had = {"rtx-ada", "rtx-ampere"}
-    found = tasks.fingerprint.fingerprint()
-    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, Lost)
+    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, ExcludedTargetError)
+    assert written() == {"rtx-blackwell"}
+    answers, machine.answers = machine.answers, {}
+    assert machine.fingerprint() == {}  # as on a machine that can build all
+    machine.answers = answers
+    found = machine.fingerprint()
+    assert (found["rtx-ampere"], type(found["rtx-ada"])) == (broken, TargetLostError)
     assert str(found["rtx-ada"]) == (
         "target rtx-ada: this machine could build it at its last run: no GPU. Look at nvidia-smi and at its toolchain's path; "
-        "if it has gone for good, delete artifacts/machine.json"
+        "if it has gone for good, delete artifacts/workplace.json"
     )
-
-
-def test_a_gpu_that_is_not_a_targets_excludes_it(
-    machine: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own = tasks.fingerprint._facts
-
-    def facts(name: str, *given: Any) -> Any:
-        if name == "rtx-ada":
-            raise Elsewhere(name, "another GPU", "c")
-        return own(name, *given)
-
-    monkeypatch.setattr(tasks.fingerprint, "_facts", facts)
-    assert list(tasks.fingerprint.fingerprint()) == ["rtx-ada"]
-    assert list(machine.written[0][0]) == ["rtx-ampere", "rtx-blackwell"]
+    assert type(machine.fingerprint()["rtx-ada"]) is TargetLostError  # and stays so
 
 
 def test_mistakes_stop_everything(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine.mistakes = ["targets.rtx-ada.sparsity: no"]
+    def mistakes(name: str, target: Any, info: ToolchainInfo) -> list[str]:
+        return [f"targets.{name}.sparsity: no"] if name != "rtx-ampere" else []
+
+    runtime = SimpleNamespace(mistakes=mistakes)
+    monkeypatch.setattr(fingerprinting.runtimes, "find", lambda name: runtime)
     with pytest.raises(ConfigError) as error:
-        tasks.fingerprint.fingerprint()
-    assert (error.value.mistakes, machine.written) == (("targets.rtx-ada.sparsity: no",), [])
-    assert str(error.value).startswith("params.yaml: 1 mistake")
-    monkeypatch.setattr(tasks.fingerprint, "stage_mistakes", lambda spec: ["a", "b"])
-    machine.asked.clear()
-    with pytest.raises(ConfigError) as error:
-        tasks.fingerprint.fingerprint()
-    assert (error.value.mistakes, machine.asked) == (("a", "b"), [])
+        machine.fingerprint()
+    assert error.value.mistakes == (
+        "targets.rtx-ada.sparsity: no",
+        "targets.rtx-blackwell.sparsity: no",
+    )
+    assert not Path("artifacts").exists()
+    assert str(error.value).startswith("params.yaml: 2 mistakes")
 
 
 def test_dvc_is_told_what_it_cannot_leave_out(
@@ -706,13 +752,20 @@ def test_dvc_is_told_what_it_cannot_leave_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checked: list[Path] = []
-    monkeypatch.setattr(tasks.fingerprint, "check_plain", checked.append)
-    recipe = Step("build", MODEL, "rtx-ampere", "fp16").recipe
-    other = Step("build", MODEL, "rtx-ada", "fp16").recipe
+    stages = stages_of(spec)
+    graph = SimpleNamespace(before=dict)
+    monkeypatch.setattr(fingerprinting, "check_plain", checked.append)
+    monkeypatch.setattr(tasks.fingerprint, "load_spec", lambda: spec)
+    monkeypatch.setattr(tasks.fingerprint, "read_stages", lambda given: (graph, stages))
+    recipe = Stage("build", MODEL, "rtx-ampere", "fp16").recipe
+    other = Stage("build", MODEL, "rtx-ada", "fp16").recipe
     for path in (recipe, other):
         write_json(path, {})
     machine.answers = {"rtx-ampere": ToolchainError("broken", "mend it")}
-    tasks.fingerprint._stage(Step("fingerprint"))
+    with pytest.raises(EngineryError, match=r"than artifacts/matrix\.yaml, which is written anew"):
+        tasks.fingerprint.fingerprint_machine(Stage("fingerprint"))
+    assert (checked, here) == ([], [])  # DVC has read another file
+    tasks.fingerprint.fingerprint_machine(Stage("fingerprint"))
     model = spec.models[MODEL]
     assert checked == [
         Path(model.source),
@@ -722,19 +775,21 @@ def test_dvc_is_told_what_it_cannot_leave_out(
     assert here == [("broken. mend it", "error")]
     assert (recipe.exists(), other.exists()) == (False, True)
     machine.answers = {
-        "rtx-ampere": Elsewhere("rtx-ampere", "no GPU", "c"),
-        "rtx-ada": Elsewhere("rtx-ada", "none", "c"),
+        "rtx-ampere": ExcludedTargetError("rtx-ampere", "no GPU", "c"),
+        "rtx-blackwell": ExcludedTargetError("rtx-blackwell", "none", "c"),
     }
+    WORKPLACE.unlink()
     with pytest.raises(EngineryError) as error:
-        tasks.fingerprint._stage(Step("fingerprint"))
+        tasks.fingerprint.fingerprint_machine(Stage("fingerprint"))
     assert str(error.value) == (
-        "this machine cannot build every target: target rtx-ampere: no GPU; target rtx-ada: none. "
+        "this machine cannot build every target: target rtx-ampere: no GPU; target rtx-blackwell: none. "
         "`enginery build` leaves these out; `dvc repro --single-item` makes the stages that you name"
     )
 
 
 def test_timing_caches_are_counted(here: list[Any]) -> None:
-    step = Step("timing", toolchain="mine")
+    step = Stage("timing", toolchain="mine")
+    write_json(step.recipe, {"parameters": {"toolchain": "mine"}})
     tasks.timing.keep_timings(step)
     folder = Path("artifacts/timing/mine")
     assert folder.is_dir()

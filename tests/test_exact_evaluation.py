@@ -1,4 +1,6 @@
-"""What decides whether an engine is used: images, labels, closeness, metrics and the gate, each number exact."""
+"""What decides whether an engine is used: images, labels, closeness, metrics and the gate, each
+number exact.
+"""
 
 from __future__ import annotations
 
@@ -20,20 +22,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import DataError, ModelError
-from enginery.evaluation import (
-    feeds,
-    gate,
-    head,
-    images,
-    labels,
-    results,
-    runners,
-    score,
-    validation,
-)
-from enginery.evaluation.compare import Accumulator, Closeness
-from enginery.evaluation.head import Head
-from enginery.vision import import_torchvision
+from enginery.evaluation import gate, runners, validation
+from enginery.evaluation.compare import Accumulator, OutputError
+from enginery.sources.ultralytics_compat import import_torchvision
+from enginery.vision import feeds, images, labels, results, score
+from enginery.vision import tasks as head
+from enginery.vision.tasks import TaskMetadata
 
 import_torchvision()  # once, and not by whichever test comes first
 importlib.import_module("ultralytics.models.yolo")
@@ -62,20 +56,22 @@ def test_constants() -> None:
 
 
 def test_closeness_by_hand() -> None:
-    """Two images of two outputs; differences of 1, -2 and 2, squares of 9, against 9 + 16 + 1 + 4 + 4 + 4 of the reference."""
+    """Two images of two outputs; differences of 1, -2 and 2, squares of 9, against 9 + 16 + 1 + 4 +
+    4 + 4 of the reference.
+    """
     found = Accumulator()
     found.add([np.array([3, 4]), np.array([1])], [np.array([4, 4]), np.array([1])])
     found.add([np.array([2, -2]), np.array([2])], [np.array([0, -2]), np.array([4])])
-    assert found.closeness() == Closeness(2.0, math.sqrt(9 / 38), 0, 0)
+    assert found.closeness() == OutputError(2.0, math.sqrt(9 / 38), 0, 0)
 
 
 def test_nan_and_inf_are_counted_and_everything_else_goes_on() -> None:
     found = Accumulator()
     bad = np.array([math.nan, math.inf, -math.inf, 3, math.nan], np.float32)
     found.add([np.array([1, 1, 1, 2, 1], np.float32)], [bad])
-    assert found.closeness() == Closeness(1.0, math.sqrt(1 / 8), 2, 2)
+    assert found.closeness() == OutputError(1.0, math.sqrt(1 / 8), 2, 2)
     found.add([np.array([1], np.float32)], [np.array([math.inf], np.float32)])
-    assert found.closeness() == Closeness(1.0, math.sqrt(1 / 9), 2, 3)
+    assert found.closeness() == OutputError(1.0, math.sqrt(1 / 9), 2, 3)
 
 
 def test_the_largest_difference_is_in_double_precision() -> None:
@@ -87,7 +83,7 @@ def test_the_largest_difference_is_in_double_precision() -> None:
 
 def test_a_reference_of_zeros() -> None:
     same, other = Accumulator(), Accumulator()
-    assert same.closeness() == Closeness(0.0, 0.0, 0, 0)
+    assert same.closeness() == OutputError(0.0, 0.0, 0, 0)
     same.add([np.zeros(2)], [np.zeros(2)])
     other.add([np.zeros(2)], [np.array([0, 1e-9])])
     assert (same.closeness().rms_relative, other.closeness().rms_relative) == (0.0, 1.0)
@@ -95,7 +91,7 @@ def test_a_reference_of_zeros() -> None:
         other.add([np.zeros(2)], [])
     empty = Accumulator()
     empty.add([np.zeros(0)], [np.zeros(0)])
-    assert empty.closeness() == Closeness(0.0, 0.0, 0, 0)
+    assert empty.closeness() == OutputError(0.0, 0.0, 0, 0)
 
 
 # The gate
@@ -197,7 +193,7 @@ def test_the_distance_alone() -> None:
     ],
 )
 def test_final_and_raw_outputs(task: str, shapes: list[tuple[int, ...]], final: bool) -> None:
-    assert Head(task, THREE, (5, 3) if task == "pose" else None).end2end(shapes) is final
+    assert TaskMetadata(task, THREE, (5, 3) if task == "pose" else None).end2end(shapes) is final
 
 
 @pytest.mark.parametrize(
@@ -218,7 +214,7 @@ def test_final_and_raw_outputs(task: str, shapes: list[tuple[int, ...]], final: 
 )
 def test_outputs_of_no_task(task: str, shapes: list[tuple[int, ...]], found: str) -> None:
     with pytest.raises(ModelError) as error:
-        Head(task, THREE, (5, 3) if task == "pose" else None).end2end(shapes)
+        TaskMetadata(task, THREE, (5, 3) if task == "pose" else None).end2end(shapes)
     assert str(error.value) == (
         f"outputs of the shape {found} are not those of a {task} model with 3 classes. "
         "Correct the model's task in params.yaml, or the `names` in its metadata"
@@ -353,7 +349,9 @@ def test_where_an_image_lies_on_the_grey(
 
 
 def test_a_classified_image_is_cropped_from_its_middle() -> None:
-    """Twice as wide as asked for: the shorter side is fitted, a quarter is cut off on both sides."""
+    """Twice as wide as asked for: the shorter side is fitted, a quarter is cut
+    off on both sides.
+    """
     pixels = np.zeros((8, 16, 3), np.uint8)
     pixels[:, 4:12] = (10, 20, 30)
     found = images.preprocess(pixels, 8, 8, "classify")
@@ -512,10 +510,10 @@ class Validator:
 
 def test_one_output_goes_alone_and_several_as_a_list() -> None:
     validator = Validator()
-    counted = score.Score(Head("detect", THREE), validator)
+    counted = score.Score(TaskMetadata("detect", THREE), validator)
     counted.add([np.zeros((1, 7, 84))], {"a": 1})
     counted.add([np.ones((1, 300, 6))], {"a": 2})
-    two = score.Score(Head("segment", THREE), validator)
+    two = score.Score(TaskMetadata("segment", THREE), validator)
     two.add([np.zeros((1, 39, 84)), np.zeros((1, 32, 2, 2))], {"a": 3})
     (first, one, raw), (second, _, final), (third, _, _) = validator.seen
     assert (first[0], first[1].shape, one, raw) == ("post", (1, 7, 84), {"a": 1}, False)
@@ -538,7 +536,7 @@ def test_the_metric_of_a_task_by_class(task: str, part: str) -> None:
     metrics = SimpleNamespace(
         **{name: right if name == part else wrong for name in ("box", "seg", "pose")}
     )
-    found = score.Score(Head(task, THREE), Validator(metrics=metrics)).metrics()
+    found = score.Score(TaskMetadata(task, THREE), Validator(metrics=metrics)).metrics()
     assert found == score.Metrics(head.MAP, 0.375, 0.7, {"cat": 0.5, "ant": 0.25})
     assert found.to_dict() == {
         "map50_95": 0.375,
@@ -558,7 +556,9 @@ def test_the_share_of_right_first_guesses_of_each_class() -> None:
         torch.tensor([[2, 0, 1], [2, 1, 0]]),
         torch.tensor([[1, 0, 2], [2, 0, 1]]),
     ]
-    found = score.Score(Head("classify", THREE), Validator(targets=targets, pred=pred)).metrics()
+    found = score.Score(
+        TaskMetadata("classify", THREE), Validator(targets=targets, pred=pred)
+    ).metrics()
     assert found == score.Metrics(head.TOP1, 0.25, 0.75, {"ant": 0.5, "cat": 1.0})
     assert found.to_dict() == {"top1": 0.25, "top5": 0.75, "per_class": {"ant": 0.5, "cat": 1.0}}
     assert {type(value) for value in found.per_class.values()} == {float}
@@ -683,10 +683,10 @@ def test_several_classes_and_files(tmp_path: Path) -> None:
     more = [*paths, tmp_path / "images/none.png"]
     assert labels.check_format(more, "detect") == {paths[0]: {0, 2}, paths[1]: {1}, more[2]: set()}
     assert labels.check_format(more, "classify") == {path: set() for path in more}
-    labels.check_labels(more, Head("detect", THREE))
+    labels.check_labels(more, TaskMetadata("detect", THREE))
     for names, unknown in (({0: "a", 1: "b"}, 2), ({1: "b", 2: "c"}, 0), ({5: "f"}, 0)):
         with pytest.raises(ModelError) as error:
-            labels.check_labels(more, Head("detect", names))
+            labels.check_labels(more, TaskMetadata("detect", names))
         count = len(names)
         assert str(error.value) == (
             f"{paths[0]}: its labels have class {unknown}, the model has {count} classes. Use the model's own data set"
@@ -703,9 +703,9 @@ def test_no_labels_at_all(tmp_path: Path) -> None:
 
 def test_the_keypoints_of_the_model_are_asked_for(tmp_path: Path) -> None:
     paths = write_labels(tmp_path, "0 0.5 0.5 0.1 0.1 0.5 0.5 2 0.4 0.4 0")
-    labels.check_labels(paths, Head("pose", THREE, (2, 3)))
+    labels.check_labels(paths, TaskMetadata("pose", THREE, (2, 3)))
     with pytest.raises(DataError, match=r"keypoints \(1 of 3 values\) with"):
-        labels.check_labels(paths, Head("pose", THREE, (1, 3)))
+        labels.check_labels(paths, TaskMetadata("pose", THREE, (1, 3)))
 
 
 def test_folders_are_classes_of_the_model() -> None:
@@ -715,10 +715,10 @@ def test_folders_are_classes_of_the_model() -> None:
         Path("d/n02119789/1.png"),
         Path("d/dog/1.png"),
     ]
-    labels.check_labels(paths[:2], Head("classify", THREE))
-    labels.check_labels(paths[2:3], Head("classify", {0: "kit_fox"}))
+    labels.check_labels(paths[:2], TaskMetadata("classify", THREE))
+    labels.check_labels(paths[2:3], TaskMetadata("classify", {0: "kit_fox"}))
     with pytest.raises(ModelError) as error:
-        labels.check_labels(paths, Head("classify", {**THREE, 3: "kit_fox"}))
+        labels.check_labels(paths, TaskMetadata("classify", {**THREE, 3: "kit_fox"}))
     assert str(error.value) == (
         "d/dog: the model has no class 'dog'. Name each folder as a class of the model: ant, bee, cat, kit_fox"
     )
@@ -726,7 +726,7 @@ def test_folders_are_classes_of_the_model() -> None:
     with pytest.raises(
         ModelError, match=r"as a class of the model: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9$"
     ):
-        labels.check_labels(paths, Head("classify", many))
+        labels.check_labels(paths, TaskMetadata("classify", many))
 
 
 # Comparing
@@ -778,7 +778,7 @@ def test_both_see_every_image_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "WORKERS", 2)
     begun: list[int] = []
     said: list[tuple[int, int]] = []
-    head_ = Head("detect", THREE)
+    head_ = TaskMetadata("detect", THREE)
     first, second = Plus(1, begun, (6, 8)), Plus(1.5, begun)
     found = validation.compare(
         first, second, Path("folder"), head_, lambda *done: said.append(done)
@@ -793,7 +793,7 @@ def test_both_see_every_image_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         [float(found[1].max()) for found, _, _ in validator.seen] for validator in opened.validators
     ]
     assert values == [[1, 2, 3, 4], [1.5, 2.5, 3.5, 4.5]]
-    assert found.closeness == Closeness(0.5, math.sqrt(4 * 0.25 / (1 + 4 + 9 + 16)), 0, 0)
+    assert found.closeness == OutputError(0.5, math.sqrt(4 * 0.25 / (1 + 4 + 9 + 16)), 0, 0)
     metrics = score.Metrics(head.MAP, 0.5, 0.75, {"ant": 0.5})
     assert (found.reference, found.candidate) == (metrics, metrics)
     plain = {"map50_95": 0.5, "map50": 0.75, "per_class": {"ant": 0.5}}
@@ -821,7 +821,7 @@ def test_graphs_are_compared_at_their_size(tmp_path: Path, monkeypatch: pytest.M
     asked: list[Any] = []
     monkeypatch.setattr(validation, "GraphRunner", lambda path, size: (path, size))
     monkeypatch.setattr(validation, "compare", lambda *given: asked.append(given))
-    one, two, named = Path("one"), Path("two"), Head("detect", THREE)
+    one, two, named = Path("one"), Path("two"), TaskMetadata("detect", THREE)
     validation.validate_graph(one, two, tmp_path, named, print)
     validation.validate_graph(one, two, tmp_path, named, print, (32, 64))
     assert asked == [
@@ -829,7 +829,7 @@ def test_graphs_are_compared_at_their_size(tmp_path: Path, monkeypatch: pytest.M
         ((one, (32, 64)), (two, (32, 64)), tmp_path, named, print),
     ]
     with pytest.raises(ModelError) as error:
-        validation.validate_graph(one, two, tmp_path, Head("detect", {}), print)
+        validation.validate_graph(one, two, tmp_path, TaskMetadata("detect", {}), print)
     assert (
         str(error.value)
         == "one has no class names in its metadata. Add `names` as Ultralytics writes it"
@@ -848,7 +848,10 @@ def detections(*rows: Sequence[float], anchors: int = 8) -> NDArray[np.float32]:
 
 
 def test_what_was_found_in_each_image() -> None:
-    """The second image is twice as large as the graph's: its box is, too. The third row overlaps the first: NMS drops it."""
+    """The second image is twice as large as the graph's: its box is, too.
+
+    The third row overlaps the first: NMS drops it.
+    """
     sure, again = (8, 8, 8, 4, 0.9, 0.1, 0.0), (8, 8.5, 8, 4, 0.8, 0.1, 0.0)
     unsure = (4, 12, 2, 2, 0.0, 0.0, 0.3)
     outputs = np.concatenate(
@@ -858,7 +861,7 @@ def test_what_was_found_in_each_image() -> None:
     pixels = [np.zeros((16, 16, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)]
     paths = [Path("a.png"), Path("b.png")]
     first, second = results.to_results(
-        Head("detect", THREE), [outputs], batch, pixels, paths, 0.5, 0.5
+        TaskMetadata("detect", THREE), [outputs], batch, pixels, paths, 0.5, 0.5
     )
     assert (first.path, second.path) == ("a.png", "b.png")
     assert (first.names, first.orig_img.shape, second.orig_img.shape) == (
@@ -871,17 +874,19 @@ def test_what_was_found_in_each_image() -> None:
     assert second.boxes.xyxy.tolist() == [[6, 22, 10, 26]]
     assert (results.describe(first), results.describe(second)) == ("1 ant", "1 cat")
     [less, _] = results.to_results(
-        Head("detect", THREE), [outputs], batch, pixels, paths, 0.25, 0.99
+        TaskMetadata("detect", THREE), [outputs], batch, pixels, paths, 0.25, 0.99
     )
     assert len(less.boxes) == 3
     drawn = results.draw(second)
     assert (drawn.shape, drawn.dtype) == ((32, 32, 3), np.uint8)
     assert drawn.max() > 0
     with pytest.raises(ValueError, match="zip"):
-        results.to_results(Head("detect", THREE), [outputs], batch, pixels, paths[:1], 0.5, 0.5)
+        results.to_results(
+            TaskMetadata("detect", THREE), [outputs], batch, pixels, paths[:1], 0.5, 0.5
+        )
     with pytest.raises(ModelError, match="not those of a detect model with 2 classes"):
         results.to_results(
-            Head("detect", {0: "a", 1: "b"}), [outputs], batch, pixels, paths, 0.5, 0.5
+            TaskMetadata("detect", {0: "a", 1: "b"}), [outputs], batch, pixels, paths, 0.5, 0.5
         )
 
 
@@ -893,7 +898,7 @@ def test_final_detections_are_taken_as_they_are() -> None:
     pixels = [np.zeros((16, 16, 3), np.uint8)]
     batch = np.zeros((1, 3, 16, 16), np.float32)
     [found] = results.to_results(
-        Head("detect", THREE), [rows], batch, pixels, [Path("a.png")], 0.5, 0.5
+        TaskMetadata("detect", THREE), [rows], batch, pixels, [Path("a.png")], 0.5, 0.5
     )
     assert found.boxes.xyxy.tolist() == [[4, 6, 12, 10]] * 2
     assert results.describe(found) == "2 bees"
@@ -905,7 +910,7 @@ def test_keypoints_have_the_models_shape() -> None:
     batch = np.zeros((1, 3, 16, 16), np.float32)
     pixels = [np.zeros((16, 16, 3), np.uint8)]
     [found] = results.to_results(
-        Head("pose", THREE, (2, 3)), [raw], batch, pixels, [Path("a.png")], 0.5, 0.5
+        TaskMetadata("pose", THREE, (2, 3)), [raw], batch, pixels, [Path("a.png")], 0.5, 0.5
     )
     assert found.keypoints.data.shape == (1, 2, 3)
     assert found.keypoints.xy.tolist() == [[[5, 6], [7, 8]]]
@@ -916,14 +921,14 @@ def test_a_class_and_a_mask() -> None:
     pixels = [np.zeros((16, 16, 3), np.uint8)]
     probabilities = np.array([[0.1, 0.7, 0.2]], np.float32)
     [found] = results.to_results(
-        Head("classify", THREE), [probabilities], batch, pixels, [Path("a.png")], 0.5, 0.5
+        TaskMetadata("classify", THREE), [probabilities], batch, pixels, [Path("a.png")], 0.5, 0.5
     )
     assert (found.probs.top1, results.describe(found)) == (1, "bee 0.70, cat 0.20, ant 0.10")
     raw = np.zeros((1, 7 + 2, 8), np.float32)
     raw[0, :, 0] = (8, 8, 8, 4, 0.9, 0.1, 0.0, 1, 0)
     masks = np.stack([np.ones((4, 4)), np.zeros((4, 4))])[None].astype(np.float32)
     [found] = results.to_results(
-        Head("segment", THREE), [raw, masks], batch, pixels, [Path("a.png")], 0.5, 0.5
+        TaskMetadata("segment", THREE), [raw, masks], batch, pixels, [Path("a.png")], 0.5, 0.5
     )
     assert found.masks.data.shape == (1, 16, 16)
     assert int(found.masks.data.sum()) == 8 * 4
@@ -947,6 +952,6 @@ def test_predictors_do_not_save_or_talk() -> None:
 
 
 def test_the_box_around_a_polygon() -> None:
-    from enginery.evaluation.labels import _box
+    from enginery.vision.labels import _box
 
     assert _box([0.25, 0.5, 0.75, 0.5, 0.5, 1.0]) == [0.5, 0.75, 0.5, 0.5]

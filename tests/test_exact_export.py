@@ -1,4 +1,6 @@
-"""What an export records of a model: names by number, stride, keypoints; and what it asks of Ultralytics."""
+"""What an export records of a model: names by number, stride, keypoints; and what it asks of
+Ultralytics.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,18 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-import tasks.on_gpu
-import tasks.predict
+import enginery.actions.engine_session
+import enginery.actions.predict
 import tasks.simplify
 from enginery.errors import DataError, ModelError
-from enginery.files import write_json
-from enginery.graphs import export
-from enginery.graphs.export import ExportSettings
-from enginery.layout import Step
+from enginery.pipeline.project import Project
+from enginery.pipeline.step import Job
+from enginery.project.load import load_spec
+from enginery.project.stage import Stage
+from enginery.sources import export
+from enginery.sources.export import ExportSettings
+from enginery.system.files import write_json
+from enginery.toolchain.requests import PointResult
 
 
 def graph(path: Path, **metadata: str) -> onnx.ModelProto:
@@ -67,7 +73,11 @@ CURE = "Correct batch, height, width, profiles or input of the model in params.y
     [
         ((1, 3, 8, 8), None, ""),
         ((1, 3, 8, 8), "x", ""),
-        ((1, 3, 16, 8), None, "x: axis 2: the graph has the fixed size 8, the profile [16, 16, 16]"),
+        (
+            (1, 3, 16, 8),
+            None,
+            "x: axis 2: the graph has the fixed size 8, the profile [16, 16, 16]",
+        ),
         ((2, 3, 8, 8), None, "x: axis 0: the graph has the fixed size 1, the profile [2, 2, 2]"),
         ((1, 3, 8, 8), "images", "no input is called 'images', the graph has x"),
     ],
@@ -108,15 +118,19 @@ def test_sizes_and_classes_that_changed_since_the_export_are_said_before_all_els
     image, label = Path("set/images/a.png"), Path("set/labels/a.txt")
     for path in (image, label):
         path.parent.mkdir(parents=True)
-    step = Step("simplify", "own")
+    step = Stage("simplify", "own")
 
     def check(size: int, number: int) -> None:
         Path("params.yaml").write_text(OWN_PARAMS.replace("height: 8", f"height: {size}"))
         label.write_text(f"{number} 0.5 0.5 0.1 0.1\n")
-        tasks.simplify._check(step, exported, [image])
+        parameters = tasks.simplify.parameters(Project(load_spec()), step)
+        tasks.simplify._check(Job(step, parameters), exported, [image])
 
     check(8, 0)
-    with pytest.raises(ModelError, match=r"^own\.onnx: the profile does not fit: x: axis 2:"):
+    with pytest.raises(
+        ModelError,
+        match=r"^artifacts/models/own/export/model\.onnx: the profile does not fit: x: axis 2:",
+    ):
         check(16, 0)
     with pytest.raises(ModelError, match=r"a\.png: its labels have class 1, the model has 1 cl"):
         check(8, 1)
@@ -256,7 +270,8 @@ def test_weights_are_exported_as_they_are_asked_for(
 def test_outputs_come_in_the_graphs_order(tmp_path: Path) -> None:
     for number in range(3):
         np.save(tmp_path / f"{number}.npy", np.full(2, number, np.float32))
-    found = tasks.on_gpu.outputs_of({"outputs": ["b", "c", "a"]}, tmp_path, ["a", "b"])
+    result = PointResult(("b", "c", "a"), ())
+    found = enginery.actions.engine_session.read_outputs(result, tmp_path, ["a", "b"])
     assert [output.tolist() for output in found] == [[2, 2], [0, 0]]
     assert all(isinstance(output, np.memmap) for output in found)
 
@@ -269,9 +284,9 @@ def test_what_tensorrt_remarks_is_left_out(
     monkeypatch: pytest.MonkeyPatch, severity: str | None, shown: bool
 ) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr(tasks.on_gpu, "emit", seen.append)
+    monkeypatch.setattr(enginery.actions.engine_session, "emit", seen.append)
     event = {"event": "log", "severity": severity} if severity else {"event": "progress"}
-    tasks.on_gpu.important(event)
+    enginery.actions.engine_session.forward_progress(event)
     assert seen == ([event] if shown else [])
 
 
@@ -284,7 +299,7 @@ def test_pictures_are_called_as_their_images(tmp_path: Path) -> None:
         Path("c/x.webp"),
         Path("y.png"),
     ]
-    assert tasks.predict.picture_names(paths) == {
+    assert enginery.actions.predict.picture_names(paths) == {
         Path("a/x.png"): "x",
         Path("b/x.jpg"): "x-2",
         Path("x-2.png"): "x-2-2",
@@ -296,14 +311,14 @@ def test_pictures_are_called_as_their_images(tmp_path: Path) -> None:
 def test_images_and_folders_of_images(tmp_path: Path) -> None:
     for name in ("b.JPG", "a.png", "c.txt"):
         (tmp_path / name).write_text("")
-    assert tasks.predict._files((tmp_path, Path("z.tif"))) == [
+    assert enginery.actions.predict._files((tmp_path, Path("z.tif"))) == [
         tmp_path / "a.png",
         tmp_path / "b.JPG",
         Path("z.tif"),
     ]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError) as error:
-        tasks.predict._files((tmp_path / "empty",))
+        enginery.actions.predict._files((tmp_path / "empty",))
     assert (
         str(error.value)
         == f"{tmp_path}/empty holds no images. Name .bmp, .jpeg, .jpg, .png, .webp files"
@@ -315,7 +330,7 @@ def test_a_graph_is_simplified_and_compared_on_four_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    step, said, asked = Step("simplify", "m"), list[Any](), list[Any]()
+    step, said, asked = Stage("simplify", "m"), list[Any](), list[Any]()
     monkeypatch.setattr(tasks.simplify, "log", lambda *given: said.append(given))
     monkeypatch.setattr(
         tasks.simplify,
@@ -334,13 +349,14 @@ def test_a_graph_is_simplified_and_compared_on_four_images(
     made = {"parameters": {"validation": "set", "task": "detect", "height": 32, "width": 64}}
     write_json(step.recipe, made)
     tasks.simplify.simplify_model(step)
+    parameters = tasks.simplify.Parameters("set", "detect", 32, 64)
     source, folder = (
         Path("artifacts/models/m/export/model.onnx"),
         Path("artifacts/models/m/simplify"),
     )
     assert asked[:3] == [
         (Path("set"), "detect"),
-        (step, source, tuple(map(Path, "abcdef"))),
+        (Job(step, parameters), source, tuple(map(Path, "abcdef"))),
         (source, tuple(map(Path, "abcd")), "detect", (32, 64)),
     ]
     assert (asked[3][0], asked[3][1].name, asked[3][2:]) == (source, "model.onnx", ("feeds", 600))

@@ -1,4 +1,6 @@
-"""Weights beside a graph, of graphs of some bytes: where they lie, what is written, and what is refused."""
+"""Weights beside a graph, of graphs of some bytes: where they lie, what is written, and what is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import ModelError
-from enginery.files import sha256
 from enginery.graphs import external
 from enginery.graphs.external import Place
+from enginery.system.files import sha256
 
 CURE = "Copy the graph with its data files, or export it again"
 BIG = np.arange(600, dtype=np.float32).reshape(2, 300)
@@ -42,7 +44,12 @@ def model(*tensors: TensorProto, **metadata: str) -> onnx.ModelProto:
 
 
 def four(**metadata: str) -> onnx.ModelProto:
-    tensors = [tensor("b", BIG), tensor("e", EDGE), tensor("s", SMALL), tensor("p", PLAIN, raw=False)]
+    tensors = [
+        tensor("b", BIG),
+        tensor("e", EDGE),
+        tensor("s", SMALL),
+        tensor("p", PLAIN, raw=False),
+    ]
     return model(*tensors, **metadata)
 
 
@@ -78,7 +85,9 @@ def test_a_place_is_read_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert place.read() == bytes(range(10, 35))
     assert place.digest() == hashlib.sha256(bytes(range(10, 35))).digest()
     monkeypatch.setattr(external, "_CHUNK", 10)
-    assert list(place.chunks()) == [bytes(range(start, end)) for start, end in ((10, 20), (20, 30), (30, 35))]
+    assert list(place.chunks()) == [
+        bytes(range(start, end)) for start, end in ((10, 20), (20, 30), (30, 35))
+    ]
     assert place.digest() == hashlib.sha256(bytes(range(10, 35))).digest()
     assert b"".join(Place(file, 95, 25).chunks()) == bytes(range(95, 100))  # it ends all the same
     assert list(Place(file, 10, 0).chunks()) == []
@@ -91,11 +100,18 @@ def test_a_large_graph_is_written_as_two_files(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["m.onnx", "m.onnx.data"]
     data = (tmp_path / "m.onnx.data").read_bytes()
     assert data == (
-        BIG.tobytes() + bytes(4096 - BIG.nbytes) + EDGE.tobytes() + bytes(4096 - EDGE.nbytes) + PLAIN.tobytes()
+        BIG.tobytes()
+        + bytes(4096 - BIG.nbytes)
+        + EDGE.tobytes()
+        + bytes(4096 - EDGE.nbytes)
+        + PLAIN.tobytes()
     )
     written = onnx.load(out, load_external_data=False)
     digest = hashlib.sha256(data).hexdigest()
-    assert [(entry.key, entry.value) for entry in written.metadata_props] == [("task", "x"), ("data_sha256", digest)]
+    assert [(entry.key, entry.value) for entry in written.metadata_props] == [
+        ("task", "x"),
+        ("data_sha256", digest),
+    ]
     assert [fields_of(each) for each in written.graph.initializer] == [
         {"location": "m.onnx.data", "offset": "0", "length": "2400"},
         {"location": "m.onnx.data", "offset": "4096", "length": "1024"},
@@ -134,7 +150,9 @@ def test_the_data_of_a_graph_lies_in_a_relative_place_too(
     assert place.file == tmp_path / "m.onnx.data"
 
 
-def test_a_small_graph_is_written_as_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_small_graph_is_written_as_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out, checked = tmp_path / "m.onnx", []
     made = four()
     monkeypatch.setattr(external, "LARGEST", 0)
@@ -176,8 +194,15 @@ def test_every_kind_of_tensor_has_its_size() -> None:
 
 def test_weights_are_taken_into_memory(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(BIG.tobytes())
-    made = model(refers("a", "w"), refers("b", "w", 2400), refers("c", "w", offset="4", length="8"), data_sha256="x")
-    made.graph.node[0].attribute.append(helper.make_attribute("value", refers("d", "w", offset="8")))
+    made = model(
+        refers("a", "w"),
+        refers("b", "w", 2400),
+        refers("c", "w", offset="4", length="8"),
+        data_sha256="x",
+    )
+    made.graph.node[0].attribute.append(
+        helper.make_attribute("value", refers("d", "w", offset="8"))
+    )
     external.load(made, tmp_path, Path("own.onnx"))
     constant = made.graph.node[0].attribute[0].t
     expected = [[0, 1], BIG.reshape(-1).tolist(), [1, 2], [2, 3]]
@@ -211,7 +236,10 @@ def refused(tmp_path: Path, found: TensorProto) -> ModelError:
 def test_data_that_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(bytes(20))
     error = refused(tmp_path, refers("t", "none"))
-    assert error.what == "user/own.onnx: its data file user/none cannot be read: No such file or directory"
+    assert (
+        error.what
+        == "user/own.onnx: its data file user/none cannot be read: No such file or directory"
+    )
     assert error.cure == CURE
     (tmp_path / "folder").mkdir()
     error = refused(tmp_path, refers("t", "folder"))
@@ -231,7 +259,9 @@ def test_data_that_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
         assert error.cure == "Export it again"
     negative = refers("t", "w", length="-8")
     negative.dims[:] = [-2]
-    assert refused(tmp_path, negative).what.startswith("user/own.onnx: its tensor t takes -8 bytes, ")
+    assert refused(tmp_path, negative).what.startswith(
+        "user/own.onnx: its tensor t takes -8 bytes, "
+    )
     empty = refers("t", "w")
     empty.dims[:] = [0]
     external.load(model(empty), tmp_path, Path("own.onnx"))
@@ -261,18 +291,38 @@ def test_data_files_are_named_once_and_in_order(tmp_path: Path) -> None:
     node.attribute.append(helper.make_attribute("many", [refers("u", "u1"), refers("v", "u2")]))
     node.attribute.append(helper.make_attribute("then", inner))
     second = helper.make_graph([], "second", [], [], [refers("i", "else")])
-    nested = helper.make_node("If", [], [], then_branch=helper.make_graph([], "n", [], [], [refers("n", "nested")]))
+    nested = helper.make_node(
+        "If", [], [], then_branch=helper.make_graph([], "n", [], [], [refers("n", "nested")])
+    )
     second.node.append(nested)
-    second.sparse_initializer.append(helper.make_sparse_tensor(refers("v", "v2"), refers("w", "i2"), [4]))
+    second.sparse_initializer.append(
+        helper.make_sparse_tensor(refers("v", "v2"), refers("w", "i2"), [4])
+    )
     node.attribute.append(helper.make_attribute("graphs", [second]))
     function = helper.make_function(
-        "own", "F", [], [], [helper.make_node("Constant", [], ["c"], value=refers("f", "function"))],
+        "own",
+        "F",
+        [],
+        [],
+        [helper.make_node("Constant", [], ["c"], value=refers("f", "function"))],
         [helper.make_opsetid("", 17)],
     )
     made.functions.append(function)
     (tmp_path / "m.onnx").write_bytes(made.SerializeToString())
     names = [
-        "a/b", "else", "function", "i2", "if", "indices", "nested", "t", "u1", "u2", "v2", "values", "z",
+        "a/b",
+        "else",
+        "function",
+        "i2",
+        "if",
+        "indices",
+        "nested",
+        "t",
+        "u1",
+        "u2",
+        "v2",
+        "values",
+        "z",
     ]
     assert external.data_files(tmp_path / "m.onnx", Path("own.onnx")) == names
     assert external.data_digests(tmp_path / "m.onnx") == dict.fromkeys(names, "missing")
@@ -332,13 +382,23 @@ def test_a_graph_whose_data_lies_in_one_folder() -> None:
     made = model(refers("a", "/d/e/w", **at), tensor("s", SMALL), refers("b", "/d/f/w", **at))
     copy, folder = external.relative(made)
     assert folder == Path("/d")
-    assert [fields_of(each).get("location") for each in copy.graph.initializer] == ["e/w", None, "f/w"]
+    assert [fields_of(each).get("location") for each in copy.graph.initializer] == [
+        "e/w",
+        None,
+        "f/w",
+    ]
     assert fields_of(copy.graph.initializer[0]) == {"location": "e/w", "offset": "4", "length": "8"}
     assert fields_of(made.graph.initializer[0])["location"] == "/d/e/w"
 
 
 def test_a_reference_takes_the_place_of_values_of_any_kind() -> None:
-    kinds = {"float_data": 1.0, "int32_data": 1, "int64_data": 1, "double_data": 1.0, "uint64_data": 1}
+    kinds = {
+        "float_data": 1.0,
+        "int32_data": 1,
+        "int64_data": 1,
+        "double_data": 1.0,
+        "uint64_data": 1,
+    }
     found = TensorProto(raw_data=b"1")
     for key, value in kinds.items():
         getattr(found, key).append(value)

@@ -16,8 +16,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from enginery import files, lock
 from enginery.errors import BusyError, DiskFullError, EngineryError
+from enginery.system import checkout_lock as lock
+from enginery.system import files
 
 GONE = 999_999_999  # a process number that Linux does not give
 
@@ -45,16 +46,18 @@ def test_digests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_file_takes_its_place_in_one_move(tmp_path: Path) -> None:
-    """The very file that was written, not a copy: readers see the old one or the new one, never a part."""
+    """The very file that was written, not a copy: readers see the old one or the new one, never a
+    part.
+    """
     path = tmp_path / "deep" / "a.txt"
-    with files.replacing(path) as partial:
+    with files.atomic_write(path) as partial:
         assert partial.parent == path.parent
         partial.write_text("one")
         written = partial.stat().st_ino
         assert not path.exists()
     assert (path.stat().st_ino, path.read_text(), names(path.parent)) == (written, "one", ["a.txt"])
     with path.open() as reader:
-        with files.replacing(path) as partial:
+        with files.atomic_write(path) as partial:
             partial.write_text("two")
             assert path.read_text() == "one"
         assert reader.read() == "one"
@@ -65,7 +68,7 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_text("old")
     for error in (ValueError, KeyboardInterrupt):
-        with pytest.raises(error), files.replacing(path) as partial:
+        with pytest.raises(error), files.atomic_write(path) as partial:
             partial.write_text("half")
             raise error
     assert (path.read_text(), names(tmp_path)) == ("old", ["a"])
@@ -74,7 +77,7 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
 def test_a_folder_takes_its_place_whole(tmp_path: Path) -> None:
     folder = tmp_path / "made"
     for text in ("one", "two"):
-        with files.replacing_folder(folder) as partial:
+        with files.atomic_folder(folder) as partial:
             assert (partial.parent, partial != folder, names(partial)) == (tmp_path, True, [])
             (partial / text).write_text(text)
             written = partial.stat().st_ino
@@ -108,8 +111,8 @@ def test_only_what_dead_writers_of_this_file_left_is_swept(tmp_path: Path) -> No
 def test_a_full_disk_is_said_with_the_outermost_name(tmp_path: Path, number: int) -> None:
     with (
         pytest.raises(DiskFullError) as error,
-        files.replacing_folder(tmp_path / "folder") as folder,
-        files.replacing(folder / "file"),
+        files.atomic_folder(tmp_path / "folder") as folder,
+        files.atomic_write(folder / "file"),
     ):
         raise OSError(number, "no room")
     assert error.value.what == f"no room to write {tmp_path}/folder"
@@ -117,13 +120,13 @@ def test_a_full_disk_is_said_with_the_outermost_name(tmp_path: Path, number: int
     assert names(tmp_path) == []
     with (
         pytest.raises(DiskFullError, match=f"no room to write {tmp_path}/file"),
-        files.replacing(tmp_path / "file"),
+        files.atomic_write(tmp_path / "file"),
     ):
         raise OSError(number, "no room")
 
 
 def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
-    for use in (files.replacing, files.replacing_folder):
+    for use in (files.atomic_write, files.atomic_folder):
         with pytest.raises(PermissionError), use(tmp_path / "a"):
             raise PermissionError(errno.EACCES, "no")
     assert names(tmp_path) == []
@@ -162,7 +165,7 @@ def test_json_is_sorted_indented_and_refuses_nan(tmp_path: Path) -> None:
 def test_one_run_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock is nobody else's while it is held, not even shared; then it is anybody's."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(EngineryError) as missing, lock.only_run():
+    with pytest.raises(EngineryError) as missing, lock.checkout_lock():
         pass
     assert str(missing.value) == (
         f"{tmp_path} is no DVC project: it has no .dvc. "
@@ -170,12 +173,12 @@ def test_one_run_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     )
     assert list(tmp_path.iterdir()) == []
     Path(".dvc").mkdir()
-    with lock.only_run():
+    with lock.checkout_lock():
         assert lock.LOCK.read_text() == str(os.getpid())
         for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):
             with lock.LOCK.open() as file, pytest.raises(BlockingIOError):
                 fcntl.flock(file, kind | fcntl.LOCK_NB)
-        with pytest.raises(BusyError) as error, lock.only_run():
+        with pytest.raises(BusyError) as error, lock.checkout_lock():
             pass
         assert (
             str(error.value)
@@ -183,10 +186,10 @@ def test_one_run_in_a_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         )
         assert lock.LOCK.read_text() == str(os.getpid())
     lock.LOCK.write_text("1" * 30)
-    with pytest.raises(KeyError), lock.only_run():
+    with pytest.raises(KeyError), lock.checkout_lock():
         assert lock.LOCK.read_text() == str(os.getpid())
         raise KeyError
-    with lock.only_run(), lock.LOCK.open() as file, pytest.raises(BlockingIOError):
+    with lock.checkout_lock(), lock.LOCK.open() as file, pytest.raises(BlockingIOError):
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     with lock.LOCK.open() as file:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -251,6 +254,8 @@ def test_what_cannot_be_swept_is_left(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / f".x.{GONE}.part").mkdir()
     monkeypatch.setattr(shutil, "rmtree", refuse)
     files.sweep_below(tmp_path)
+
+
 def test_a_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path(".dvc").mkdir()
@@ -262,11 +267,11 @@ def test_a_lock_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.setattr(os, "write", write)
 
     fail(errno.ENOSPC)
-    with pytest.raises(DiskFullError) as error, lock.only_run():
+    with pytest.raises(DiskFullError) as error, lock.checkout_lock():
         pass
     assert error.value.path == lock.LOCK
     fail(errno.EIO)
-    with pytest.raises(OSError, match="no") as other, lock.only_run():
+    with pytest.raises(OSError, match="no") as other, lock.checkout_lock():
         pass
     assert not isinstance(other.value, DiskFullError)
 
@@ -278,6 +283,6 @@ def test_a_full_disk_as_numpy_says_it(tmp_path: Path) -> None:
         np.zeros(1 << 20, np.uint8).tofile("/dev/full")
     assert files.is_full(error.value)
     assert not files.is_full(OSError("odd"))
-    with pytest.raises(DiskFullError) as said, files.replacing_folder(tmp_path / "set"):
+    with pytest.raises(DiskFullError) as said, files.atomic_folder(tmp_path / "set"):
         raise error.value
     assert said.value.path == tmp_path / "set"

@@ -12,9 +12,10 @@ from typing import Any
 import pynvml
 import pytest
 
-from enginery import gpu
 from enginery.errors import GpuError
-from enginery.gpu import Clocks, Gpu, GpuState
+from enginery.gpu import inventory as gpu
+from enginery.gpu import turns
+from enginery.gpu.inventory import Clocks, Gpu, GpuState
 
 NAMES = ("Card A", "Card B")
 UUIDS = ("GPU-aa11", "GPU-bb22")
@@ -217,7 +218,9 @@ def test_clocks_are_noted_around_timings() -> None:
 
 
 def test_a_reserved_gpu_is_ours_alone_and_has_room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its turn is taken first: another run that waits must not be counted, and it ends after the work."""
+    """Its turn is taken first: another run that waits must not be counted, and it ends after the
+    work.
+    """
     calls: list[Any] = []
 
     @contextmanager
@@ -226,13 +229,13 @@ def test_a_reserved_gpu_is_ours_alone_and_has_room(monkeypatch: pytest.MonkeyPat
         yield
         calls.append("given back")
 
-    monkeypatch.setattr(gpu, "turn", turn)
-    monkeypatch.setattr(gpu, "check_room", lambda *given: calls.append(given))
-    with gpu.reserved(FIRST, 512, print):
+    monkeypatch.setattr(turns, "gpu_lock", turn)
+    monkeypatch.setattr(turns, "check_room", lambda *given: calls.append(given))
+    with turns.reserved(FIRST, 512, print):
         calls.append("work")
     assert calls == [("turn", "GPU-aa11", print), (FIRST, 512), "work", "given back"]
     calls.clear()
-    with gpu.reserved(None, 512, print):
+    with turns.reserved(None, 512, print):
         pass
     assert calls == []
 
@@ -241,9 +244,9 @@ def test_a_turn_is_one_processs(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) 
     """While it is held, nobody else gets the lock, not even a shared one; then anybody does."""
     import fcntl
 
-    monkeypatch.setattr(gpu, "TURNS", tmp_path)
+    monkeypatch.setattr(turns, "TURNS", tmp_path)
     path = tmp_path / "enginery-GPU-x.lock"
-    with gpu.turn("GPU-x", print):
+    with turns.gpu_lock("GPU-x", print):
         assert path.read_text() == str(os.getpid())
         for kind in (fcntl.LOCK_SH, fcntl.LOCK_EX):
             with path.open() as file, pytest.raises(BlockingIOError):
@@ -253,6 +256,6 @@ def test_a_turn_is_one_processs(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_what_cannot_serve_as_a_lock() -> None:
-    error = gpu._no_lock(Path("/l"), "why")
+    error = turns._no_lock(Path("/l"), "why")
     assert error.what == "/l cannot serve as the lock of the GPU: why"
     assert error.cure == "Remove it, or have its owner remove it, then run again"

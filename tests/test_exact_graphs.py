@@ -74,7 +74,7 @@ def test_constants() -> None:
 def test_fp32_is_the_graph_as_it_is(tmp_path: Path) -> None:
     given = convolution()
     onnx.save(given, tmp_path / "a.onnx")
-    assert precision.to_fp32(tmp_path / "a.onnx", tmp_path / "out" / "b.onnx") == {"casts": 0}
+    assert precision.write_fp32(tmp_path / "a.onnx", tmp_path / "out" / "b.onnx") == {"casts": 0}
     found = onnx.load(tmp_path / "out/b.onnx")
     assert [(each.op_type, each.input, each.output) for each in found.graph.node] == [
         (each.op_type, each.input, each.output) for each in given.graph.node
@@ -86,7 +86,7 @@ def test_fp32_is_the_graph_as_it_is(tmp_path: Path) -> None:
 
 def test_fp16_is_half_inside_and_float32_at_its_ends(tmp_path: Path) -> None:
     onnx.save(convolution(), tmp_path / "a.onnx")
-    assert precision.to_fp16(tmp_path / "a.onnx", tmp_path / "b.onnx") == {"casts": 2}
+    assert precision.write_fp16(tmp_path / "a.onnx", tmp_path / "b.onnx") == {"casts": 2}
     found = onnx.load(tmp_path / "b.onnx")
     assert (types(found), ends(found), metadata(found)) == (
         {"w": "FLOAT16"},
@@ -108,7 +108,7 @@ def test_what_cannot_be_cast_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("onnxconverter_common.float16.convert_float_to_float16", fail)
     onnx.save(convolution(), tmp_path / "a.onnx")
     with pytest.raises(ModelError) as error:
-        precision.to_fp16(tmp_path / "a.onnx", tmp_path / "b.onnx")
+        precision.write_fp16(tmp_path / "a.onnx", tmp_path / "b.onnx")
     reason = f"it is {'x' * 294}"
     assert len(reason) == 300
     assert (
@@ -119,7 +119,7 @@ def test_what_cannot_be_cast_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_weight_too_small_for_fp16_is_no_warning(recwarn: pytest.WarningsRecorder) -> None:
     weights = np.full((2, 2, 1, 1), 1e-10, np.float32)
-    found = precision.half(model(node("Conv", "x,w", "y"), w=weights), "it")
+    found = precision.to_fp16(model(node("Conv", "x,w", "y"), w=weights), "it")
     assert types(found)["w"] == "FLOAT16"
     assert [str(each.message) for each in recwarn.list if "truncate" in str(each.message)] == []
 
@@ -134,7 +134,7 @@ def test_a_cast_of_its_own_becomes_one_to_half_but_not_at_the_end() -> None:
         c=np.ones(1, np.float32),
         s=shape,
     )
-    found = precision.half(inner, "it")
+    found = precision.to_fp16(inner, "it")
     casts = {each.name: each.attribute[0].i for each in found.graph.node if each.op_type == "Cast"}
     assert casts["own"] == TensorProto.INT32
     assert casts["back"] == TensorProto.FLOAT16
@@ -142,7 +142,7 @@ def test_a_cast_of_its_own_becomes_one_to_half_but_not_at_the_end() -> None:
         node("Cast", "x", "i", "own", to=TensorProto.INT32),
         node("Cast", "i", "y", "back", to=TensorProto.FLOAT),
     )
-    found = precision.half(last, "it")
+    found = precision.to_fp16(last, "it")
     assert [each.attribute[0].i for each in found.graph.node if "y" in each.output] == [
         TensorProto.FLOAT
     ]
@@ -177,7 +177,7 @@ def test_a_resize_runs_in_half_with_factors_of_float32() -> None:
         factors=factors,
         w=np.ones((2, 2, 1, 1), np.float32),
     )
-    found = precision.half(made, "it")
+    found = precision.to_fp16(made, "it")
     assert types(found) == {"region": "FLOAT", "factors": "FLOAT", "w": "FLOAT16"}
     values = {
         tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in found.graph.initializer
@@ -196,7 +196,7 @@ def test_factors_may_be_a_constant_and_sizes_are_left_alone() -> None:
         sizes=np.array([1, 2, 4, 4], np.int64),
     )
     del made.graph.node[0].input[:]
-    found = precision.half(made, "it")
+    found = precision.to_fp16(made, "it")
     [constant] = [each for each in found.graph.node if each.op_type == "Constant"]
     assert constant.attribute[0].t.data_type == TensorProto.FLOAT
     assert numpy_helper.to_array(constant.attribute[0].t).tolist() == [1, 1, 2, 2]
@@ -211,7 +211,7 @@ def test_data_of_a_resize_that_is_a_weight_becomes_half() -> None:
         d=np.ones((1, 2, 2, 2), np.float32),
         factors=factors,
     )
-    assert types(precision.half(made, "it")) == {"d": "FLOAT16", "factors": "FLOAT"}
+    assert types(precision.to_fp16(made, "it")) == {"d": "FLOAT16", "factors": "FLOAT"}
 
 
 def quantized(opset: int) -> onnx.ModelProto:
@@ -231,7 +231,7 @@ def quantized(opset: int) -> onnx.ModelProto:
 def test_a_graph_of_qdq_pairs_gets_an_opset_with_half_scales(
     opset: int, expected: int, ir: int
 ) -> None:
-    found = precision.half(quantized(opset), "it")
+    found = precision.to_fp16(quantized(opset), "it")
     assert (found.opset_import[0].version, found.ir_version) == (expected, ir)
     assert types(found) == {"s": "FLOAT16", "z": "INT8"}
     assert metadata(found) == {**KEPT, "date": "now"}
@@ -240,8 +240,8 @@ def test_a_graph_of_qdq_pairs_gets_an_opset_with_half_scales(
 def test_a_newer_ir_stays_and_a_graph_without_pairs_keeps_its_opset() -> None:
     made = quantized(17)
     made.ir_version = 11
-    assert precision.half(made, "it").ir_version == 11
-    plain = precision.half(convolution(13), "it")
+    assert precision.to_fp16(made, "it").ir_version == 11
+    plain = precision.to_fp16(convolution(13), "it")
     assert (plain.opset_import[0].version, plain.ir_version) == (13, 8)
     other = quantized(17)
     other.opset_import.append(helper.make_opsetid("own", 40))
@@ -371,12 +371,12 @@ def test_what_changes_from_run_to_run_is_removed() -> None:
     made.producer_name, made.producer_version, made.doc_string = "torch", "2", "by me"
     made.graph.node[0].doc_string = "here"
     made.graph.node[0].metadata_props.add(key="stack", value="/home/me")
-    found = inspect.clean(made, {"b": "2", "a": "1"})
+    found = inspect.strip_metadata(made, {"b": "2", "a": "1"})
     assert found is made
     assert [(entry.key, entry.value) for entry in made.metadata_props] == [("a", "1"), ("b", "2")]
     assert (made.producer_name, made.producer_version, made.doc_string) == ("enginery", "", "")
     assert (made.graph.node[0].doc_string, len(made.graph.node[0].metadata_props)) == ("", 0)
-    assert len(inspect.clean(made).metadata_props) == 0
+    assert len(inspect.strip_metadata(made).metadata_props) == 0
 
 
 AGAIN = "Export the model again"
@@ -545,7 +545,9 @@ def test_a_difference_at_the_limit_is_none() -> None:
     assert simplify._difference(*exact) == ("", limit)
 
 
-def test_a_large_graph_is_simplified_by_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_graph_is_simplified_by_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import onnxsim
 
     asked: list[Any] = []
@@ -587,7 +589,9 @@ def test_where_weights_lie_does_not_count(tmp_path: Path) -> None:
         external._refer(tensor, external.Place(tmp_path / name, 0, 8))
         digests.append(structure_digest(made, [], ""))
         held = onnx.ModelProto()
-        held.graph.initializer.add(name="w", data_type=1, dims=[2], raw_data=hashlib.sha256(content).digest())
+        held.graph.initializer.add(
+            name="w", data_type=1, dims=[2], raw_data=hashlib.sha256(content).digest()
+        )
         assert digests[-1] == structure_digest(held, [], "")
         assert external.place_of(tensor) is not None
     assert digests[0] == digests[1] != digests[2]

@@ -1,4 +1,6 @@
-"""Images through an engine and its validation on a GPU, with a recorder in the child program's place."""
+"""Images through an engine and its validation on a GPU, with a recorder in the child program's
+place.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +17,21 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+import enginery.actions.engine_session
+import enginery.actions.predict
+import enginery.actions.validate
 import tasks.demo_data
-import tasks.predict
-import tasks.quantize
-import tasks.validate_engine
+from enginery.actions.engine_session import EngineSession, forward_progress
 from enginery.errors import DataError, EngineError
-from enginery.evaluation.compare import Closeness
-from enginery.evaluation.engine_report import EngineReport, OperatingPoint
-from enginery.evaluation.head import Head
-from enginery.files import read_json, write_json
-from enginery.layout import Step, engine_report, model_folder
-from enginery.records import parse
-from enginery.registry import Engine
-from enginery.toolchain.requests import MeasureRequest, Point
-from tasks.on_gpu import important, plan_of
+from enginery.evaluation.compare import OutputError
+from enginery.evaluation.engine_report import NOISY, EngineReport, OperatingPoint
+from enginery.project.paths import engine_report, model_folder
+from enginery.project.stage import Stage
+from enginery.registry.records import parse
+from enginery.registry.store import Engine
+from enginery.system.files import read_json, write_json
+from enginery.toolchain.requests import Measurement, MeasureRequest, PointRequest, PointResult
+from enginery.vision.tasks import TaskMetadata
 from tests.registered import compared, register, report, times, timing
 from tests.test_exact_engines import GPU, PYTHON, choice
 
@@ -38,8 +41,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """A checkout of this test's own; what the steps say."""
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
-    for module in (tasks.demo_data, tasks.quantize):
-        monkeypatch.setattr(module, "log", said.append)
+    monkeypatch.setattr(tasks.demo_data, "log", said.append)
     return said
 
 
@@ -53,7 +55,9 @@ def engine() -> Engine:
 def graph(name: str, *outputs: str) -> None:
     """The model's FP32 original: each output is its input, the second doubled."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"])]
-    ends += [helper.make_tensor_value_info(each, TensorProto.FLOAT, [1, 3, "h", "w"]) for each in outputs]
+    ends += [
+        helper.make_tensor_value_info(each, TensorProto.FLOAT, [1, 3, "h", "w"]) for each in outputs
+    ]
     nodes = [
         helper.make_node("Identity", [name], [outputs[0]]),
         helper.make_node("Add", [name, name], [outputs[1]]),
@@ -74,8 +78,8 @@ SPEC: Any = SimpleNamespace(
 # Predictions
 
 
-def wanted(*images: Path) -> tasks.predict.Wanted:
-    return tasks.predict.Wanted(images, Path("out"), 0.25, 0.7)
+def wanted(*images: Path) -> enginery.actions.predict.PredictionRequest:
+    return enginery.actions.predict.PredictionRequest(images, Path("out"), 0.25, 0.7)
 
 
 def picture(path: Path, value: int) -> Path:
@@ -89,53 +93,65 @@ def test_a_run_asks_for_the_outputs_in_the_graphs_order(
 ) -> None:
     asked: list[Any] = []
 
-    def measure(python: Path, request: MeasureRequest, told: Any, limit: int) -> Any:
+    def measure(python: Path, request: MeasureRequest, told: Any, limit: float) -> Measurement:
         asked.append((python, request, told, limit))
         [point] = request.points
         tensors = np.load(point.images)
         for number, factor in enumerate((5, 7)):
             np.save(point.outputs / f"{number}.npy", tensors * factor)
-        return {"points": [{"outputs": ["a", "b"], "milliseconds": [1.0, 2.0, 6.0]}]}
+        return Measurement((PointResult(("a", "b"), (1.0, 2.0, 6.0), None),), {})
 
-    monkeypatch.setattr(tasks.predict, "measure", measure)
+    monkeypatch.setattr(enginery.actions.engine_session, "measure", measure)
+    session = EngineSession(engine, choice(), 77)
     tensors = np.arange(4, dtype=np.float32).reshape(4, 1)
-    outputs, milliseconds = tasks.predict._run(SPEC, engine, choice(), tensors)
-    assert [output.tolist() for output in outputs] == [(tensors * 7).tolist(), (tensors * 5).tolist()]
+    outputs, milliseconds = enginery.actions.predict._run(session, tensors)
+    assert [output.tolist() for output in outputs] == [
+        (tensors * 7).tolist(),
+        (tensors * 5).tolist(),
+    ]
     assert not any(isinstance(output, np.memmap) for output in outputs)
     assert milliseconds == 2.25
     [(python, request, told, limit)] = asked
-    assert (python, told, limit) == (PYTHON, important, 77)
+    assert (python, told, limit) == (PYTHON, forward_progress, 77)
     folder = request.points[0].outputs
     assert folder.parent == Path("artifacts")
     assert not folder.exists()
-    point = Point((1, 3, 160, 160), folder / "images.npy", folder)
-    assert request == MeasureRequest(**plan_of(engine, choice()), points=(point,), runs=0)
+    point = PointRequest((1, 3, 160, 160), folder / "images.npy", folder)
+    assert request == MeasureRequest(**vars(session.plan), points=(point,), runs=0, noisy=NOISY)
 
 
 def test_images_are_predicted_and_drawn(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([1.0, 1.5, 10.0, 10.25, 20.0, 20.125])
     asked: list[Any] = []
-    head = Head("detect", {0: "disc"}, None)
+    head = TaskMetadata("detect", {0: "disc"}, None)
     pixels = {"x": 10, "y": 20}
     paths = {picture(Path(f"in/{name}.png"), value): name for name, value in pixels.items()}
 
     def run(*given: Any) -> Any:
         asked.append(given)
-        return [given[3][:, :1] * 2, given[3][:, :2] * 3], 4.25
+        return [given[1][:, :1] * 2, given[1][:, :2] * 3], 4.25
 
     def results(*given: Any) -> Any:
         asked.append(given)
         return [f"result of {given[4][0].stem}", "no other"]
 
-    monkeypatch.setattr(tasks.predict, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
-    monkeypatch.setattr(tasks.predict, "model_head", {"m": head}.__getitem__)
-    monkeypatch.setattr(tasks.predict, "_run", run)
-    monkeypatch.setattr(tasks.predict, "to_results", results)
-    monkeypatch.setattr(tasks.predict, "describe", {"result of x": "1 disc", "result of y": ""}.get)
     monkeypatch.setattr(
-        tasks.predict, "draw", lambda result: np.full((2, 2, 3), pixels[result[-1]], np.uint8)
+        enginery.actions.predict, "time", SimpleNamespace(perf_counter=lambda: next(clock))
     )
-    lines = list(tasks.predict._predict(SPEC, engine, choice(), wanted(), paths))
+    monkeypatch.setattr(enginery.actions.predict, "read_task_metadata", {"m": head}.__getitem__)
+    monkeypatch.setattr(enginery.actions.predict, "_run", run)
+    monkeypatch.setattr(enginery.actions.predict, "to_results", results)
+    monkeypatch.setattr(
+        enginery.actions.predict, "describe", {"result of x": "1 disc", "result of y": ""}.get
+    )
+    monkeypatch.setattr(
+        enginery.actions.predict,
+        "draw",
+        lambda result: np.full((2, 2, 3), pixels[result[-1]], np.uint8),
+    )
+    session = EngineSession(engine, choice(), 77)
+    found = enginery.actions.predict._predict(session, wanted(), paths)
+    lines = [str(prediction) for prediction in found]
     shared = "preprocess 250.0 ms, inference 4.2 ms, postprocess"
     assert lines == [
         f"x.png: 1 disc; {shared} 250.0 ms; out/x.png",
@@ -143,8 +159,8 @@ def test_images_are_predicted_and_drawn(engine: Engine, monkeypatch: pytest.Monk
     ]
     for name, value in pixels.items():
         assert np.array_equal(cv2.imread(f"out/{name}.png"), np.full((2, 2, 3), value, np.uint8))
-    spec, given_engine, given_choice, tensors = asked[0]
-    assert (spec, given_engine, given_choice) == (SPEC, engine, choice())
+    used_session, tensors = asked[0]
+    assert used_session is session
     assert tensors.shape == (2, 3, 160, 160)
     assert [float(tensor[0, 80, 80]) for tensor in tensors] == pytest.approx([10 / 255, 20 / 255])
     assert len(asked) == 4
@@ -161,18 +177,26 @@ def test_images_are_predicted_and_drawn(engine: Engine, monkeypatch: pytest.Monk
 def test_some_images_at_a_time(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
     paths = [picture(Path(f"in/{number}.png"), number) for number in range(5)]
-    monkeypatch.setattr(tasks.predict, "AT_ONCE", 2)
+    monkeypatch.setattr(enginery.actions.predict, "AT_ONCE", 2)
     monkeypatch.setattr(
-        tasks.predict, "on_gpu", lambda *given: asked.append(given) or nullcontext("choice")
+        enginery.actions.predict,
+        "open_engine",
+        lambda *given: asked.append(given) or nullcontext("session"),
     )
     monkeypatch.setattr(
-        tasks.predict, "_predict", lambda *given: asked.append(given) or [f"{len(given[4])} images"]
+        enginery.actions.predict,
+        "_predict",
+        lambda *given: asked.append(given) or [f"{len(given[2])} images"],
     )
     asks = wanted(Path("in"))
-    assert list(tasks.predict.predict(SPEC, engine, asks)) == ["2 images", "2 images", "1 images"]
+    assert list(enginery.actions.predict.predict(SPEC, engine, asks)) == [
+        "2 images",
+        "2 images",
+        "1 images",
+    ]
     assert asked[0] == (SPEC, engine)
     shares = [{path: path.stem for path in paths[start : start + 2]} for start in (0, 2, 4)]
-    assert asked[1:] == [(SPEC, engine, "choice", asks, share) for share in shares]
+    assert asked[1:] == [("session", asks, share) for share in shares]
 
 
 def test_which_files_are_predicted() -> None:
@@ -180,19 +204,19 @@ def test_which_files_are_predicted() -> None:
     picture(Path("in/a.png"), 1).rename("in/a.JPG")
     Path("in/notes.txt").touch()
     Path("notes.txt").touch()
-    assert tasks.predict._files((Path("notes.txt"), Path("in"))) == [
+    assert enginery.actions.predict._files((Path("notes.txt"), Path("in"))) == [
         Path("notes.txt"),
         Path("in/a.JPG"),
         Path("in/b.png"),
     ]
     Path("empty").mkdir()
     with pytest.raises(DataError) as error:
-        tasks.predict._files((Path("empty"),))
+        enginery.actions.predict._files((Path("empty"),))
     assert error.value.what == "empty holds no images"
     assert error.value.cure.startswith("Name .")
     assert error.value.cure.endswith(" files")
     assert ", ." in error.value.cure
-    assert tasks.predict.AT_ONCE == 64
+    assert enginery.actions.predict.AT_ONCE == 64
 
 
 # Validation on the GPU
@@ -213,13 +237,14 @@ def test_an_engine_is_judged_against_its_original(
     def compare(reference: Any, runner: Any, data: Path, head: Any, told: Any) -> Any:
         image = np.load(tmp_path / "0/images.npy")[0]
         told(3, 4)
-        outputs = [[round(float(each.max()), 3) for each in one.run(image)] for one in (reference, runner)]
+        outputs = [
+            [round(float(each.max()), 3) for each in one.run(image)] for one in (reference, runner)
+        ]
         asked.append((outputs, data, head, reference.size, runner.size))
-        return SimpleNamespace(closeness=Closeness(9.0, 0.9, 0, 0))
+        return SimpleNamespace(closeness=OutputError(9.0, 0.9, 0, 0))
 
-    monkeypatch.setattr(tasks.validate_engine, "compare", compare)
-    monkeypatch.setattr(tasks.validate_engine, "progress", lambda *given: asked.append(given))
-    monkeypatch.setattr(tasks.validate_engine, "model_head", {"m": "head of m"}.__getitem__)
+    monkeypatch.setattr(enginery.actions.validate, "compare", compare)
+    monkeypatch.setattr(enginery.actions.validate, "progress", lambda *given: asked.append(given))
     for index, size in enumerate([(8, 16), (8, 16)]):
         folder = tmp_path / str(index)
         folder.mkdir()
@@ -228,25 +253,22 @@ def test_an_engine_is_judged_against_its_original(
         np.save(folder / "0.npy", images * 2.25)
         np.save(folder / "1.npy", images * 1.5)
     places = [OperatingPoint(0, "opt", (1, 3, 8, 16)), OperatingPoint(1, "max", (2, 3, 8, 16))]
-    measured = [{"outputs": ["a", "b"], "timing": {"gpu": 1}}, {"outputs": ["a", "b"]}]
-    found, points = tasks.validate_engine._judge(
-        SPEC.models["m"], "m", places, measured, tmp_path
+    measured = Measurement(
+        (PointResult(("a", "b"), (), {"gpu": 1}), PointResult(("a", "b"), (), None)), {}
     )
-    assert asked == [("images", 3, 4), ([[1.0, 2.0], [1.5, 2.25]], Path("set"), "head of m", (8, 16), (8, 16))]
-    assert found.closeness == Closeness(9.0, 0.9, 0, 0)  # type: ignore[comparison-overlap]
-    main, other = points
-    assert main == {
-        "profile": 0,
-        "which": "opt",
-        "shape": (1, 3, 8, 16),
-        "closeness": {"max_abs": 9.0, "rms_relative": 0.9, "nan_count": 0, "inf_count": 0},
-        "timing": {"gpu": 1},
-    }
-    assert (other["profile"], other["which"], other["shape"]) == (1, "max", (2, 3, 8, 16))
-    assert (other["closeness"]["max_abs"], other["timing"]) == (1.0, None)
-    assert other["closeness"]["rms_relative"] == 0.25
+    original = model_folder("m", "export") / "model.onnx"
+    head = TaskMetadata("detect", {0: "disc"}, None)
+    data = enginery.actions.validate._Data(original, head, Path("set"))
+    found, errors = enginery.actions.validate._compare(data, places, measured, tmp_path)
+    assert asked == [
+        ("images", 3, 4),
+        ([[1.0, 2.0], [1.5, 2.25]], Path("set"), head, (8, 16), (8, 16)),
+    ]
+    assert found.closeness == OutputError(9.0, 0.9, 0, 0)
+    assert errors == [OutputError(9.0, 0.9, 0, 0), OutputError(1.0, 0.25, 0, 0)]
+    fewer = Measurement(measured.points[:1], {})
     with pytest.raises(ValueError, match="zip"):
-        tasks.validate_engine._judge(SPEC.models["m"], "m", places, measured[:1], tmp_path)
+        enginery.actions.validate._compare(data, places, fewer, tmp_path)
 
 
 @pytest.fixture
@@ -256,30 +278,31 @@ def validated(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Any:
     folders = []
 
     @contextmanager
-    def on_gpu(*given: Any) -> Any:
+    def open_engine(*given: Any) -> Any:
         found.asked.append(given)
-        yield replace(choice(), gpu=found.gpu)
+        yield EngineSession(engine, replace(choice(), gpu=found.gpu), 77)
         found.asked.append("given back")
 
-    def measure(*given: Any) -> Any:
-        clocks = given[5]
-        found.asked.append((*given[:4], clocks.gpu if hasattr(clocks, "gpu") else None))
-        folders.append(given[4])
-        assert given[4].is_dir()
+    def measure(*given: Any) -> Measurement:
+        clocks = given[4]
+        found.asked.append((*given[:3], clocks.gpu))
+        folders.append(given[3])
+        assert given[3].is_dir()
         clocks.seen.append({"sm": 1980, "memory": None, "celsius": 40, "watts": 120.0})
-        point = report(engine)["gpu"]
-        point.pop("driver")
-        return {"points": [{"timing": found.timing}], "gpu": point}
+        card = report(engine)["gpu"]
+        card.pop("driver")
+        return Measurement((PointResult((), (), found.timing),), card)
 
-    def judge(*given: Any) -> Any:
-        found.asked.append(given[:4])
-        assert given[4] == folders[-1]
-        whole = report(engine, report=found.report, timing=found.timing)
-        return SimpleNamespace(to_dict=lambda: found.report), whole["points"]
+    def compare(*given: Any) -> Any:
+        found.asked.append(given[:3])
+        assert given[3] == folders[-1]
+        whole = SimpleNamespace(to_dict=lambda: found.report)
+        return whole, [OutputError(**found.report["closeness"])]
 
-    monkeypatch.setattr(tasks.validate_engine, "on_gpu", on_gpu)
-    monkeypatch.setattr(tasks.validate_engine, "_measure", measure)
-    monkeypatch.setattr(tasks.validate_engine, "_judge", judge)
+    write_json(model_folder("m", "export") / "record.json", engine.manifest.steps.export.to_json())
+    monkeypatch.setattr(enginery.actions.validate, "open_engine", open_engine)
+    monkeypatch.setattr(enginery.actions.validate, "_measure", measure)
+    monkeypatch.setattr(enginery.actions.validate, "_compare", compare)
     return found
 
 
@@ -287,22 +310,29 @@ PATH = engine_report("m", "server", "fp16")
 
 
 def test_what_a_validation_writes(engine: Engine, validated: Any) -> None:
-    found = tasks.validate_engine.validate_engine(SPEC, engine)
+    found = enginery.actions.validate.validate_engine(SPEC, engine)
     expected = report(engine)
     expected["gpu"]["driver"] = GPU.driver
     assert json.loads(json.dumps(found.to_json())) == read_json(PATH) == expected
     places = [OperatingPoint(0, "opt", (1, 3, 160, 160))]
     asked = validated.asked
     assert asked[0] == (SPEC, engine)
-    assert asked[1][:4] == (SPEC, engine, choice(), places)
+    session, data, points, gpu = asked[1]
+    assert (session, points, gpu) == (EngineSession(engine, choice(), 77), places, GPU)
+    original = model_folder("m", "export") / "model.onnx"
+    assert data == enginery.actions.validate._Data(
+        original, TaskMetadata("detect", {0: "disc"}, None), Path("set")
+    )
     assert asked[2] == "given back"
-    assert asked[3] == (SPEC.models["m"], "m", places, [{"timing": validated.timing}])
+    given, points, measured = asked[3]
+    assert (given, points) == (data, places)
+    assert measured.points == (PointResult((), (), validated.timing),)
     assert list(Path("artifacts").glob("*.part*")) == []
 
 
 def test_a_validation_without_a_driver_says_nothing_of_it(engine: Engine, validated: Any) -> None:
     validated.gpu = None
-    found = tasks.validate_engine.validate_engine(SPEC, engine)
+    found = enginery.actions.validate.validate_engine(SPEC, engine)
     assert "driver" not in {key for key, value in found.to_json()["gpu"].items() if value}
 
 
@@ -310,17 +340,17 @@ def test_the_clocks_are_those_of_the_engines_gpu(
     engine: Engine, validated: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Any] = []
-    clocks = tasks.validate_engine.Clocks
+    clocks = enginery.actions.validate.Clocks
     monkeypatch.setattr(
-        tasks.validate_engine, "Clocks", lambda *given: made.append(given) or clocks(*given)
+        enginery.actions.validate, "Clocks", lambda *given: made.append(given) or clocks(*given)
     )
-    tasks.validate_engine.validate_engine(SPEC, engine)
-    assert made == [(GPU, important)]
+    enginery.actions.validate.validate_engine(SPEC, engine)
+    assert made == [(GPU, forward_progress)]
 
 
 def test_a_failed_validation_is_written_with_why(engine: Engine, validated: Any) -> None:
     validated.report = compared(0.3)
-    found = tasks.validate_engine.validate_engine(SPEC, engine)
+    found = enginery.actions.validate.validate_engine(SPEC, engine)
     [failure] = found.failures
     assert failure.startswith("mAP50-95 0.3000 against 0.5000")
     assert read_json(PATH)["failures"] == [failure]
@@ -331,39 +361,44 @@ def noisy() -> Any:
 
 
 def test_noise_alone_takes_nothing_from_a_validated_engine(engine: Engine, validated: Any) -> None:
-    tasks.validate_engine.validate_engine(SPEC, engine)
+    enginery.actions.validate.validate_engine(SPEC, engine)
     good = PATH.read_bytes()
     assert engine.state == "validated"
     validated.timing = noisy()
-    found = tasks.validate_engine.validate_engine(SPEC, engine)
+    found = enginery.actions.validate.validate_engine(SPEC, engine)
     assert len(found.failures) == 1
     assert "p90" in found.failures[0]
     assert PATH.read_bytes() == good
     validated.report = compared(0.3)  # that is more than noise
-    found = tasks.validate_engine.validate_engine(SPEC, engine)
+    found = enginery.actions.validate.validate_engine(SPEC, engine)
     assert len(found.failures) == 2
     assert read_json(PATH)["failures"] == list(found.failures)
 
 
-def test_noise_is_written_of_an_engine_that_was_not_validated(engine: Engine, validated: Any) -> None:
+def test_noise_is_written_of_an_engine_that_was_not_validated(
+    engine: Engine, validated: Any
+) -> None:
     validated.timing = noisy()
-    found = tasks.validate_engine.validate_engine(SPEC, engine)
+    found = enginery.actions.validate.validate_engine(SPEC, engine)
     assert read_json(PATH)["failures"] == list(found.failures) != []
 
 
-def test_every_reason_is_among_the_failures(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_reason_is_among_the_failures(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[Any] = []
     measured = report(engine, (0, "opt", 1), (0, "max", 2))
     monkeypatch.setattr(
-        tasks.validate_engine, "refusals", lambda *given: asked.append(given) or ["refused"]
+        enginery.actions.validate, "refusals", lambda *given: asked.append(given) or ["refused"]
     )
     monkeypatch.setattr(
-        tasks.validate_engine, "far_points", lambda *given: asked.append(given) or ["far"]
+        enginery.actions.validate, "far_points", lambda *given: asked.append(given) or ["far"]
     )
-    monkeypatch.setattr(tasks.validate_engine, "slower", lambda *given: asked.append(given) or ["slow"])
-    found = tasks.validate_engine._judged(engine, measured)
-    assert found.failures == ("refused", "far", "slow")
+    monkeypatch.setattr(
+        enginery.actions.validate, "slower", lambda *given: asked.append(given) or ["slow"]
+    )
     plain = parse(json.dumps(measured).encode(), EngineReport)
+    assert enginery.actions.validate._failures(engine, plain) == ["refused", "far", "slow"]
     assert asked == [
         (plain.report, plain.tolerance),
         (plain.points[1:], plain.tolerance),
@@ -373,27 +408,18 @@ def test_every_reason_is_among_the_failures(engine: Engine, monkeypatch: pytest.
 
 
 def test_what_is_no_measure_is_said_of_the_engine(engine: Engine) -> None:
-    measured = report(engine)
-    del measured["timing"]
+    measured = Measurement((PointResult((), (), None),), report(engine)["gpu"])
+    whole: Any = SimpleNamespace(to_dict=lambda: compared())
+    errors = [OutputError(**compared()["closeness"])]
+    clocks: Any = SimpleNamespace(gpu=None, seen=[])
     with pytest.raises(EngineError) as error:
-        tasks.validate_engine._judged(engine, measured)
+        enginery.actions.validate._report(engine, whole, errors, measured, clocks)
     assert error.value.what.startswith("m/server/fp16: what was measured on its GPU ")
     assert "timing" in error.value.what
     assert error.value.cure == "Run `enginery validate` again"
 
 
 # Other steps
-
-
-def test_without_a_precision_there_is_no_graph_and_a_reason(here: list[str]) -> None:
-    step = Step("quantize", "m", precision="int8")
-    written = {"parameters": {"made": False}, "step": "quantize"}
-    write_json(step.recipe, written)
-    tasks.quantize._write_none(step)
-    why = "no int8 graph is made: matrix.precisions has no int8"
-    assert here == [why]
-    [path] = (model_folder("m", "int8") / "graph").iterdir()
-    assert (path.name, read_json(path)) == ("record.json", {"recipe": written, "why": why})
 
 
 def test_the_demos_images_are_drawn(here: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,7 +430,7 @@ def test_the_demos_images_are_drawn(here: list[str], monkeypatch: pytest.MonkeyP
         (folder / "x").touch()
         return len(seeds) + 1
 
-    step = Step("demo-data")
+    step = Stage("demo-data")
     parameters = {"validation_images": 3, "calibration_images": 5}
     write_json(step.recipe, {"parameters": parameters})
     monkeypatch.setattr(tasks.demo_data, "write_dataset", write)
@@ -413,5 +439,3 @@ def test_the_demos_images_are_drawn(here: list[str], monkeypatch: pytest.MonkeyP
     assert here == ["drew 4 validation images", "drew 6 calibration images"]
     files = {path.as_posix() for path in Path("data").rglob("x")}
     assert files == {"data/demo/validation/x", "data/demo/calibration/x"}
-
-

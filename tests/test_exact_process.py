@@ -1,4 +1,6 @@
-"""A child process and what becomes of it: real processes of a few lines, in place of the child program."""
+"""A child process and what becomes of it: real processes of a few lines, in place of the child
+program.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,14 @@ from typing import Any
 
 import pytest
 
-from enginery import processes
-from enginery.errors import BuildError, ChildCrashed, ChildTimeout, NoInterpreter, ToolchainError
+from enginery.errors import (
+    BuildError,
+    ChildCrashedError,
+    ChildTimeoutError,
+    MissingInterpreterError,
+    ToolchainError,
+)
+from enginery.system import processes
 from enginery.toolchain import process
 from enginery.toolchain.process import Child
 
@@ -37,7 +45,9 @@ def test_constants() -> None:
 
 @pytest.fixture
 def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Make these lines the child program; it knows its request as `request`, and `say` writes an event."""
+    """Make these lines the child program; it knows its request as `request`, and `say` writes an
+    event.
+    """
 
     def make(*lines: str) -> None:
         head = [
@@ -91,7 +101,7 @@ def test_the_last_words_of_a_child_without_a_result(program: Any) -> None:
         "sys.stderr.flush()",
         "os._exit(7)",
     )
-    with pytest.raises(ChildCrashed) as error:
+    with pytest.raises(ChildCrashedError) as error:
         Child(PYTHON, REQUEST, lambda event: None).result(30)
     said = "m4 | m5 | m6 | m7 | m8 | b"
     assert str(error.value) == (
@@ -107,7 +117,7 @@ def test_a_child_that_dies_at_once_and_says_bytes(
         "import os, sys; sys.stdout.buffer.write(b'\\xff\\n'); sys.stdout.flush(); os.kill(os.getpid(), 6)"
     )
     monkeypatch.setattr(process, "PROGRAM", tmp_path / "dies.py")
-    with pytest.raises(ChildCrashed, match="was killed by SIGABRT without a result"):
+    with pytest.raises(ChildCrashedError, match="was killed by SIGABRT without a result"):
         Child(PYTHON, {**REQUEST, "more": "x" * 1_000_000}, print).result(30)
 
 
@@ -169,7 +179,7 @@ def test_a_child_is_stopped_with_all_that_it_started_at_its_time_limit(program: 
     program(*SLEEPS)
     child = Child(PYTHON, REQUEST, lambda event: None)
     began = time.monotonic()
-    with pytest.raises(ChildTimeout) as error:
+    with pytest.raises(ChildTimeoutError) as error:
         child.result(1.5)
     assert time.monotonic() - began < 30
     assert f"{PYTHON}: build with tensorrt was stopped at its time limit of 1.5 s" in str(
@@ -225,8 +235,8 @@ def test_an_interpreter_that_is_not_there(tmp_path: Path) -> None:
     cure = "Correct its path under toolchains in params.yaml, or make the environment"
     (tmp_path / "file").write_text("")
     for path, kind, why in (
-        (tmp_path / "none", NoInterpreter, "No such file or directory"),
-        (tmp_path / "file/python", NoInterpreter, "Not a directory"),
+        (tmp_path / "none", MissingInterpreterError, "No such file or directory"),
+        (tmp_path / "file/python", MissingInterpreterError, "Not a directory"),
         (tmp_path / "file", ToolchainError, "Permission denied"),
     ):
         with pytest.raises(ToolchainError) as error:

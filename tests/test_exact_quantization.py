@@ -1,4 +1,6 @@
-"""Explicit quantization to the last bit: where Q/DQ pairs go, each scale and level, and what each layer costs."""
+"""Explicit quantization to the last bit: where Q/DQ pairs go, each scale and level, and what each
+layer costs.
+"""
 
 from __future__ import annotations
 
@@ -470,7 +472,9 @@ def test_layers_of_the_same_cost_are_by_name(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_the_distance_is_by_channel_and_a_channel_of_zeros_does_not_count() -> None:
-    """Two images, two outputs: (1, 3, 2) by channels, of which the last is 0, and (1, 2) as one channel."""
+    """Two images, two outputs: (1, 3, 2) by channels, of which the last is 0, and (1, 2) as one
+    channel.
+    """
     expected = [
         [np.array([[[3, 4], [1, 1], [0, 0]]], np.float32), np.array([[6, 8]], np.float32)],
         [np.array([[[0, 0], [1, 1], [0, 0]]], np.float32), np.array([[0, 0]], np.float32)],

@@ -1,4 +1,6 @@
-"""The steps, with everything around them at hand: what they ask for, what they write, and what they refuse."""
+"""The steps, with everything around them at hand: what they ask for, what they write, and what they
+refuse.
+"""
 
 from __future__ import annotations
 
@@ -25,24 +27,28 @@ import tasks.quantize
 import tasks.refitting
 import tasks.simplify
 import tasks.validate
-from enginery import recipes
 from enginery.calibration import cache, state
 from enginery.calibration.histogram import Histogram
-from enginery.errors import ConfigError, DataError, ModelError, RefitError
-from enginery.evaluation import head
-from enginery.evaluation.compare import Closeness
-from enginery.evaluation.score import Metrics
+from enginery.errors import ConfigError, DataError, EngineryError, ModelError, RefitError
+from enginery.evaluation.compare import OutputError
 from enginery.evaluation.validation import GraphReport
-from enginery.files import sha256, write_json
-from enginery.gpu import Gpu
+from enginery.gpu.inventory import Gpu
 from enginery.graphs import simplify
-from enginery.layout import Step
-from enginery.manifest import Manifest, compose
-from enginery.records import parse
-from enginery.spec import Spec, load_spec
-from enginery.toolchain.choice import Choice
-from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult, ToolchainInfo
+from enginery.pipeline import recipes
+from enginery.pipeline.workplace import ToolchainInUse
+from enginery.project.engine_name import EngineName
+from enginery.project.load import load_spec
+from enginery.project.params import Spec
+from enginery.project.paths import WORKPLACE
+from enginery.project.stage import Stage
+from enginery.registry.manifest import Manifest, compose
+from enginery.registry.records import parse
+from enginery.system.files import sha256, write_json
+from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult
+from enginery.vision import tasks as head
+from enginery.vision.score import Metrics
 from tests.registered import records_of
+from tests.stages import recipes_of
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL = "yolov8n-shapes"
@@ -71,8 +77,8 @@ def said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str
     return lines
 
 
-def write_recipe(step: Step, **parameters: Any) -> dict[str, Any]:
-    found = {"step": step.name, "version": 1, "tools": {}, "parameters": parameters}
+def write_recipe(step: Stage, **parameters: Any) -> dict[str, Any]:
+    found = {"step": step.step, "version": 1, "tools": {}, "parameters": parameters}
     write_json(step.recipe, found)
     return found
 
@@ -130,7 +136,7 @@ def simplified(batch: int | str = 1, own: bool = False) -> Path:
 
 # Calibration
 
-CALIBRATE = Step("calibrate", MODEL, precision="int8")
+CALIBRATE = Stage("calibrate", MODEL)
 FOLDER = f"artifacts/models/{MODEL}/calibration"
 
 
@@ -139,15 +145,8 @@ def calibration(images: list[Path], **changed: Any) -> dict[str, Any]:
         Path(f"artifacts/models/{MODEL}/calibration-images.json"),
         {"images": {path.name: sha256(path) for path in images}},
     )
-    parameters = {
-        "calibration": "images",
-        "algorithm": "minmax",
-        "percentile": None,
-        "height": 4,
-        "width": 4,
-        "task": "detect",
-    }
-    return write_recipe(CALIBRATE, **{**parameters, **changed})
+    counting = {"algorithm": "minmax", "height": 4, "width": 4, "task": "detect", **changed}
+    return write_recipe(CALIBRATE, calibration="images", counting=counting)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 16, "n"])
@@ -188,7 +187,9 @@ def test_ranges_are_those_of_the_images_whatever_the_batch(
 
 
 def test_a_classifier_is_calibrated_on_what_it_is_fed() -> None:
-    """The white middle of a wide black picture is cut out; to detect, the whole would be fitted, grey above and below."""
+    """The white middle of a wide black picture is cut out; to detect, the whole would be fitted,
+    grey above and below.
+    """
     simplified()
     Path("images").mkdir()
     pixels = np.zeros((4, 8, 3), np.uint8)
@@ -299,7 +300,7 @@ def test_an_imported_cache_needs_the_ranges_of_quantized_layers_only(said: list[
 
 # Calibration images, validation images
 
-LIST = Step("calibration-images", MODEL, precision="int8")
+LIST = Stage("calibration-images", MODEL)
 
 
 def test_calibration_images_are_listed(said: list[Any]) -> None:
@@ -344,14 +345,14 @@ def test_a_cache_takes_the_place_of_images(said: list[Any]) -> None:
 
 
 def test_validation_images_are_listed_with_their_labels(said: list[Any]) -> None:
-    step = Step("images", MODEL)
+    step = Stage("images", MODEL)
     paths = pictures("set/images", 1, 2, size=(10, 10))
     Path("set/labels").mkdir()
     Path("set/labels/0.txt").write_text("0 0.5 0.5 1 1\n")
     write_recipe(step, validation="set", task="detect")
     tasks.images.list_validation_images(step)
     found = read(f"artifacts/models/{MODEL}/images.json")
-    from enginery.files import sha256_tree
+    from enginery.system.files import sha256_tree
 
     assert found == {
         "images": {f"images/{path.name}": sha256(path) for path in paths},
@@ -374,7 +375,7 @@ def test_validation_images_are_listed_with_their_labels(said: list[Any]) -> None
 
 
 def quantize(precision: str = "int8", **parameters: Any) -> Any:
-    step = Step("quantize", MODEL, precision=precision)
+    step = Stage("quantize", MODEL, precision=precision)
     made = write_recipe(
         step, **({"rule": "none", "exclude": [], **parameters} if precision == "int8" else {})
     )
@@ -569,10 +570,10 @@ def test_a_simplified_graph_that_cannot_run_is_not_used(monkeypatch: pytest.Monk
 
 
 def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    step = Step("validate", MODEL, precision="fp16")
+    step = Stage("validate", MODEL, precision="fp16")
     asked: list[Any] = []
     metrics = [Metrics(head.MAP, value, 0.9, {}) for value in (0.75, 0.5)]
-    report = GraphReport(Closeness(0.1, 0.01, 0, 0), *metrics)
+    report = GraphReport(OutputError(0.1, 0.01, 0, 0), *metrics)
     monkeypatch.setattr(
         tasks.validate, "validate_graph", lambda *given: asked.append(given) or report
     )
@@ -590,7 +591,11 @@ def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.Mo
     [(first, second, folder, judged, told, size)] = asked
     place = Path(f"artifacts/models/{MODEL}")
     assert (first, second) == (place / "export/model.onnx", place / "fp16/graph/model.onnx")
-    assert (folder, size, judged) == (Path("set"), (32, 64), head.Head("detect", {0: "a", 1: "b"}))
+    assert (folder, size, judged) == (
+        Path("set"),
+        (32, 64),
+        head.TaskMetadata("detect", {0: "a", 1: "b"}),
+    )
     told(3, 4)
     assert asked[1] == ("images", 3, 4)
     assert read(f"{place}/fp16/validation.json") == {
@@ -605,8 +610,13 @@ def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.Mo
 # Building
 
 GPU = Gpu(0, "GPU-12345678-9", "Card", "8.6", 24000, "580", "12.8", 2000, 9000)
-INFO = ToolchainInfo("tensorrt", "10.16.1.11", "3.11", "linux", (), ())
-CHOICE = Choice("mine", Path("/env/python"), INFO, GPU, "GPU-12345678-9")
+TOOLCHAIN = ToolchainInUse(
+    name="mine",
+    python=Path("/env/python"),
+    gpu=GPU,
+    visible="GPU-12345678-9",
+    time_limit_s=1800,
+)
 
 
 @pytest.fixture
@@ -615,17 +625,9 @@ def spec(tmp_path: Path) -> Spec:
 
 
 @pytest.fixture
-def built(monkeypatch: pytest.MonkeyPatch, spec: Spec) -> Any:
+def built(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Build for real, but for the toolchain and the GPU; what was asked of them is in `asked`."""
     asked: list[Any] = []
-
-    class Chosen:
-        def __init__(self, of: Spec) -> None:
-            assert of is spec
-
-        def choose(self, target: str) -> Choice:
-            asked.append(("choose", target))
-            return result.choice
 
     @contextmanager
     def reserved(gpu: Gpu | None, needed: int, on_wait: Any) -> Iterator[None]:
@@ -646,7 +648,7 @@ def built(monkeypatch: pytest.MonkeyPatch, spec: Spec) -> Any:
 
     class Built:
         def __init__(self) -> None:
-            self.choice, self.files, self.asked = CHOICE, list[Any](), asked
+            self.toolchain, self.files, self.asked = TOOLCHAIN, list[Any](), asked
             self.made = BuildResult(
                 "p", 4_000_000, None, 12.3456, 2048.7, "10.16.1.11", 0, (), ("w",), ("a warning",)
             )
@@ -654,7 +656,7 @@ def built(monkeypatch: pytest.MonkeyPatch, spec: Spec) -> Any:
         def __call__(
             self, precision: str = "fp16", batch: int | str = 1, own: bool = False, **changed: Any
         ) -> BuildRequest:
-            step = Step("build", MODEL, "rtx-ada", precision)
+            step = Stage("build", MODEL, "rtx-ada", precision)
             parameters = {
                 "runtime": "tensorrt",
                 "runtime_version": "10.16.1.11",
@@ -668,6 +670,8 @@ def built(monkeypatch: pytest.MonkeyPatch, spec: Spec) -> Any:
                 **changed,
             }
             self.recipe = write_recipe(step, **parameters)
+            in_use = {"rtx-ada": {"toolchain": self.toolchain.model_dump(mode="json")}}
+            write_json(WORKPLACE, {"targets": in_use})
             for name in ("fp32", "fp16", "int8"):
                 folder = Path(f"artifacts/models/{MODEL}/{name}/graph")
                 folder.mkdir(parents=True, exist_ok=True)
@@ -685,25 +689,34 @@ def built(monkeypatch: pytest.MonkeyPatch, spec: Spec) -> Any:
             self.folder = f"artifacts/build/{MODEL}/rtx-ada/{precision}"
             return next(each[1] for each in asked if isinstance(each[0], Path))
 
-    monkeypatch.setattr(tasks.build, "Toolchains", Chosen)
-    monkeypatch.setattr(tasks.build, "load_spec", lambda: spec)
     monkeypatch.setattr(tasks.build, "reserved", reserved)
     monkeypatch.setattr(tasks.build, "build_plan", build_plan)
     result = Built()
     return result
 
 
-def test_a_build_has_its_gpu_to_itself(built: Any, said: list[Any], spec: Spec) -> None:
+def test_a_build_has_its_gpu_to_itself(built: Any, said: list[Any]) -> None:
     built()
-    assert built.asked[:2] == [("choose", "rtx-ada"), ("reserved", GPU, 1024)]
-    python, _, limit = built.asked[2]
-    assert (python, limit) == (Path("/env/python"), spec.targets["rtx-ada"].time_limit_s)
-    assert built.asked[3:] == ["given back"]
+    assert built.asked[0] == ("reserved", GPU, 1024)
+    python, _, limit = built.asked[1]
+    assert (python, limit) == (Path("/env/python"), 1800)
+    assert built.asked[2:] == ["given back"]
     assert said == [("4.0 MB in 12.3 s", "info")]
     built(workspace_mib=4096)
-    assert built.asked[1] == ("reserved", GPU, 4096)
+    assert built.asked[0] == ("reserved", GPU, 4096)
     built(workspace_mib=512)
-    assert built.asked[1] == ("reserved", GPU, 1024)
+    assert built.asked[0] == ("reserved", GPU, 1024)
+
+
+def test_a_build_is_refused_where_no_fingerprint_found_its_toolchain(built: Any) -> None:
+    built()
+    write_json(WORKPLACE, {"targets": {"other": {}}})
+    with pytest.raises(EngineryError) as error:
+        tasks.build.build(Stage("build", MODEL, "rtx-ada", "fp16"))
+    assert str(error.value) == (
+        "artifacts/workplace.json does not say how this machine builds for rtx-ada. "
+        "Run the fingerprint step first: dvc repro fingerprint"
+    )
 
 
 def test_what_a_build_writes(built: Any) -> None:
@@ -728,7 +741,7 @@ def test_what_a_build_writes(built: Any) -> None:
         2049,
         "GPU-12345678-9",
     )
-    built.choice = replace(CHOICE, gpu=None)
+    built.toolchain = TOOLCHAIN.model_copy(update={"gpu": None})
     built()
     assert read(f"{built.folder}/measured.json") == {"seconds": 12.346, "peak_memory_mib": 2049}
 
@@ -767,12 +780,12 @@ def test_the_request_of_a_plain_build(built: Any) -> None:
         gpu="GPU-12345678-9",
         workspace_mib=64,
         optimization_level=0,
-        tactic_sources=["CUDNN"],  # type: ignore[arg-type]
+        tactic_sources=("CUDNN",),
         timing_caches=(folder / "a.timing", folder / "b.timing"),
         timing_cache=folder / "builds-12345678.timing",
         precision="fp16",
     )
-    built.choice = replace(CHOICE, gpu=None)
+    built.toolchain = TOOLCHAIN.model_copy(update={"gpu": None})
     assert built().timing_cache == folder / "builds-gpu.timing"
 
 
@@ -787,7 +800,7 @@ def test_an_option_reaches_the_builder(built: Any, option: str) -> None:
 def test_a_strongly_typed_build_takes_the_typed_graph(built: Any) -> None:
     request = built("int8", strongly_typed=True)
     assert request.onnx == Path(f"artifacts/models/{MODEL}/int8/graph/model.onnx")
-    assert (request.precision, request.cache, request.float_layers, request.strongly_typed) == (
+    assert (request.precision, request.cache, request.fp16_layers, request.strongly_typed) == (
         "fp32",
         None,
         (),
@@ -809,7 +822,7 @@ def test_int8_ranges_are_headed_for_the_tensorrt_that_reads_them(built: Any) -> 
     for version, number in (("8.6.0", 8600), ("10.16.1.11", 101601)):
         request = built("int8", runtime_version=version)
         assert request.onnx == Path(f"artifacts/models/{MODEL}/fp32/graph/model.onnx")
-        assert (request.precision, request.float_layers, request.native_images) == (
+        assert (request.precision, request.fp16_layers, request.native_images) == (
             "int8",
             (HEAD,),
             None,
@@ -821,21 +834,18 @@ def test_int8_ranges_are_headed_for_the_tensorrt_that_reads_them(built: Any) -> 
         assert not request.cache.exists()
         assert "calibration.cache" not in [path.name for path in Path(built.folder).iterdir()]
     own = built("int8", own=True)
-    assert (own.precision, own.cache, own.float_layers) == ("int8", None, ())
+    assert (own.precision, own.cache, own.fp16_layers) == ("int8", None, ())
 
 
-def test_native_calibration_gets_the_images_as_the_network_takes_them(
-    built: Any, spec: Spec
-) -> None:
-    model = spec.models[MODEL]
-    folder = Path(spec.int8[MODEL].calibration)
-    height, width = model.size
-    paths = pictures(str(folder / "images"), 51, 204, size=(height, width))
+def test_native_calibration_gets_the_images_as_the_network_takes_them(built: Any) -> None:
+    height, width = 6, 8
+    paths = pictures("set/images", 51, 204, size=(height, width))
     write_json(
         Path(f"artifacts/models/{MODEL}/calibration-images.json"),
         {"images": {path.name: "x" for path in paths}},
     )
-    request = built("int8", calibration="native")
+    native = {"calibration": "set", "height": height, "width": width, "task": "detect"}
+    request = built("int8", native=native)
     assert request.native_images == request.plan.with_name("calibration.npy")
     assert request.cache == request.plan.with_name("calibration.cache")
     Path("i.npy").write_bytes(built.files[1])
@@ -897,8 +907,8 @@ def test_a_build_of_what_can_be_refitted(built: Any, monkeypatch: pytest.MonkeyP
     with pytest.raises(StopIteration):  # no build was asked for
         built("int8", refittable=True)
     [(step, asked, python, limit)] = calls
-    assert (step, python) == (Step("build", MODEL, "rtx-ada", "int8"), Path("/env/python"))
-    assert (asked.refittable, limit) == (True, 1800.0 if limit == 1800 else limit)
+    assert (step, python) == (Stage("build", MODEL, "rtx-ada", "int8"), Path("/env/python"))
+    assert (asked.refittable, limit) == (True, 1800)
     assert read(f"{built.folder}/record.json")["plan_sha256"] == "r"
     assert read(f"{built.folder}/measured.json")["seconds"] == 0.25
 
@@ -908,7 +918,7 @@ def test_a_build_of_what_can_be_refitted(built: Any, monkeypatch: pytest.MonkeyP
 
 def test_the_structure_is_the_graph_but_for_its_weights() -> None:
     onnx.save(network(), "g.onnx")
-    one = BuildRequest("tensorrt", Path("g.onnx"), Path("p"), "g", float_layers=("a", "b"))
+    one = BuildRequest("tensorrt", Path("g.onnx"), Path("p"), "g", fp16_layers=("a", "b"))
     digest = tasks.refitting.structure(one, ["w"])
     changed = network()
     changed.graph.initializer[0].CopyFrom(
@@ -917,7 +927,7 @@ def test_the_structure_is_the_graph_but_for_its_weights() -> None:
     onnx.save(changed, "g.onnx")
     assert tasks.refitting.structure(one, ["w"]) == digest
     assert tasks.refitting.structure(one, []) != digest
-    assert tasks.refitting.structure(replace(one, float_layers=("a",)), ["w"]) != digest
+    assert tasks.refitting.structure(replace(one, fp16_layers=("a",)), ["w"]) != digest
 
 
 @pytest.fixture
@@ -925,7 +935,7 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """A registered engine from which a refit may begin."""
     from types import SimpleNamespace
 
-    step = Step("build", MODEL, "rtx-ada", "int8")
+    step = Stage("build", MODEL, "rtx-ada", "int8")
     made_of = records_of("0" * 64, 4)
     made = write_recipe(step, workspace_mib=None, **made_of["build"]["recipe"]["parameters"])
     onnx.save(network(), "g.onnx")
@@ -946,7 +956,8 @@ def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         "structure_sha256": tasks.refitting.structure(request, ["w"]),
         "skipped_tactics": 2,
     }
-    manifest = parse(json.dumps(compose(step, made_of)).encode(), Manifest)
+    name = EngineName(MODEL, "rtx-ada", "int8")
+    manifest = parse(json.dumps(compose(name, made_of)).encode(), Manifest)
     found = SimpleNamespace(
         step=step,
         request=request,
@@ -1023,7 +1034,7 @@ def test_where_a_plan_must_be_built(engine: Any, said: list[Any]) -> None:
     assert refitted(engine) is None
     engine.harm = []
     assert said == []
-    assert refitted(engine, float_layers=("a",)) is None
+    assert refitted(engine, fp16_layers=("a",)) is None
     assert said == [
         (
             "more than the weights that the registered plan can replace has changed: it is built",
@@ -1043,7 +1054,7 @@ def test_where_a_plan_must_be_built(engine: Any, said: list[Any]) -> None:
     assert refitted(engine) is None
     assert said[1:] == [("they do not fit: it is built", "warning")]
     assert list(Path("out").iterdir()) == []
-    engine.step = Step("build", MODEL, "rtx-ada", "fp16")
+    engine.step = Stage("build", MODEL, "rtx-ada", "fp16")
     write_recipe(engine.step)
     assert refitted(engine) is None
 
@@ -1069,12 +1080,15 @@ def test_where_a_plan_must_be_built(engine: Any, said: list[Any]) -> None:
 def test_an_upgrade_touches_the_steps_that_use_the_tool(
     spec: Spec, monkeypatch: pytest.MonkeyPatch, tool: str, steps: set[str]
 ) -> None:
-    def all_recipes() -> dict[Path, Any]:
-        probe = {"runtime": "tensorrt_rtx", "runtime_version": "1", "platform": "linux"}
-        return recipes.recipes(spec, lambda target: probe, spec.matrix.targets)
-
-    before, known = all_recipes(), recipes.version
+    runtime = {
+        "runtime": "tensorrt_rtx",
+        "runtime_version": "1",
+        "platform": "linux",
+        "compute_capability": "8.9",
+    }
+    runtimes = dict.fromkeys(spec.used_targets(), runtime)
+    before, known = recipes_of(spec, runtimes), recipes.version
     monkeypatch.setattr(recipes, "version", lambda name: "99" if name == tool else known(name))
-    after = all_recipes()
+    after = recipes_of(spec, runtimes)
     assert before.keys() == after.keys()
     assert {after[path]["step"] for path in after if after[path] != before[path]} == steps

@@ -1,4 +1,6 @@
-"""What becomes of a child program's words: requests, results, errors, plans, environments, exactly."""
+"""What becomes of a child program's words: requests, results, errors, plans,
+environments, exactly.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,21 @@ from typing import Any
 
 import pytest
 
-from enginery import errors
-from enginery.errors import DiskFullError, IntegrityError, NoInterpreter, ToolchainError
-from enginery.spec import Target
-from enginery.toolchain import client, endings, environments, features, plan
+from enginery import errors, runtimes
+from enginery.errors import DiskFullError, IntegrityError, MissingInterpreterError, ToolchainError
+from enginery.project.params import Target
+from enginery.runtimes import tensorrt
+from enginery.toolchain import child_errors as endings
+from enginery.toolchain import client, environments, plan
 from enginery.toolchain.requests import (
     BuildRequest,
     BuildResult,
+    Inspection,
     InspectRequest,
+    Measurement,
     MeasureRequest,
-    Point,
+    PointRequest,
+    PointResult,
     RefitRequest,
     RefitResult,
     ToolchainInfo,
@@ -32,12 +39,12 @@ PYTHON = Path("/env/python")
 
 
 def test_constants() -> None:
-    assert (client._PROBE_LIMIT_S, features.OLDEST, plan._MAGIC) == (120, (8, 5), b"vtrt")
+    assert (client._PROBE_LIMIT_S, tensorrt.OLDEST, plan._MAGIC) == (120, (8, 5), b"vtrt")
     assert plan._CAPABILITIES == {1: "7.5", 2: "8.0", 4: "8.6", 8: "8.9", 16: "12.0", 32: "12.1"}
     assert (
         Path(".toolchains"),
         ("tensorrt", "tensorrt_rtx"),
-    ) == (environments.FOLDER, environments.RUNTIMES)
+    ) == (environments.FOLDER, runtimes.names())
     needs = {
         "optimization_level": ("optimization level", "leave it out, or use TensorRT 8.6 or later"),
         "strongly_typed": ("strong typing", "leave it out, or use TensorRT 10"),
@@ -50,7 +57,7 @@ def test_constants() -> None:
         "refittable": ("refit", "leave it out"),
         "dla_core": ("DLA", "leave it out, or use TensorRT 10"),
     }
-    assert needs == features._NEEDS
+    assert needs == tensorrt._NEEDS
 
 
 # Plans
@@ -171,7 +178,8 @@ def test_each_runtimes_plan_is_checked_by_what_it_has(tmp_path: Path) -> None:
 
 def asked(version: str, *has: str, runtime: str = "tensorrt", **options: Any) -> list[str]:
     info = ToolchainInfo(runtime, version, "3.11", "linux", has, ())
-    return list(features.mistakes("mine", Target(runtime="tensorrt", **options), info))
+    target = Target(runtime="tensorrt", **options)
+    return list(runtimes.find(runtime).mistakes("mine", target, info))
 
 
 def test_what_is_asked_for_in_vain() -> None:
@@ -298,35 +306,35 @@ def test_a_refusal_of_a_probe_has_no_plan() -> None:
             "build",
             (),
             3,
-            "ChildCrashed",
+            "ChildCrashedError",
             "build with tensorrt: the child ended with exit code 3 without a result. Nothing else is lost; run again.",
         ),
         (
             "build",
             (),
             0,
-            "ChildCrashed",
+            "ChildCrashedError",
             "build with tensorrt: the child ended with exit code 0 without a result. Nothing else is lost; run again.",
         ),
         (
             "probe",
             ("a", "b"),
             1,
-            "ChildCrashed",
+            "ChildCrashedError",
             "probe with tensorrt: the child ended with exit code 1 without a result. Install TensorRT there again. Its last words: a | b",
         ),
         (
             "build",
             ("a",),
             -11,
-            "ChildCrashed",
+            "ChildCrashedError",
             "build with tensorrt: the child was killed by SIGSEGV without a result. Nothing else is lost; run again. Its last words: a",
         ),
         (
             "build",
             (),
             -9,
-            "ChildCrashed",
+            "ChildCrashedError",
             "build with tensorrt: the child was killed by SIGKILL (often a sign of too little memory) without a result. "
             "Nothing else is lost; run again.",
         ),
@@ -334,14 +342,14 @@ def test_a_refusal_of_a_probe_has_no_plan() -> None:
             "build",
             (),
             None,
-            "ChildTimeout",
+            "ChildTimeoutError",
             "build with tensorrt was stopped at its time limit of 2.5 s. Raise time_limit_s of the target.",
         ),
         (
             "probe",
             ("x",),
             None,
-            "ChildTimeout",
+            "ChildTimeoutError",
             "probe with tensorrt was stopped at its time limit of 2.5 s. Is it on a slow disk? Its last words: x",
         ),
     ],
@@ -356,7 +364,7 @@ def test_a_child_without_a_result(
 
 def test_a_child_that_was_killed_outright() -> None:
     found = endings.early_end(PYTHON, {"do": "build", "runtime": "tensorrt"}, (), -9, 2.5)
-    assert type(found) is errors.ChildCrashed
+    assert type(found) is errors.ChildCrashedError
     for words in (
         "the child was killed by SIGKILL",
         "often a sign of too little memory",
@@ -553,14 +561,17 @@ def test_a_refit(child: type[Child], tmp_path: Path) -> None:
 
 
 def test_measuring_and_inspecting(child: type[Child]) -> None:
-    child.facts = {"points": [1]}
-    point = Point((1, 3, 8, 8), Path("i.npy"), Path("out"))
+    point = PointRequest((1, 3, 8, 8), Path("i.npy"), Path("out"))
     measure = MeasureRequest("tensorrt", Path("a.plan"), "abc", "GPU-1", True, 1, points=(point,))
     inspect = InspectRequest("tensorrt", Path("a.plan"), "abc", shape=(1, 3, 8, 8))
-    assert (
-        client.measure(PYTHON, measure, print, 7)
-        == client.inspect(PYTHON, inspect, repr, 6)
-        == {"points": [1]}
+    result = {"outputs": ["a"], "milliseconds": [0.5], "timing": None}
+    child.facts = {"points": [result], "gpu": {"uuid": "GPU-1"}}
+    assert client.measure(PYTHON, measure, print, 7) == Measurement(
+        (PointResult(("a",), (0.5,)),), {"uuid": "GPU-1"}
+    )
+    child.facts = {"layers": ["a", {"Name": "b"}], "milliseconds": {"a": 1.0}, "device_memory": 3}
+    assert client.inspect(PYTHON, inspect, repr, 6) == Inspection(
+        ("a", {"Name": "b"}), {"a": 1.0}, 3
     )
     first, second = child.asked
     assert first == (PYTHON, {**asdict(measure), "do": "measure"}, print, 7)
@@ -616,14 +627,16 @@ def test_a_toolchain_is_whatever_it_has(monkeypatch: pytest.MonkeyPatch) -> None
         with pytest.raises(ToolchainError) as error:
             environments.identify(PYTHON)
         assert str(error.value) == f"{said}. Install tensorrt or a tensorrt-rtx package there"
-    answers["tensorrt"] = NoInterpreter("nothing there", "c")
-    with pytest.raises(NoInterpreter, match="nothing there"):
+    answers["tensorrt"] = MissingInterpreterError("nothing there", "c")
+    with pytest.raises(MissingInterpreterError, match="nothing there"):
         environments.identify(PYTHON)
 
 
 @pytest.fixture
 def commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
-    """In a folder of its own; each command is recorded, and the environment appears with the first."""
+    """In a folder of its own; each command is recorded, and the environment
+    appears with the first.
+    """
     monkeypatch.chdir(tmp_path)
     calls: list[Any] = []
 

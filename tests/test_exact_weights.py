@@ -19,8 +19,8 @@ import ultralytics
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import ModelError
-from enginery.graphs import export
-from enginery.graphs.export import ExportSettings
+from enginery.sources import export
+from enginery.sources.export import ExportSettings
 
 SOURCE, COPIED = Path("user/w.pt"), Path("/tmp/x/model.pt")
 AGAIN = "Copy the weights again, or name another file"
@@ -126,10 +126,10 @@ def test_a_checkpoint_without_a_network(monkeypatch: pytest.MonkeyPatch, load: A
     asked: list[Any] = []
     unusable = export._unusable
     monkeypatch.setattr(ultralytics, "YOLO", load)
-    monkeypatch.setattr(
-        export, "_unusable", lambda *given: asked.append(given) or unusable(*given)
-    )
-    with pytest.raises(ModelError, match=r"is no usable Ultralytics model: .*has no attribute 'stride'"):
+    monkeypatch.setattr(export, "_unusable", lambda *given: asked.append(given) or unusable(*given))
+    with pytest.raises(
+        ModelError, match=r"is no usable Ultralytics model: .*has no attribute 'stride'"
+    ):
         export._load(SOURCE, COPIED, ExportSettings("detect"))
     assert asked[0][:2] == (SOURCE, COPIED)
 
@@ -189,7 +189,10 @@ def test_a_graph_is_copied_with_its_data(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(export, "check_data_file", lambda *given: asked.append(given))
     copied, digests = export._copy_onnx(source, folder, ExportSettings("detect"))
     assert copied == folder / "model.onnx"
-    assert asked == [(copied, source), *((tmp_path / name, tmp_path / name, source) for name in names)]
+    assert asked == [
+        (copied, source),
+        *((tmp_path / name, tmp_path / name, source) for name in names),
+    ]
     assert digests == {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
     assert [(folder / name).read_text() for name in names] == names
 

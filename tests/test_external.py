@@ -1,6 +1,8 @@
-"""External data: weights beside a graph's file, of graphs small enough to be merged and of those that stay two files.
+"""External data: weights beside a graph's file, of graphs small enough to be merged and of those
+that stay two files.
 
-A graph is large here from a few kilobytes on; benchmarks/trouble/large_graph.py takes one above 2 GB.
+A graph is large here from a few kilobytes on; benchmarks/trouble/large_graph.py takes one above 2
+GB.
 """
 
 from __future__ import annotations
@@ -18,21 +20,22 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import DiskFullError, ModelError
-from enginery.files import read_json, sha256
 from enginery.graphs import external
-from enginery.graphs.export import ExportSettings, export
 from enginery.graphs.inspect import read_graph
-from enginery.graphs.precision import to_fp16, to_fp32
+from enginery.graphs.precision import write_fp16, write_fp32
 from enginery.graphs.session import open_model, open_session
 from enginery.graphs.structure import save_weights, structure_digest
-from enginery.layout import Step, model_folder, steps
+from enginery.project.load import load_spec
+from enginery.project.paths import model_folder
+from enginery.project.stage import Stage
 from enginery.quantization.placement import Placement, place
 from enginery.quantization.sensitivity import rank
-from enginery.recipes import recipes
-from enginery.spec import load_spec
+from enginery.sources.export import ExportSettings, export
+from enginery.system.files import read_json, sha256
 from enginery.toolchain.client import build
 from enginery.toolchain.requests import BuildRequest
 from tests.conftest import copy_checkout, small, use_onnx
+from tests.stages import fingerprinted, recipes_of, stages_of
 
 SETTINGS = ExportSettings("detect")
 MODEL = "yolov8n-shapes"
@@ -62,7 +65,11 @@ def large(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
 def split(whole: Path, folder: Path, name: str = "model.onnx_data") -> Path:
     """The graph with its data in a file beside it; "" for a file for each tensor."""
     folder.mkdir(parents=True, exist_ok=True)
-    options = {"all_tensors_to_one_file": bool(name), "location": name or None, "size_threshold": 100}
+    options = {
+        "all_tensors_to_one_file": bool(name),
+        "location": name or None,
+        "size_threshold": 100,
+    }
     (folder / name).parent.mkdir(parents=True, exist_ok=True)
     onnx.save(onnx.load(whole), folder / "own.onnx", save_as_external_data=True, **options)
     assert (folder / "own.onnx").stat().st_size < 0.02 * whole.stat().st_size
@@ -75,15 +82,29 @@ def merged(graph: Path, out: Path) -> bytes:
     return out.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["model.onnx_data", "", "weights/ü 1.bin"], ids=["one", "many", "in a folder"])
-def test_a_source_with_data_beside_it_becomes_the_same_graph(whole: Path, tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    "name", ["model.onnx_data", "", "weights/ü 1.bin"], ids=["one", "many", "in a folder"]
+)
+def test_a_source_with_data_beside_it_becomes_the_same_graph(
+    whole: Path, tmp_path: Path, name: str
+) -> None:
     source = split(whole, tmp_path / "source", name)
     facts = export(source, SETTINGS, tmp_path / "export/model.onnx")
     assert sha256(tmp_path / "export/model.onnx") == sha256(whole)
     assert [path.name for path in (tmp_path / "export").iterdir()] == ["model.onnx"]
-    files = {path.relative_to(source.parent).as_posix(): sha256(path) for path in source.parent.rglob("*") if path.is_file()}
-    assert facts["source_data"] == {name: digest for name, digest in files.items() if name != "own.onnx"}
-    assert facts["source_sha256"] == external.source_digest(source, facts["source_data"]) != sha256(source)
+    files = {
+        path.relative_to(source.parent).as_posix(): sha256(path)
+        for path in source.parent.rglob("*")
+        if path.is_file()
+    }
+    assert facts["source_data"] == {
+        name: digest for name, digest in files.items() if name != "own.onnx"
+    }
+    assert (
+        facts["source_sha256"]
+        == external.source_digest(source, facts["source_data"])
+        != sha256(source)
+    )
     assert facts["nodes"] > 100
 
 
@@ -100,7 +121,9 @@ def test_a_digest_covers_the_data(whole: Path, tmp_path: Path) -> None:
     assert external.source_digest(whole, {}) == sha256(whole)
 
 
-def test_the_recipe_of_an_export_names_the_data(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_recipe_of_an_export_names_the_data(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """DVC's stage depends on the graph's own file alone."""
     monkeypatch.chdir(tmp_path)
     params = yaml.safe_load((Path(__file__).resolve().parents[1] / "params.yaml").read_text())
@@ -108,7 +131,7 @@ def test_the_recipe_of_an_export_names_the_data(whole: Path, tmp_path: Path, mon
     Path("params.yaml").write_text(yaml.safe_dump(params))
 
     def parameters() -> Any:
-        return recipes(load_spec(), lambda target: {}, [])[Step("export", MODEL).recipe]["parameters"]
+        return recipes_of(load_spec())[Stage("export", MODEL).recipe]["parameters"]
 
     plain = {"source": "own.onnx", "task": "detect"}
     assert parameters() == plain  # it is not even there: the export says so
@@ -127,7 +150,9 @@ def test_the_recipe_of_an_export_names_the_data(whole: Path, tmp_path: Path, mon
 
 def remove(source: Path) -> str:
     source.with_name("model.onnx_data").unlink()
-    return "own.onnx: its data file {folder}/model.onnx_data cannot be read: No such file or directory"
+    return (
+        "own.onnx: its data file {folder}/model.onnx_data cannot be read: No such file or directory"
+    )
 
 
 def cut(source: Path) -> str:
@@ -189,10 +214,23 @@ def of_a_huge_shape(source: Path) -> str:
 
 
 @pytest.mark.parametrize("limit", [LIMIT, 1_900_000_000], ids=["large", "small"])
-@pytest.mark.parametrize("damage", [
-    remove, cut, fifo, upwards, absolute, nameless, too_long, negative, of_a_huge_shape,
-])
-def test_bad_data_is_one_line(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any, limit: int) -> None:
+@pytest.mark.parametrize(
+    "damage",
+    [
+        remove,
+        cut,
+        fifo,
+        upwards,
+        absolute,
+        nameless,
+        too_long,
+        negative,
+        of_a_huge_shape,
+    ],
+)
+def test_bad_data_is_one_line(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: Any, limit: int
+) -> None:
     monkeypatch.setattr(external, "LARGEST", limit)
     folder = tmp_path / "source"
     words = damage(split(whole, folder)).format(folder=folder)
@@ -204,24 +242,41 @@ def test_bad_data_is_one_line(whole: Path, tmp_path: Path, monkeypatch: pytest.M
     assert list((tmp_path / "export").iterdir()) == []
 
 
-def test_a_large_graph_is_two_files_wherever_it_was_made(whole: Path, tmp_path: Path, large: Any) -> None:
+def test_a_large_graph_is_two_files_wherever_it_was_made(
+    whole: Path, tmp_path: Path, large: Any
+) -> None:
     made = []
     for folder in (tmp_path / "a", tmp_path / "b ü"):
         export(split(whole, folder / "source"), SETTINGS, folder / "model.onnx")
-        assert sorted(path.name for path in folder.iterdir() if path.is_file()) == ["model.onnx", "model.onnx.data"]
+        assert sorted(path.name for path in folder.iterdir() if path.is_file()) == [
+            "model.onnx",
+            "model.onnx.data",
+        ]
         made.append((sha256(folder / "model.onnx"), sha256(folder / "model.onnx.data")))
     assert made[0] == made[1]
     model = onnx.load(tmp_path / "a/model.onnx", load_external_data=False)
     [digest] = [entry.value for entry in model.metadata_props if entry.key == external.DIGEST]
     assert digest == made[0][1]
     outside = [tensor for tensor in model.graph.initializer if external._is_external(tensor)]
-    assert {entry.value for tensor in outside for entry in tensor.external_data if entry.key == "location"} == {"model.onnx.data"}
-    assert all(int(entry.value) % 4096 == 0 for tensor in outside for entry in tensor.external_data if entry.key == "offset")
+    assert {
+        entry.value
+        for tensor in outside
+        for entry in tensor.external_data
+        if entry.key == "location"
+    } == {"model.onnx.data"}
+    assert all(
+        int(entry.value) % 4096 == 0
+        for tensor in outside
+        for entry in tensor.external_data
+        if entry.key == "offset"
+    )
     large(False)
     assert merged(tmp_path / "a/model.onnx", tmp_path / "c.onnx") == whole.read_bytes()
 
 
-def test_what_is_written_over_a_large_graph_leaves_no_data(whole: Path, tmp_path: Path, large: Any) -> None:
+def test_what_is_written_over_a_large_graph_leaves_no_data(
+    whole: Path, tmp_path: Path, large: Any
+) -> None:
     external.write_graph(read_graph(whole), tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx.data").exists()
     large(False)
@@ -238,25 +293,43 @@ def test_a_graph_that_fails_its_check_takes_no_place(whole: Path, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("convert", [to_fp32, to_fp16])
-def test_every_precision_of_a_large_graph_is_that_of_a_small_one(whole: Path, tmp_path: Path, large: Any, convert: Any) -> None:
+@pytest.mark.parametrize("convert", [write_fp32, write_fp16])
+def test_every_precision_of_a_large_graph_is_that_of_a_small_one(
+    whole: Path, tmp_path: Path, large: Any, convert: Any
+) -> None:
     external.write_graph(read_graph(whole), tmp_path / "large.onnx")
     facts = convert(tmp_path / "large.onnx", tmp_path / "made.onnx")
     assert (tmp_path / "made.onnx.data").exists()
     large(False)
     assert convert(whole, tmp_path / "small.onnx") == facts
-    assert merged(tmp_path / "made.onnx", tmp_path / "merged.onnx") == (tmp_path / "small.onnx").read_bytes()
+    assert (
+        merged(tmp_path / "made.onnx", tmp_path / "merged.onnx")
+        == (tmp_path / "small.onnx").read_bytes()
+    )
     image = {"images": np.random.default_rng(0).random((1, 3, 64, 96), np.float32)}
-    [[one], [two]] = [open_session(tmp_path / name).run(None, image) for name in ("made.onnx", "small.onnx")]
+    [[one], [two]] = [
+        open_session(tmp_path / name).run(None, image) for name in ("made.onnx", "small.onnx")
+    ]
     assert np.array_equal(one, two)
 
 
 def test_a_large_graph_builds_the_same_plan(whole: Path, tmp_path: Path, large: Any) -> None:
     external.write_graph(read_graph(whole), tmp_path / "ü large.onnx")
-    request = BuildRequest("tensorrt_rtx", whole, tmp_path / "a.plan", "m", compute_capability="8.6")
+    request = BuildRequest(
+        "tensorrt_rtx", whole, tmp_path / "a.plan", "m", compute_capability="8.6"
+    )
     made = build(Path(".venv/bin/python"), request, lambda event: None, 300)
-    other = BuildRequest("tensorrt_rtx", tmp_path / "ü large.onnx", tmp_path / "b.plan", "m", compute_capability="8.6")
-    assert build(Path(".venv/bin/python"), other, lambda event: None, 300).plan_sha256 == made.plan_sha256
+    other = BuildRequest(
+        "tensorrt_rtx",
+        tmp_path / "ü large.onnx",
+        tmp_path / "b.plan",
+        "m",
+        compute_capability="8.6",
+    )
+    assert (
+        build(Path(".venv/bin/python"), other, lambda event: None, 300).plan_sha256
+        == made.plan_sha256
+    )
 
 
 def test_a_large_graph_in_memory_runs(whole: Path, tmp_path: Path, large: Any) -> None:
@@ -270,19 +343,26 @@ def test_a_large_graph_in_memory_runs(whole: Path, tmp_path: Path, large: Any) -
     layer = next(name for name in place(model.graph).nodes)
     only = Placement({layer: place(model.graph).nodes[layer]}, {}, ())
     thresholds = dict.fromkeys(only.activations(model.graph), 1.0)
-    costs = [rank(given, only, thresholds, [image], lambda done, total: None) for given in (model, read_graph(whole))]
+    costs = [
+        rank(given, only, thresholds, [image], lambda done, total: None)
+        for given in (model, read_graph(whole))
+    ]
     assert costs[0] == costs[1]
     assert costs[0][0].cost > 0
 
 
 def test_the_structure_of_a_large_graph_counts_its_weights_and_not_where_they_lie(
-    whole: Path, tmp_path: Path, large: Any,
+    whole: Path,
+    tmp_path: Path,
+    large: Any,
 ) -> None:
     digests = []
     for name, change in (("a", 0.0), ("b", 0.0), ("c", 1.0)):
         model = read_graph(whole)
         first = max(model.graph.initializer, key=external._size)
-        first.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(first) + np.float32(change), first.name))
+        first.CopyFrom(
+            numpy_helper.from_array(numpy_helper.to_array(first) + np.float32(change), first.name)
+        )
         external.write_graph(model, tmp_path / name / "m.onnx")
         found = read_graph(tmp_path / name / "m.onnx")
         digests.append([structure_digest(found, names, "") for names in ((), {first.name})])
@@ -296,7 +376,10 @@ def test_the_structure_of_a_large_graph_counts_its_weights_and_not_where_they_li
 
 def one_convolution(kind: int, values: np.ndarray[Any, Any]) -> onnx.ModelProto:
     weights = numpy_helper.from_array(values, "w")
-    nodes = [helper.make_node("DequantizeLinear", ["w", "s"], ["f"]), helper.make_node("Conv", ["x", "f"], ["y"])]
+    nodes = [
+        helper.make_node("DequantizeLinear", ["w", "s"], ["f"]),
+        helper.make_node("Conv", ["x", "f"], ["y"]),
+    ]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 64, 8, 8]) for name in "xy"]
     scale = numpy_helper.from_array(np.array(0.5, np.float32), "s")
     graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], [weights, scale])
@@ -330,14 +413,16 @@ def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
-    whole: Path, checkout: Path, large: Any, monkeypatch: pytest.MonkeyPatch,
+    whole: Path,
+    checkout: Path,
+    large: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     from tasks.build import build as build_step
     from tasks.calibrate import calibrate
     from tasks.calibration_images import list_calibration_images
     from tasks.demo_data import demo_data
     from tasks.export import export_model
-    from tasks.fingerprint import fingerprint
     from tasks.images import list_validation_images
     from tasks.quantize import quantize
     from tasks.register import register
@@ -345,25 +430,43 @@ def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
     from tasks.validate import validate
 
     split(whole, Path("data"))
-    work: dict[str, Callable[[Step], None]] = {
-        "demo-data": demo_data, "export": export_model, "images": list_validation_images, "simplify": simplify_model,
-        "calibration-images": list_calibration_images, "calibrate": calibrate, "quantize": quantize, "validate": validate,
-        "build": build_step, "register": register,
+    work: dict[str, Callable[[Stage], None]] = {
+        "demo-data": demo_data,
+        "export": export_model,
+        "images": list_validation_images,
+        "simplify": simplify_model,
+        "calibration-images": list_calibration_images,
+        "calibrate": calibrate,
+        "quantize": quantize,
+        "validate": validate,
+        "build": build_step,
+        "register": register,
     }
     spec = load_spec()
     made: dict[bool, dict[str, bytes]] = {}
     for on in (True, False):
         large(on)
-        fingerprint()
-        for step in steps(spec):
-            if step.name in work and (on or step.name not in ("demo-data", "images", "calibration-images", "validate", "register")):
-                work[step.name](step)
+        fingerprinted()
+        for step in stages_of(spec):
+            if step.step in work and (
+                on
+                or step.step
+                not in ("demo-data", "images", "calibration-images", "validate", "register")
+            ):
+                work[step.step](step)
         large(False)
-        folders = [model_folder(MODEL, part) for part in ("export", "simplify", "fp32/graph", "fp16/graph", "int8/graph")]
+        folders = [
+            model_folder(MODEL, part)
+            for part in ("export", "simplify", "fp32/graph", "fp16/graph", "int8/graph")
+        ]
         assert [(folder / "model.onnx.data").exists() for folder in folders] == [on] * 5
-        made[on] = {str(folder): merged(folder / "model.onnx", Path("merged.onnx")) for folder in folders}
+        made[on] = {
+            str(folder): merged(folder / "model.onnx", Path("merged.onnx")) for folder in folders
+        }
         made[on]["cache"] = (model_folder(MODEL, "calibration") / "calibration.cache").read_bytes()
-        made[on] |= {str(path): path.read_bytes() for path in Path("artifacts/build").rglob("model.plan")}
+        made[on] |= {
+            str(path): path.read_bytes() for path in Path("artifacts/build").rglob("model.plan")
+        }
         if on:
             assert read_json(model_folder(MODEL, "simplify") / "record.json")["simplified"]
     assert len(made[True]) == 9
@@ -373,19 +476,22 @@ def test_every_step_takes_a_large_graph_and_makes_what_it_makes_of_a_small_one(
 
 def test_data_that_changes_during_a_run_is_noticed(whole: Path, checkout: Path) -> None:
     from tasks.export import export_model
-    from tasks.fingerprint import fingerprint
 
     split(whole, Path("data"))
-    fingerprint()
+    fingerprinted()
     with Path("data/model.onnx_data").open("r+b") as file:
         file.write(b"!")
-    with pytest.raises(ModelError, match=r"the data files of data/own.onnx changed since this run began. Run again"):
-        export_model(Step("export", MODEL))
+    with pytest.raises(
+        ModelError, match=r"the data files of data/own.onnx changed since this run began. Run again"
+    ):
+        export_model(Stage("export", MODEL))
     assert not (model_folder(MODEL, "export")).exists()
 
 
 def test_a_simplifier_without_room_is_no_reason_to_go_on_without_it(
-    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    whole: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Another graph for want of room would be another engine."""
     from enginery.graphs import simplify as module

@@ -1,4 +1,6 @@
-"""What a target asks for that its TensorRT cannot do: the key, the version, the cure; and what the real bindings of 10 and 11 can."""
+"""What a target asks for that its TensorRT cannot do: the key, the version, the cure; and what the
+real bindings of 10 and 11 can.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from enginery.spec import BUILD_OPTIONS, Target
+from enginery.project.params import BUILD_OPTIONS, Target
+from enginery.runtimes import tensorrt, tensorrt_rtx
 from enginery.toolchain.client import probe
-from enginery.toolchain.features import mistakes
 from enginery.toolchain.requests import ToolchainInfo
 from tests.test_bindings import toolchain
 
@@ -20,15 +22,34 @@ FEATURES = {
     "8.5.3.1": OLD,
     "8.6.1": (*OLD, *NEWER, "fp8"),
     "10.16.1.11": (*OLD, *NEWER, "fp8", "strong typing", "editable timing cache", "progress"),
-    "11.4.0.106": ("timing cache", "refit", "sparsity", "DLA", *NEWER, "fp8", "strong typing", "editable timing cache", "progress"),
+    "11.4.0.106": (
+        "timing cache",
+        "refit",
+        "sparsity",
+        "DLA",
+        *NEWER,
+        "fp8",
+        "strong typing",
+        "editable timing cache",
+        "progress",
+    ),
 }
 OPTIONS: dict[str, Any] = {
-    "optimization_level": 0, "strongly_typed": True, "sparsity": True, "version_compatible": True, "hardware_compatible": True,
-    "refittable": True, "dla_core": 0, "calibration": "native",
+    "optimization_level": 0,
+    "strongly_typed": True,
+    "sparsity": True,
+    "version_compatible": True,
+    "hardware_compatible": True,
+    "refittable": True,
+    "dla_core": 0,
+    "calibration": "native",
 }
 LEFT = "leave it out"
 SINCE_10 = {"strongly_typed": f"{LEFT}, or use TensorRT 10"}
-SINCE_86 = dict.fromkeys(("optimization_level", "version_compatible", "hardware_compatible"), f"{LEFT}, or use TensorRT 8.6 or later")
+SINCE_86 = dict.fromkeys(
+    ("optimization_level", "version_compatible", "hardware_compatible"),
+    f"{LEFT}, or use TensorRT 8.6 or later",
+)
 PORTABLE = "use `portable`, whose ranges become Q/DQ nodes"
 REFUSED = {  # by version: what is not there, under which key, and the cure
     "8.4.3.1": {**SINCE_86, **SINCE_10},
@@ -39,12 +60,23 @@ REFUSED = {  # by version: what is not there, under which key, and the cure
 }
 
 
-def info(version: str, features: tuple[str, ...] | None = None, runtime: str = "tensorrt") -> ToolchainInfo:
-    return ToolchainInfo(runtime, version, "3.11.7", "linux_x86_64", FEATURES[version] if features is None else features, ())
+def info(
+    version: str, features: tuple[str, ...] | None = None, runtime: str = "tensorrt"
+) -> ToolchainInfo:
+    return ToolchainInfo(
+        runtime,
+        version,
+        "3.11.7",
+        "linux_x86_64",
+        FEATURES[version] if features is None else features,
+        (),
+    )
 
 
 def said(version: str, **options: Any) -> list[str]:
-    return list(mistakes("server", Target(runtime="tensorrt", **options), info(version)))
+    return list(
+        tensorrt.RUNTIME.mistakes("server", Target(runtime="tensorrt", **options), info(version))
+    )
 
 
 @pytest.mark.parametrize("version", FEATURES)
@@ -76,27 +108,59 @@ def test_what_is_too_old_is_said_without_any_option(version: str) -> None:
 
 def test_options_at_their_defaults_ask_for_nothing() -> None:
     nothing = info("8.5.3.1", ())
-    defaults = {"strongly_typed": False, "refittable": False, "dla_core": None, "optimization_level": None, "calibration": "portable"}
-    assert list(mistakes("server", Target(runtime="tensorrt", tf32=True, workspace_mib=64, **defaults), nothing)) == []
+    defaults = {
+        "strongly_typed": False,
+        "refittable": False,
+        "dla_core": None,
+        "optimization_level": None,
+        "calibration": "portable",
+    }
+    assert (
+        list(
+            tensorrt.RUNTIME.mistakes(
+                "server",
+                Target(runtime="tensorrt", tf32=True, workspace_mib=64, **defaults),
+                nothing,
+            )
+        )
+        == []
+    )
 
 
 def test_no_build_option_is_forgotten() -> None:
-    """Every option but tf32, which all versions have, is refused where a TensorRT has no features at all."""
+    """Every option but tf32, which all versions have, is refused where a TensorRT has no features
+    at all.
+    """
     values = {key: 0 if key == "dla_core" else True for key in BUILD_OPTIONS}
-    lines = list(mistakes("server", Target(runtime="tensorrt", **values), info("10.16.1.11", ())))
+    lines = list(
+        tensorrt.RUNTIME.mistakes(
+            "server", Target(runtime="tensorrt", **values), info("10.16.1.11", ())
+        )
+    )
     assert {line.split(":")[0].split(".")[-1] for line in lines} == set(BUILD_OPTIONS) - {"tf32"}
 
 
 def test_tensorrt_rtx_is_asked_for_nothing_that_it_lacks() -> None:
-    """Its version 1 is not TensorRT's, and what only tensorrt has is refused when params.yaml is read."""
+    """Its version 1 is not TensorRT's, and what only tensorrt has is refused when params.yaml is
+    read.
+    """
     target = Target(runtime="tensorrt_rtx", compute_capability="8.9", optimization_level=3)
-    assert list(mistakes("rtx", target, info("1.7.1.116", (), "tensorrt_rtx"))) == []
+    assert (
+        list(tensorrt_rtx.RUNTIME.mistakes("rtx", target, info("1.7.1.116", (), "tensorrt_rtx")))
+        == []
+    )
 
 
-@pytest.mark.parametrize(("version", "lacking"), [("10.16.1.11", set()), ("11.4.0.106", {"weak typing", "calibrators"})])
-def test_the_real_bindings_have_what_is_supposed_here(tmp_path: Path, version: str, lacking: set[str]) -> None:
+@pytest.mark.parametrize(
+    ("version", "lacking"), [("10.16.1.11", set()), ("11.4.0.106", {"weak typing", "calibrators"})]
+)
+def test_the_real_bindings_have_what_is_supposed_here(
+    tmp_path: Path, version: str, lacking: set[str]
+) -> None:
     found = probe(toolchain(tmp_path, version), "tensorrt")
     assert found.version == version
     assert set(found.features) == {*FEATURES["10.16.1.11"]} - lacking
-    lines = list(mistakes("server", Target(runtime="tensorrt", **OPTIONS), found))
-    assert [line.split(":")[0] for line in lines] == [f"targets.server.{key}" for key in REFUSED[version]]
+    lines = list(tensorrt.RUNTIME.mistakes("server", Target(runtime="tensorrt", **OPTIONS), found))
+    assert [line.split(":")[0] for line in lines] == [
+        f"targets.server.{key}" for key in REFUSED[version]
+    ]

@@ -1,4 +1,6 @@
-"""GPUs without a GPU: none is listed, and the turn on one, which is a lock of the kernel's, between real processes."""
+"""GPUs without a GPU: none is listed, and the turn on one, which is a lock of the kernel's, between
+real processes.
+"""
 
 from __future__ import annotations
 
@@ -17,11 +19,12 @@ from pathlib import Path
 import pytest
 
 from enginery.errors import GpuError
-from enginery.gpu import TURNS, gpus, reserved, turn
+from enginery.gpu.inventory import gpus
+from enginery.gpu.turns import TURNS, gpu_lock, reserved
 
 NAME = f"GPU-of-tests-{os.getpid()}"
 LOCK = TURNS / f"enginery-{NAME}.lock"
-HOLD = "import sys; from enginery.gpu import turn\nwith turn(sys.argv[1], print): print('mine', flush=True); sys.stdin.read()"
+HOLD = "import sys; from enginery.gpu.turns import gpu_lock\nwith gpu_lock(sys.argv[1], print): print('mine', flush=True); sys.stdin.read()"
 without_gpu = pytest.mark.skipif(bool(gpus()), reason="this machine has a GPU")
 
 
@@ -35,7 +38,9 @@ def locks() -> Iterator[None]:
 
 def hold(name: str = NAME) -> subprocess.Popen[str]:
     """Another process whose turn it is, until its input ends."""
-    process = subprocess.Popen([sys.executable, "-c", HOLD, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout
     assert process.stdout.readline() == "mine\n"
     return process
@@ -54,7 +59,9 @@ def refuse(message: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["ends", signal.SIGTERM, signal.SIGKILL])
-def test_the_turn_comes_when_the_other_process_ends_however_it_does(holder: subprocess.Popen[str], ending: str | signal.Signals) -> None:
+def test_the_turn_comes_when_the_other_process_ends_however_it_does(
+    holder: subprocess.Popen[str], ending: str | signal.Signals
+) -> None:
     told: list[str] = []
     waiting, got = threading.Event(), threading.Event()
 
@@ -63,7 +70,7 @@ def test_the_turn_comes_when_the_other_process_ends_however_it_does(holder: subp
         waiting.set()
 
     def wait() -> None:
-        with turn(NAME, on_wait):
+        with gpu_lock(NAME, on_wait):
             got.set()
 
     thread = threading.Thread(target=wait, daemon=True)
@@ -85,27 +92,29 @@ def test_the_turn_comes_when_the_other_process_ends_however_it_does(holder: subp
 def test_a_turn_that_is_free_is_taken_at_once_and_given_back() -> None:
     LOCK.write_text("1" * 20)  # what a process before this one left
     for _ in range(2):
-        with turn(NAME, refuse):
+        with gpu_lock(NAME, refuse):
             assert LOCK.read_text() == str(os.getpid())
     hold().communicate("")  # another process gets it, too
 
 
 def test_a_turn_is_given_back_after_an_error() -> None:
-    with pytest.raises(ZeroDivisionError), turn(NAME, refuse):
+    with pytest.raises(ZeroDivisionError), gpu_lock(NAME, refuse):
         raise ZeroDivisionError
-    with turn(NAME, refuse):
+    with gpu_lock(NAME, refuse):
         pass
 
 
 def test_another_gpu_is_another_turn(holder: subprocess.Popen[str]) -> None:
-    with turn(f"{NAME}-other", refuse):
+    with gpu_lock(f"{NAME}-other", refuse):
         assert holder.poll() is None
 
 
-def test_the_name_of_a_process_that_was_killed_is_not_told_again(holder: subprocess.Popen[str]) -> None:
+def test_the_name_of_a_process_that_was_killed_is_not_told_again(
+    holder: subprocess.Popen[str],
+) -> None:
     holder.kill()
     holder.wait()
-    with turn(NAME, refuse):
+    with gpu_lock(NAME, refuse):
         assert LOCK.read_text() != str(holder.pid)
     next_one = hold()
     told: list[str] = []
@@ -114,20 +123,24 @@ def test_the_name_of_a_process_that_was_killed_is_not_told_again(holder: subproc
         told.append(message)
         next_one.communicate("")
 
-    with turn(NAME, let_go):
+    with gpu_lock(NAME, let_go):
         assert told == [f"waiting for GPU {NAME}: process {next_one.pid} uses it"]
 
 
-def test_a_waiting_process_that_is_interrupted_leaves_the_turn_alone(holder: subprocess.Popen[str]) -> None:
+def test_a_waiting_process_that_is_interrupted_leaves_the_turn_alone(
+    holder: subprocess.Popen[str],
+) -> None:
     code = HOLD.replace("print)", "lambda said: print(said, flush=True))")
-    other = subprocess.Popen([sys.executable, "-c", code, NAME], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    other = subprocess.Popen(
+        [sys.executable, "-c", code, NAME], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert other.stdout
     assert f"process {holder.pid} uses it" in other.stdout.readline()
     other.terminate()
     assert other.communicate()[0] == ""
     assert holder.poll() is None
     holder.communicate("")
-    with turn(NAME, refuse):
+    with gpu_lock(NAME, refuse):
         pass
 
 
@@ -152,12 +165,21 @@ def plant(kind: str, folder: Path) -> Path:
     return victim
 
 
-@pytest.mark.parametrize("kind", ["link", "dangling link", "second name", "pipe", "socket", "folder"])
-def test_what_another_user_planted_is_neither_followed_nor_changed(tmp_path: Path, kind: str) -> None:
+@pytest.mark.parametrize(
+    "kind", ["link", "dangling link", "second name", "pipe", "socket", "folder"]
+)
+def test_what_another_user_planted_is_neither_followed_nor_changed(
+    tmp_path: Path, kind: str
+) -> None:
     victim = plant(kind, tmp_path)
     mode = LOCK.lstat().st_mode
     try:
-        with pytest.raises(GpuError, match=f"^{LOCK} cannot serve as the lock of the GPU: .*Remove it, or"), turn(NAME, refuse):
+        with (
+            pytest.raises(
+                GpuError, match=f"^{LOCK} cannot serve as the lock of the GPU: .*Remove it, or"
+            ),
+            gpu_lock(NAME, refuse),
+        ):
             pass
         assert LOCK.lstat().st_mode == mode
         assert (victim.read_text(), stat.S_IMODE(victim.stat().st_mode)) == ("precious", 0o600)
@@ -170,13 +192,15 @@ def test_what_another_user_planted_is_neither_followed_nor_changed(tmp_path: Pat
 def test_a_lock_is_open_to_other_users_whatever_the_umask(mask: int) -> None:
     before = os.umask(mask)
     try:
-        with turn(NAME, refuse):
+        with gpu_lock(NAME, refuse):
             assert stat.S_IMODE(LOCK.stat().st_mode) == 0o666
     finally:
         os.umask(before)
 
 
-def test_a_lock_that_can_only_be_read_is_waited_for(holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lock_that_can_only_be_read_is_waited_for(
+    holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another user's: root may write everywhere, so opening for writing is refused here."""
     opened = os.open
 
@@ -192,7 +216,7 @@ def test_a_lock_that_can_only_be_read_is_waited_for(holder: subprocess.Popen[str
         told.append(message)
         holder.communicate("")
 
-    with turn(NAME, let_go):
+    with gpu_lock(NAME, let_go):
         assert told == [f"waiting for GPU {NAME}: process {holder.pid} uses it"]
     assert LOCK.read_text() == str(holder.pid)
 
@@ -207,7 +231,7 @@ def test_what_a_hostile_lock_says_is_not_shown() -> None:
             told.append(message)
             fcntl.flock(file, fcntl.LOCK_UN)
 
-        with turn(NAME, let_go):
+        with gpu_lock(NAME, let_go):
             assert told == [f"waiting for GPU {NAME}: another process uses it"]
 
 
@@ -216,7 +240,7 @@ def test_a_lock_that_is_removed_while_one_waits_is_made_anew(holder: subprocess.
         LOCK.unlink()
         holder.communicate("")
 
-    with turn(NAME, let_go):
+    with gpu_lock(NAME, let_go):
         assert LOCK.read_text() == str(os.getpid())
 
 
@@ -232,12 +256,20 @@ def test_no_gpu_is_listed() -> None:
 
 
 @without_gpu
-@pytest.mark.parametrize(("arguments", "out"), [
-    ([], "No NVIDIA GPU here: TensorRT-RTX builds without one, runtime tensorrt needs one.\n"), (["--json"], "[]\n"),
-])
-def test_the_command_on_a_machine_without_a_gpu(tmp_path: Path, arguments: list[str], out: str) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "out"),
+    [
+        ([], "No NVIDIA GPU here: TensorRT-RTX builds without one, runtime tensorrt needs one.\n"),
+        (["--json"], "[]\n"),
+    ],
+)
+def test_the_command_on_a_machine_without_a_gpu(
+    tmp_path: Path, arguments: list[str], out: str
+) -> None:
     command = [sys.executable, "-m", "enginery", "gpus", *arguments]
-    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
+    )
     assert (result.returncode, result.stdout, result.stderr) == (0, out, "")
     if arguments:
         assert json.loads(result.stdout) == []

@@ -1,4 +1,6 @@
-"""Users without a passwd entry or a home: what they are given, and that everything works with it."""
+"""Users without a passwd entry or a home: what they are given, and that
+everything works with it.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,14 @@ from typing import Any
 
 import pytest
 
-from enginery.home import HOME, ensure_home
+from enginery.system.home import HOME, ensure_home
 from tests.conftest import Checkout
 
-STRANGER = ["unshare", "--user", "--map-user=12345"]  # a user of no name who may read and write what the caller may
+STRANGER = [
+    "unshare",
+    "--user",
+    "--map-user=12345",
+]  # a user of no name who may read and write what the caller may
 NAMES = ("LOGNAME", "USER", "LNAME", "USERNAME")
 WRITTEN = ("PREFECT_HOME", "MPLCONFIGDIR", "YOLO_CONFIG_DIR", "XDG_CACHE_HOME")
 
@@ -53,13 +59,23 @@ def test_who_has_no_name_gets_one(checkout: Path, monkeypatch: pytest.MonkeyPatc
     assert os.environ["USER"] == "me"
 
 
-@pytest.mark.parametrize(("home", "words"), [
-    (None, "this user has no home folder: .dvc/tmp/home is used"), ("", "this user has no home folder: .dvc/tmp/home is used"),
-    ("relative", "this user has no home folder: .dvc/tmp/home is used"),
-    ("/nonexistent", "this user has no home folder (/nonexistent is none): .dvc/tmp/home is used"),
-])
+@pytest.mark.parametrize(
+    ("home", "words"),
+    [
+        (None, "this user has no home folder: .dvc/tmp/home is used"),
+        ("", "this user has no home folder: .dvc/tmp/home is used"),
+        ("relative", "this user has no home folder: .dvc/tmp/home is used"),
+        (
+            "/nonexistent",
+            "this user has no home folder (/nonexistent is none): .dvc/tmp/home is used",
+        ),
+    ],
+)
 def test_who_has_no_home_gets_one_in_the_checkout(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch, home: str | None, words: str,
+    checkout: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    home: str | None,
+    words: str,
 ) -> None:
     nobody(monkeypatch)
     monkeypatch.delenv("HOME") if home is None else monkeypatch.setenv("HOME", home)
@@ -69,7 +85,9 @@ def test_who_has_no_home_gets_one_in_the_checkout(
     assert ensure_home() == ""  # said once: children find it
 
 
-def test_without_home_the_passwd_entry_counts(checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_home_the_passwd_entry_counts(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     entry = pwd.struct_passwd(("me", "x", 1, 1, "", str(tmp_path), "/bin/sh"))
     monkeypatch.setattr(pwd, "getpwuid", lambda number: entry)
     monkeypatch.delenv("HOME")
@@ -77,19 +95,28 @@ def test_without_home_the_passwd_entry_counts(checkout: Path, monkeypatch: pytes
     assert "HOME" not in os.environ
 
 
-def test_a_home_that_is_not_writable_stays_the_home(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_that_is_not_writable_stays_the_home(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Keys and settings are read from it."""
     monkeypatch.setenv("HOME", "/proc/self")  # for root, too
-    assert ensure_home() == "the home folder /proc/self is not writable: .dvc/tmp/home takes what would be written there"
+    assert (
+        ensure_home()
+        == "the home folder /proc/self is not writable: .dvc/tmp/home takes what would be written there"
+    )
     assert os.environ["HOME"] == "/proc/self"
     assert {name: os.environ[name] for name in WRITTEN} == {
-        "PREFECT_HOME": str(checkout / HOME / "prefect"), "MPLCONFIGDIR": str(checkout / HOME / "matplotlib"),
-        "YOLO_CONFIG_DIR": str(checkout / HOME / "ultralytics"), "XDG_CACHE_HOME": str(checkout / HOME / "cache"),
+        "PREFECT_HOME": str(checkout / HOME / "prefect"),
+        "MPLCONFIGDIR": str(checkout / HOME / "matplotlib"),
+        "YOLO_CONFIG_DIR": str(checkout / HOME / "ultralytics"),
+        "XDG_CACHE_HOME": str(checkout / HOME / "cache"),
     }
     assert ensure_home() == ""
 
 
-def test_outside_a_checkout_nothing_is_made(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_a_checkout_nothing_is_made(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (checkout / ".dvc").rmdir()
     monkeypatch.setenv("HOME", "/nonexistent")
     assert ensure_home() == ""
@@ -112,12 +139,19 @@ def tiny(params: dict[str, Any]) -> None:
 @pytest.mark.skipif(not can_be_a_stranger(), reason="this machine lets nobody be somebody else")
 def test_a_user_of_no_name_and_no_home_builds(fresh: Checkout) -> None:
     fresh.change(tiny)
-    kept = {"PATH": os.environ["PATH"], "PREFECT_API_URL": fresh.server, "COLUMNS": "200"}
+    fresh.write_matrix()
+    kept = {"PATH": fresh.environment()["PATH"], "PREFECT_API_URL": fresh.server, "COLUMNS": "200"}
 
     def run(*command: str, **variables: str) -> subprocess.CompletedProcess[str]:
         line = [*STRANGER, sys.executable, "-m", *command]
         return subprocess.run(
-            line, cwd=fresh.root, env={**kept, **variables}, text=True, capture_output=True, timeout=500, check=False,
+            line,
+            cwd=fresh.root,
+            env={**kept, **variables},
+            text=True,
+            capture_output=True,
+            timeout=500,
+            check=False,
         )
 
     assert run("tasks.fingerprint").returncode == 0

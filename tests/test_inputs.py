@@ -1,4 +1,6 @@
-"""What users give: weights that would run code, sources that are not the one named, links, pipes, images and graphs of bad kinds."""
+"""What users give: weights that would run code, sources that are not the one named, links, pipes,
+images and graphs of bad kinds.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +23,18 @@ import pytest
 from onnx import TensorProto, helper
 
 from enginery.calibration import cache
-from enginery.environment import allowed
 from enginery.errors import ConfigError, DataError, ModelError
-from enginery.evaluation.head import Head
-from enginery.evaluation.images import list_images, read_image
-from enginery.evaluation.labels import check_format
 from enginery.evaluation.validation import compare
-from enginery.files import sha256, sha256_tree
-from enginery.graphs.export import ExportSettings, export
-from enginery.inputs import check_plain, plain_files
 from enginery.pipeline import Pipeline
-from enginery.spec import load_spec
+from enginery.project.inputs import check_plain, plain_files
+from enginery.project.load import load_spec
+from enginery.sources.export import ExportSettings, export
+from enginery.system.environment import allowed
+from enginery.system.files import sha256, sha256_tree
 from enginery.toolchain.process import Child
+from enginery.vision.images import list_images, read_image
+from enginery.vision.labels import check_format
+from enginery.vision.tasks import TaskMetadata
 from tests.conftest import ROOT, Checkout
 from tests.test_flow import build, counted, refused
 from tests.test_spec import write
@@ -63,7 +65,9 @@ def checkpoint(out: Path, legacy: bool = False, **more: Any) -> Path:
 def test_weights_do_not_run_code_unless_they_are_trusted(tmp_path: Path) -> None:
     ran = tmp_path / "ran"
     weights = checkpoint(tmp_path / "evil.pt", evil=Commanding(ran))
-    with pytest.raises(ModelError, match=r"evil\.pt is not loaded: it holds posix\.system, .* add `trusted: true`"):
+    with pytest.raises(
+        ModelError, match=r"evil\.pt is not loaded: it holds posix\.system, .* add `trusted: true`"
+    ):
         export(weights, TINY, tmp_path / "out.onnx")
     assert not ran.exists()
     trusted = ExportSettings("detect", (64, 64), 1, False, 17, trusted=True)
@@ -86,7 +90,7 @@ def test_neither_an_old_format_nor_a_bare_pickle_runs_code(tmp_path: Path) -> No
 
 
 def test_weights_that_classify_bring_torchvisions_transforms(tmp_path: Path) -> None:
-    from enginery.vision import import_torchvision, silence
+    from enginery.sources.ultralytics_compat import import_torchvision, silence
     from tests.tiny import write_model
 
     transforms = import_torchvision().transforms
@@ -100,17 +104,29 @@ def test_weights_that_classify_bring_torchvisions_transforms(tmp_path: Path) -> 
     export(tmp_path / "trained.pt", settings, tmp_path / "out.onnx")
     model.model.transforms = transforms.Compose([transforms.RandomHorizontalFlip()])
     model.save(str(tmp_path / "odd.pt"))
-    with pytest.raises(ModelError, match=r"it holds torchvision\.transforms\.transforms\.RandomHorizontalFlip"):
+    with pytest.raises(
+        ModelError, match=r"it holds torchvision\.transforms\.transforms\.RandomHorizontalFlip"
+    ):
         export(tmp_path / "odd.pt", settings, tmp_path / "out.onnx")
 
 
 def test_a_source_has_the_digest_that_is_given_or_is_not_read(tmp_path: Path) -> None:
     right = sha256(WEIGHTS)
-    export(WEIGHTS, ExportSettings("detect", (64, 64), 1, False, 17, sha256=right), tmp_path / "out.onnx")
+    export(
+        WEIGHTS,
+        ExportSettings("detect", (64, 64), 1, False, 17, sha256=right),
+        tmp_path / "out.onnx",
+    )
     (tmp_path / "any.pt").write_bytes(b"never parsed")
     found = sha256(tmp_path / "any.pt")
-    with pytest.raises(ModelError, match=rf"any\.pt has the SHA-256 {found}, and params\.yaml says {right}"):
-        export(tmp_path / "any.pt", ExportSettings("detect", (64, 64), 1, False, 17, sha256=right), tmp_path / "out.onnx")
+    with pytest.raises(
+        ModelError, match=rf"any\.pt has the SHA-256 {found}, and params\.yaml says {right}"
+    ):
+        export(
+            tmp_path / "any.pt",
+            ExportSettings("detect", (64, 64), 1, False, 17, sha256=right),
+            tmp_path / "out.onnx",
+        )
 
 
 def test_digests_and_trust_in_params(tmp_path: Path) -> None:
@@ -129,24 +145,50 @@ def test_digests_and_trust_in_params(tmp_path: Path) -> None:
 
 
 SECRETS = (
-    "AWS_SECRET_ACCESS_KEY", "GITHUB_TOKEN", "PREFECT_API_KEY", "SSH_AUTH_SOCK", "HTTPS_PROXY", "https_proxy",
-    "NVIDIA_API_KEY", "ULTRALYTICS_API_KEY", "ENGINERY_TOKEN", "DVC_STUDIO_TOKEN", "PIP_INDEX_URL", "PGPASSWORD",
-    "GOOGLE_APPLICATION_CREDENTIALS", "AZURE_STORAGE_CONNECTION_STRING", "DATABASE_URL",
+    "AWS_SECRET_ACCESS_KEY",
+    "GITHUB_TOKEN",
+    "PREFECT_API_KEY",
+    "SSH_AUTH_SOCK",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "NVIDIA_API_KEY",
+    "ULTRALYTICS_API_KEY",
+    "ENGINERY_TOKEN",
+    "DVC_STUDIO_TOKEN",
+    "PIP_INDEX_URL",
+    "PGPASSWORD",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "AZURE_STORAGE_CONNECTION_STRING",
+    "DATABASE_URL",
 )
-NEEDED = ("PATH", "HOME", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "PYTHONPATH", "ENGINERY_REPORT")
+NEEDED = (
+    "PATH",
+    "HOME",
+    "LC_ALL",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+    "CUDA_VISIBLE_DEVICES",
+    "OMP_NUM_THREADS",
+    "PYTHONPATH",
+    "ENGINERY_REPORT",
+)
 
 
 def test_the_environment_of_steps_has_no_credentials() -> None:
     assert set(allowed(dict.fromkeys([*SECRETS, *NEEDED], "x"))) == set(NEEDED)
 
 
-def test_a_toolchains_child_gets_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_toolchains_child_gets_no_credentials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     python = tmp_path / "python"
     python.write_text(f"#!/bin/sh\nenv > '{tmp_path}/env'\nexec '{sys.executable}' \"$@\"\n")
     python.chmod(0o755)
     for name in SECRETS:
         monkeypatch.setenv(name, "hidden")
-    Child(python, {"do": "probe", "runtime": "tensorrt_rtx", "gpu": "3"}, lambda event: None).result(60)
+    Child(
+        python, {"do": "probe", "runtime": "tensorrt_rtx", "gpu": "3"}, lambda event: None
+    ).result(60)
     seen = (tmp_path / "env").read_text()
     assert "hidden" not in seen
     assert "CUDA_VISIBLE_DEVICES=3\n" in seen
@@ -172,11 +214,26 @@ BAD = {
     "pipe": (os.mkfifo, "x.png is a named pipe. Remove it: only files are read"),
     "socket": (socket_at, "x.png is a socket"),
     "device": (lambda path: path.symlink_to("/dev/zero"), "x.png is a device"),
-    "dangling": (lambda path: path.symlink_to("nowhere"), "x.png is a link to nowhere, which leads nowhere"),
-    "itself": (lambda path: path.symlink_to(path.name), "x.png is a link to x.png, which leads nowhere"),
-    "folder": (lambda path: path.symlink_to("../../elsewhere"), "x.png is a link to the folder .*/elsewhere: DVC does not look behind"),
-    "loop": (lambda path: path.symlink_to(".."), "x.png is a link to the folder .*/own: DVC does not look behind it"),
-    "name": (lambda path: path.with_name(os.fsdecode(b"caf\xe9.png")).touch(), r"caf\\xe9\.png: its name is not UTF-8"),
+    "dangling": (
+        lambda path: path.symlink_to("nowhere"),
+        "x.png is a link to nowhere, which leads nowhere",
+    ),
+    "itself": (
+        lambda path: path.symlink_to(path.name),
+        "x.png is a link to x.png, which leads nowhere",
+    ),
+    "folder": (
+        lambda path: path.symlink_to("../../elsewhere"),
+        "x.png is a link to the folder .*/elsewhere: DVC does not look behind",
+    ),
+    "loop": (
+        lambda path: path.symlink_to(".."),
+        "x.png is a link to the folder .*/own: DVC does not look behind it",
+    ),
+    "name": (
+        lambda path: path.with_name(os.fsdecode(b"caf\xe9.png")).touch(),
+        r"caf\\xe9\.png: its name is not UTF-8",
+    ),
 }
 
 
@@ -223,17 +280,26 @@ def picture(side: int) -> bytes:
     """A black square PNG of one bit a pixel."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     packed = zlib.compressobj(1)
-    body = b"".join(packed.compress(bytes(1 + (side + 7) // 8)) for _ in range(side)) + packed.flush()
+    body = (
+        b"".join(packed.compress(bytes(1 + (side + 7) // 8)) for _ in range(side)) + packed.flush()
+    )
     header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
 
 
 def test_an_image_that_is_too_large_for_opencv(tmp_path: Path) -> None:
     (tmp_path / "vast.png").write_bytes(picture(40_000))
-    with pytest.raises(DataError, match=r"vast\.png cannot be read as an image: it has more pixels than OpenCV reads"):
+    with pytest.raises(
+        DataError,
+        match=r"vast\.png cannot be read as an image: it has more pixels than OpenCV reads",
+    ):
         read_image(tmp_path / "vast.png")
     (tmp_path / "small.png").write_bytes(picture(20))
     assert read_image(tmp_path / "small.png").shape == (20, 20, 3)
@@ -245,8 +311,11 @@ def graph(edit: Callable[[onnx.ModelProto], object] = lambda model: None) -> onn
     value = helper.make_tensor_value_info
     sizes = [1, 3, 64, 64]
     body = helper.make_graph(
-        [helper.make_node("Conv", ["image", "kernel"], ["out"], "conv")], "graph",
-        [value("image", TensorProto.FLOAT, sizes)], [value("out", TensorProto.FLOAT, [1, 1, 64, 64])], [kernel],
+        [helper.make_node("Conv", ["image", "kernel"], ["out"], "conv")],
+        "graph",
+        [value("image", TensorProto.FLOAT, sizes)],
+        [value("out", TensorProto.FLOAT, [1, 1, 64, 64])],
+        [kernel],
     )
     model = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     edit(model)
@@ -276,21 +345,51 @@ def flatten_input(model: onnx.ModelProto) -> None:
     del model.graph.initializer[:]
 
 
-@pytest.mark.parametrize(("edit", "words"), [
-    (add_input, r"own\.onnx has 2 inputs \(image, mask\), and images are fed to a graph with one"),
-    (flatten_input, r"own\.onnx: its input image has the shape \[1\], not batch, 3, height, width"),
-    (lambda model: model.graph.output.pop(), r"own\.onnx .*output"),
-    (break_weights, r"own\.onnx has weights that are NaN, in 1 tensors: kernel"),
-    (add_node("", [], []), r"own\.onnx has operators that are not part of ONNX: an empty operator \(node without a name\)"),
-    (add_node("", [], [], name="last"), r"an empty operator \(node last\)"),
-    (add_node("Fancy", ["out"], ["more"], domain="com.example"), r"com\.example\.Fancy \(node more\)"),
-    (add_metadata("names", "[" * 100_000), r"own\.onnx: its metadata `names`, `stride` or `kpt_shape` is not as"),
-    (add_metadata("names", "-" * 200_000 + "1"), r"own\.onnx: its metadata `names`"),
-    (add_metadata("stride", "0"), r"own\.onnx: its metadata `names`, `stride`"),
-], ids=[
-    "inputs", "axis", "outputs", "nan", "nameless", "operator", "domain", "brackets", "minuses", "stride",
-])
-def test_graphs_that_cannot_work_are_refused_by_name(tmp_path: Path, edit: Callable[[onnx.ModelProto], object], words: str) -> None:
+@pytest.mark.parametrize(
+    ("edit", "words"),
+    [
+        (
+            add_input,
+            r"own\.onnx has 2 inputs \(image, mask\), and images are fed to a graph with one",
+        ),
+        (
+            flatten_input,
+            r"own\.onnx: its input image has the shape \[1\], not batch, 3, height, width",
+        ),
+        (lambda model: model.graph.output.pop(), r"own\.onnx .*output"),
+        (break_weights, r"own\.onnx has weights that are NaN, in 1 tensors: kernel"),
+        (
+            add_node("", [], []),
+            r"own\.onnx has operators that are not part of ONNX: an empty operator \(node without a name\)",
+        ),
+        (add_node("", [], [], name="last"), r"an empty operator \(node last\)"),
+        (
+            add_node("Fancy", ["out"], ["more"], domain="com.example"),
+            r"com\.example\.Fancy \(node more\)",
+        ),
+        (
+            add_metadata("names", "[" * 100_000),
+            r"own\.onnx: its metadata `names`, `stride` or `kpt_shape` is not as",
+        ),
+        (add_metadata("names", "-" * 200_000 + "1"), r"own\.onnx: its metadata `names`"),
+        (add_metadata("stride", "0"), r"own\.onnx: its metadata `names`, `stride`"),
+    ],
+    ids=[
+        "inputs",
+        "axis",
+        "outputs",
+        "nan",
+        "nameless",
+        "operator",
+        "domain",
+        "brackets",
+        "minuses",
+        "stride",
+    ],
+)
+def test_graphs_that_cannot_work_are_refused_by_name(
+    tmp_path: Path, edit: Callable[[onnx.ModelProto], object], words: str
+) -> None:
     path = tmp_path / "own.onnx"
     path.write_bytes(graph().SerializeToString())
     export(path, TINY, tmp_path / "out.onnx")
@@ -314,26 +413,39 @@ def test_an_original_that_gives_no_numbers_is_said_with_the_image(tmp_path: Path
     write_dataset(tmp_path, range(3), 64)
     names = {index: str(index) for index in range(7)}
     second = list_images(tmp_path, "detect")[1]
-    with pytest.raises(ModelError, match=f"the original itself gives NaN or infinite values for {second}"):
-        compare(Broken(), Broken(), tmp_path, Head("detect", names), lambda done, total: None)
+    with pytest.raises(
+        ModelError, match=f"the original itself gives NaN or infinite values for {second}"
+    ):
+        compare(
+            Broken(), Broken(), tmp_path, TaskMetadata("detect", names), lambda done, total: None
+        )
 
 
 def bomb(levels: int) -> str:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
-    lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, levels)]
+    lines += [
+        f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 9)}]" for level in range(1, levels)
+    ]
     return "\n".join(lines)
 
 
 def merging(levels: int) -> str:
     lines = ["a0: &a0 {x0: 1, y0: 2}"]
-    lines += [f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}], x{n}: 1}}" for n in range(1, levels)]
+    lines += [
+        f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}], x{n}: 1}}" for n in range(1, levels)
+    ]
     return "\n".join(lines)
 
 
-@pytest.mark.parametrize(("text", "words"), [
-    (bomb(12), "its aliases"), (merging(12), "its aliases"), ("a: &a [*a]", "its aliases"),
-    ("[" * 1_500, "nested too deeply"),
-])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (bomb(12), "its aliases"),
+        (merging(12), "its aliases"),
+        ("a: &a [*a]", "its aliases"),
+        ("[" * 1_500, "nested too deeply"),
+    ],
+)
 def test_yaml_that_would_never_end(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(ConfigError, match=words):
@@ -342,8 +454,10 @@ def test_yaml_that_would_never_end(tmp_path: Path, text: str, words: str) -> Non
 
 def test_aliases_that_mean_something_are_read(tmp_path: Path) -> None:
     text = (ROOT / "params.yaml").read_text()
-    text = text.replace('rtx-ampere: { runtime', 'rtx-ampere: &target { runtime')
-    text = text.replace('rtx-ada: { runtime: tensorrt_rtx, compute', "rtx-ada: { <<: *target, compute")
+    text = text.replace("rtx-ampere: { runtime", "rtx-ampere: &target { runtime")
+    text = text.replace(
+        "rtx-ada: { runtime: tensorrt_rtx, compute", "rtx-ada: { <<: *target, compute"
+    )
     (tmp_path / "params.yaml").write_text(text)
     assert load_spec(tmp_path / "params.yaml") == load_spec(ROOT / "params.yaml")
 
@@ -387,12 +501,17 @@ def test_inputs_that_dvc_cannot_read_fail_their_model_at_once(built: Checkout) -
         assert built.run("enginery", "verify").returncode == 0
 
 
-def test_a_wrong_digest_fails_the_export_and_a_right_one_makes_nothing_stale(built: Checkout) -> None:
+def test_a_wrong_digest_fails_the_export_and_a_right_one_makes_nothing_stale(
+    built: Checkout,
+) -> None:
     def given(digest: str) -> None:
         built.change(lambda params: params["models"][MODEL].update(sha256=digest))
 
     given("0" * 64)
-    refused(built, f"yolov8n-shapes.pt has the SHA-256 {sha256(WEIGHTS)}, and params.yaml says {'0' * 64}")
+    refused(
+        built,
+        f"yolov8n-shapes.pt has the SHA-256 {sha256(WEIGHTS)}, and params.yaml says {'0' * 64}",
+    )
     assert built.run("enginery", "verify").returncode == 0
     given(sha256(WEIGHTS))
     states = build(built)
@@ -400,12 +519,16 @@ def test_a_wrong_digest_fails_the_export_and_a_right_one_makes_nothing_stale(bui
     assert counted(states, "Restored") == {f"export {MODEL}"}
 
 
-def test_dvc_is_not_asked_about_what_it_cannot_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dvc_is_not_asked_about_what_it_cannot_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It does not look behind the link, and would wait for ever on the pipe and the device."""
     folder = folder_with(tmp_path, lambda path: None)
     monkeypatch.chdir(tmp_path)
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet", "--no-scm"], check=True)
-    Path("dvc.yaml").write_text("stages:\n  list:\n    cmd: ls own > listed\n    deps: [own]\n    outs: [listed]\n")
+    Path("dvc.yaml").write_text(
+        "stages:\n  list:\n    cmd: ls own > listed\n    deps: [own]\n    outs: [listed]\n"
+    )
     pipeline = Pipeline()
     assert "listed" in pipeline.stale("list")
     for kind in ("folder", "pipe", "device", "dangling", "name"):

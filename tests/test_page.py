@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from enginery.files import read_json, write_json
-from enginery.layout import engine_report
-from enginery.registry import Engine
-from flows.cli import main
+from enginery.cli.main import main
+from enginery.project.paths import engine_report
+from enginery.registry.store import Engine
+from enginery.system.files import read_json, write_json
 from tests.registered import DIGEST, enter, profile, recipe, records, report, timing
 
 NAME = "m/server/int8"

@@ -1,4 +1,6 @@
-"""The real DVC in small projects: what a kill leaves is repaired, and no byte that DVC restores is believed unchecked."""
+"""The real DVC in small projects: what a kill leaves is repaired, and no byte that DVC restores is
+believed unchecked.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,20 @@ from typing import Any
 
 import pytest
 
+from enginery.cli.main import main
 from enginery.errors import BusyError, DiskFullError, EngineryError
-from enginery.layout import Step
-from enginery.manifest import compose
 from enginery.pipeline import Pipeline
+from enginery.pipeline.disk import disk_full_guard
 from enginery.pipeline.lockfile import md5_of, recorded
 from enginery.pipeline.repair import KEPT, repair
-from enginery.pipeline.room import room
 from enginery.pipeline.site_cache import private_site_cache
-from flows.cli import main
+from enginery.project.stage import Stage
+from enginery.registry.manifest import compose
 from tests.registered import records, records_of
 
 PLAN, ENGINE = "artifacts/build/m/t/fp16/model.plan", "artifacts/engines/m/t/fp16"
 STARTED = """echo '{"event": "started"}'"""
-TEMPLATE = json.dumps(compose(Step("register", "m", "t", "fp16"), records_of("DIGEST", "BYTES")))
+TEMPLATE = json.dumps(compose(Stage("register", "m", "t", "fp16"), records_of("DIGEST", "BYTES")))
 MANIFEST = f"""sed -e "s/DIGEST/$(sha256sum < {PLAN} | cut -d' ' -f1)/g" -e "s/.BYTES./$(wc -c < {PLAN})/g" template.json"""
 COMMANDS = {
     "file": f"mkdir -p {Path(PLAN).parent} && tr a-z A-Z < source > {PLAN}",
@@ -59,7 +61,9 @@ STAGES = ("file", "folder", "kept")
 
 @dataclass
 class Project:
-    """A checkout with three small stages: a file, a folder, and one that DVC's run-cache does not know."""
+    """A checkout with three small stages: a file, a folder, and one that DVC's run-cache does not
+    know.
+    """
 
     root: Path
     said: list[str] = field(default_factory=list)
@@ -70,7 +74,9 @@ class Project:
         with contextlib.chdir(self.root):
             pipeline = Pipeline(say=self.said.append)
             return {
-                stage: pipeline.reproduce(stage, self._on_event) if pipeline.stale(stage) else "cached"
+                stage: pipeline.reproduce(stage, self._on_event)
+                if pipeline.stale(stage)
+                else "cached"
                 for stage in STAGES
             }
 
@@ -83,20 +89,28 @@ class Project:
         subprocess.run(["git", *identity, *command], cwd=self.root, check=True, capture_output=True)
 
     def dvc(self, *command: str) -> None:
-        subprocess.run([sys.executable, "-m", "dvc", *command], cwd=self.root, check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "dvc", *command], cwd=self.root, check=True, capture_output=True
+        )
 
     def cached(self, digest: str) -> Path:
         return self.root / ".dvc/cache/files/md5" / digest[:2] / digest[2:]
 
     def digests(self) -> dict[str, str]:
-        return {output.path: md5_of(self.root / output.path) for outs in recorded(self.root).values() for output in outs}
+        return {
+            output.path: md5_of(self.root / output.path)
+            for outs in recorded(self.root).values()
+            for output in outs
+        }
 
 
 @pytest.fixture(scope="module")
 def _built(tmp_path_factory: pytest.TempPathFactory) -> Project:
     project = Project(tmp_path_factory.mktemp("projects") / "project ü")
     (project.root / ".dvc").mkdir(parents=True)
-    (project.root / ".dvc/config").write_text("[core]\n    analytics = false\n    check_update = false\n")
+    (project.root / ".dvc/config").write_text(
+        "[core]\n    analytics = false\n    check_update = false\n"
+    )
     (project.root / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
     (project.root / ".gitignore").write_text("/artifacts\n/folder\n")
     (project.root / "dvc.yaml").write_text(SCRIPT)
@@ -163,7 +177,9 @@ def damage_lock_file(project: Project, left: str, source: str) -> None:
 
 @pytest.mark.parametrize("source", ["kept", "committed", "nothing"])
 @pytest.mark.parametrize("left", sorted(LEFT.keys() - {*SAME}))
-def test_a_damaged_lock_file_is_repaired_in_one_line(project: Project, left: str, source: str) -> None:
+def test_a_damaged_lock_file_is_repaired_in_one_line(
+    project: Project, left: str, source: str
+) -> None:
     whole = (project.root / "dvc.lock").read_bytes()
     damage_lock_file(project, left, source)
     for _ in range(2):
@@ -171,10 +187,23 @@ def test_a_damaged_lock_file_is_repaired_in_one_line(project: Project, left: str
     lock = project.root / "dvc.lock"
     assert (lock.read_bytes() if lock.is_file() else b"") == (b"" if source == "nothing" else whole)
     [line] = project.said
-    how = {"kept": "as the last step that ended well left it", "committed": "as it was committed last", "nothing": "taken away"}
+    how = {
+        "kept": "as the last step that ended well left it",
+        "committed": "as it was committed last",
+        "nothing": "taken away",
+    }
     short = left in ("schema alone", "a path alone", "half a digest")
-    why = "it is empty" if left in ("empty", "blank") else "it is cut short" if short else "it is cut short or altered"
-    assert line == f"dvc.lock was damaged ({why}) and is {how[source]}; what was built since is restored from DVC's cache"
+    why = (
+        "it is empty"
+        if left in ("empty", "blank")
+        else "it is cut short"
+        if short
+        else "it is cut short or altered"
+    )
+    assert (
+        line
+        == f"dvc.lock was damaged ({why}) and is {how[source]}; what was built since is restored from DVC's cache"
+    )
 
 
 def test_copies_that_are_damaged_too_are_passed_over(project: Project) -> None:
@@ -186,8 +215,13 @@ def test_copies_that_are_damaged_too_are_passed_over(project: Project) -> None:
     assert "as it was committed last" in project.said[0]
 
 
-@pytest.mark.parametrize(("left", "source"), [("empty", "kept"), ("empty", "nothing"), *((left, "kept") for left in SAME)])
-def test_after_a_damaged_lock_file_nothing_is_built_again(project: Project, left: str, source: str) -> None:
+@pytest.mark.parametrize(
+    ("left", "source"),
+    [("empty", "kept"), ("empty", "nothing"), *((left, "kept") for left in SAME)],
+)
+def test_after_a_damaged_lock_file_nothing_is_built_again(
+    project: Project, left: str, source: str
+) -> None:
     before = project.digests()
     damage_lock_file(project, left, source)
     states = project.build()
@@ -201,7 +235,10 @@ def test_dvc_by_hand_while_the_lock_file_is_looked_at_is_waited_for(project: Pro
     (project.root / "dvc.lock").write_bytes(b"")
     code = "import sys, zc.lockfile; held = zc.lockfile.LockFile('.dvc/tmp/lock'); print('held', flush=True); sys.stdin.read()"
     holder = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=project.root, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", code],
+        cwd=project.root,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
     )
     assert holder.stdout
     assert holder.stdout.readline() == b"held\n"
@@ -225,12 +262,18 @@ def test_a_lock_of_a_killed_process_whose_number_another_has_is_none(project: Pr
     path = project.root / ".dvc/tmp/rwlock"
     alive = {"pid": os.getpid(), "cmd": " ".join(sys.argv)}
     other = {"pid": os.getppid(), "cmd": "dvc repro file"}
-    path.write_text(json.dumps({"read": {"/a": [alive, other], "/b": [other]}, "write": {"/c": other, "/d": alive}}))
+    path.write_text(
+        json.dumps(
+            {"read": {"/a": [alive, other], "/b": [other]}, "write": {"/c": other, "/d": alive}}
+        )
+    )
     repair(project.root, project.said.append)
     assert json.loads(path.read_text()) == {"read": {"/a": [alive]}, "write": {"/d": alive}}
 
 
-def test_what_killed_writers_left_is_swept_and_a_writer_at_work_is_not_disturbed(project: Project) -> None:
+def test_what_killed_writers_left_is_swept_and_a_writer_at_work_is_not_disturbed(
+    project: Project,
+) -> None:
     token = "A" * 11 + "-_" + "b" * 9
     entries = sorted((project.root / ".dvc/cache/runs").glob("*/*/*"))
     cut = entries[0]
@@ -238,11 +281,17 @@ def test_what_killed_writers_left_is_swept_and_a_writer_at_work_is_not_disturbed
     empty = cut.parent.parent / ("0" * 64)
     empty.mkdir()
     left = [
-        project.cached("00" + "0" * 30).parent / f".{token}.tmp", project.root / f".dvc/cache/files/md5/.{token}.tmp",
-        cut.parent / f".{token}.tmp", project.root / "artifacts/models/.x.999999999.part",
-        project.root / ".dvc/tmp/.dvc.lock.kept.999999999.part", project.root / f"artifacts/models/x.{token}.tmp",
+        project.cached("00" + "0" * 30).parent / f".{token}.tmp",
+        project.root / f".dvc/cache/files/md5/.{token}.tmp",
+        cut.parent / f".{token}.tmp",
+        project.root / "artifacts/models/.x.999999999.part",
+        project.root / ".dvc/tmp/.dvc.lock.kept.999999999.part",
+        project.root / f"artifacts/models/x.{token}.tmp",
     ]
-    kept = [project.root / f"artifacts/models/.x.{os.getpid()}.part", project.root / "artifacts/models/x.tmp"]
+    kept = [
+        project.root / f"artifacts/models/.x.{os.getpid()}.part",
+        project.root / "artifacts/models/x.tmp",
+    ]
     for path in (*left, *kept):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
@@ -275,15 +324,21 @@ def test_a_folder_in_the_place_of_the_lock_file_is_left_to_its_user(project: Pro
 def test_stages_that_dvc_does_not_take_are_one_line(project: Project) -> None:
     path = project.root / "dvc.yaml"
     path.write_text(path.read_text() + "    nonsense: 1\n")
-    with pytest.raises(EngineryError, match=r"^DVC does not take dvc\.yaml: .*git again$"):
-        project.build()
+    line = r"^dvc\.yaml: .*stages\.[a-z]+\.nonsense: extra keys not allowed\. Correct dvc\.yaml$"
+    with contextlib.chdir(project.root), pytest.raises(EngineryError, match=line):
+        Pipeline(say=project.said.append).graph()  # what a run does first
 
 
-@pytest.mark.parametrize("said", [
-    OSError(errno.ENOSPC, "No space left on device"),
-    EngineryError("file failed: failed to reproduce 'file': [Errno 28] No space left on device"),
-    sqlite3.OperationalError("database or disk is full"),
-])
+@pytest.mark.parametrize(
+    "said",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        EngineryError(
+            "file failed: failed to reproduce 'file': [Errno 28] No space left on device"
+        ),
+        sqlite3.OperationalError("database or disk is full"),
+    ],
+)
 def test_a_full_disk_that_dvc_does_not_name_is_the_one_with_the_least_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: Exception
 ) -> None:
@@ -296,12 +351,12 @@ def test_a_full_disk_that_dvc_does_not_name_is_the_one_with_the_least_room(
             return SimpleNamespace(free=0 if path == place else 5)
 
         monkeypatch.setattr(shutil, "disk_usage", usage)
-        with pytest.raises(DiskFullError) as error, room(tmp_path, [Path("data")]):
+        with pytest.raises(DiskFullError) as error, disk_full_guard(tmp_path, [Path("data")]):
             raise said
         assert str(error.value) == f"no room to write {full}. Free some space, then run again"
-    with pytest.raises(DiskFullError, match="no room to write x"), room(tmp_path):
+    with pytest.raises(DiskFullError, match="no room to write x"), disk_full_guard(tmp_path):
         raise DiskFullError(Path("x"))
-    with pytest.raises(ValueError, match="other"), room(tmp_path):
+    with pytest.raises(ValueError, match="other"), disk_full_guard(tmp_path):
         raise ValueError("other")
 
 
@@ -353,8 +408,13 @@ def test_a_damaged_object_in_the_cache_is_not_restored(project: Project, place: 
     states = project.build()
     assert states[stage] == "completed"  # there is no remote
     assert project.digests() == before
-    assert project.warnings == [f"{output} is damaged, and neither DVC's cache nor a remote has its bytes"]
-    assert project.cached(object_of(project, place)).read_bytes() == (project.root / place).read_bytes()
+    assert project.warnings == [
+        f"{output} is damaged, and neither DVC's cache nor a remote has its bytes"
+    ]
+    assert (
+        project.cached(object_of(project, place)).read_bytes()
+        == (project.root / place).read_bytes()
+    )
     assert set(project.build().values()) == {"cached"}
 
 
@@ -374,11 +434,15 @@ def test_a_damaged_object_is_fetched_from_the_remote_again(project: Project, wha
     lose(project, "folder")
     assert project.build() == {"file": "cached", "folder": "restored", "kept": "cached"}
     assert project.digests() == before
-    assert project.warnings == ["folder was damaged in the work tree: its bytes are those of the remote again"]
+    assert project.warnings == [
+        "folder was damaged in the work tree: its bytes are those of the remote again"
+    ]
     assert set(project.build().values()) == {"cached"}
 
 
-def test_an_object_that_is_damaged_in_the_remote_is_not_restored(project: Project, remote: Path) -> None:
+def test_an_object_that_is_damaged_in_the_remote_is_not_restored(
+    project: Project, remote: Path
+) -> None:
     before = project.digests()
     digest = object_of(project, "folder/two")
     flip(remote / digest[:2] / digest[2:])
@@ -387,7 +451,9 @@ def test_an_object_that_is_damaged_in_the_remote_is_not_restored(project: Projec
     states = project.build()
     assert (states["file"], states["folder"]) == ("restored", "completed")
     assert project.digests() == before
-    assert project.warnings == ["folder is damaged, and neither DVC's cache nor a remote has its bytes"]
+    assert project.warnings == [
+        "folder is damaged, and neither DVC's cache nor a remote has its bytes"
+    ]
 
 
 def test_what_a_step_writes_is_not_replaced_by_a_damaged_object(project: Project) -> None:
@@ -410,7 +476,9 @@ def test_a_remote_that_fails_is_one_line(project: Project, remote: Path) -> None
     path.mkdir()
     (path / "x").touch()
     lose(project, PLAN)
-    with pytest.raises(EngineryError, match=f"^object {digest} cannot be fetched from the remote: .*Is a directory"):
+    with pytest.raises(
+        EngineryError, match=f"^object {digest} cannot be fetched from the remote: .*Is a directory"
+    ):
         project.build()
 
 
@@ -421,7 +489,9 @@ def site_cache(project: Project, folder: str = ".") -> str:
     """Where a DVC that is started by hand keeps what it remembers."""
     code = "from dvc.repo import Repo; print(Repo().site_cache_dir)"
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, cwd=project.root / folder, check=True, capture_output=True, text=True).stdout.strip()
+    return subprocess.run(
+        command, cwd=project.root / folder, check=True, capture_output=True, text=True
+    ).stdout.strip()
 
 
 def test_what_dvc_remembers_lies_where_no_other_user_enters(project: Project) -> None:
@@ -435,7 +505,9 @@ def test_what_dvc_remembers_lies_where_no_other_user_enters(project: Project) ->
 
 
 @pytest.mark.parametrize("kind", ["open", "link", "file"])
-def test_what_others_could_have_written_is_not_believed(project: Project, tmp_path: Path, kind: str) -> None:
+def test_what_others_could_have_written_is_not_believed(
+    project: Project, tmp_path: Path, kind: str
+) -> None:
     closed = project.root / f".dvc/tmp/site-{os.geteuid()}"
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir(mode=0o755)
@@ -456,11 +528,22 @@ def test_what_others_could_have_written_is_not_believed(project: Project, tmp_pa
 
 def test_the_users_own_settings_stay(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     config = project.root / ".dvc/config.local"
-    config.write_text("# mine\n['remote \"s\"']\n    url = s3://b  # bucket\n    password = x\n[core]\n    remote = s\n")
+    config.write_text(
+        "# mine\n['remote \"s\"']\n    url = s3://b  # bucket\n    password = x\n[core]\n    remote = s\n"
+    )
     config.chmod(0o600)
     folder = private_site_cache(project.root)
     said = config.read_text()
-    assert all(line in said for line in ("# mine", "# bucket", "password = x", "remote = s", f"site_cache_dir = {folder}"))
+    assert all(
+        line in said
+        for line in (
+            "# mine",
+            "# bucket",
+            "password = x",
+            "remote = s",
+            f"site_cache_dir = {folder}",
+        )
+    )
     assert stat.S_IMODE(config.stat().st_mode) == 0o600
     config.write_text("[core]\n    site_cache_dir = /mine\n")
     private_site_cache(project.root)
@@ -473,8 +556,11 @@ def test_the_users_own_settings_stay(project: Project, monkeypatch: pytest.Monke
 
 
 @pytest.fixture
-def enginery(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def enginery(
+    project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
     """Run the command in the project: its exit code, what it printed, its errors."""
+
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(project.root)
         code = main(list(arguments))
@@ -490,7 +576,7 @@ WHOLE = "1 engines, every digest as recorded\n"
 def forge(folder: Path) -> None:
     """Another plan, with a manifest that fits it."""
     (folder / "model.plan").write_bytes(b"another plan")
-    manifest = compose(Step("register", "m", "t", folder.name), records(folder / "model.plan"))
+    manifest = compose(Stage("register", "m", "t", folder.name), records(folder / "model.plan"))
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
@@ -500,10 +586,16 @@ def test_whole_engines_are_whole(project: Project, enginery: Run) -> None:
     subprocess.run(["rm", "-rf", project.root / ".git"], check=True)
     assert enginery("verify") == (0, WHOLE, "")
     (project.root / "dvc.lock").unlink()
-    assert enginery("verify") == (0, "there is no dvc.lock: engines were compared with their own manifests only\n" + WHOLE, "")
+    assert enginery("verify") == (
+        0,
+        "there is no dvc.lock: engines were compared with their own manifests only\n" + WHOLE,
+        "",
+    )
 
 
-def test_a_plan_and_manifest_that_were_edited_together_are_found(project: Project, enginery: Run) -> None:
+def test_a_plan_and_manifest_that_were_edited_together_are_found(
+    project: Project, enginery: Run
+) -> None:
     forge(project.root / ENGINE)
     found = (1, f"{ENGINE}: plan and manifest fit each other, and are not what dvc.lock records\n")
     assert enginery("verify")[:2] == found
@@ -519,20 +611,29 @@ def test_an_engine_that_dvc_lock_does_not_record_is_none(project: Project, engin
     forge(planted)
     code, out, error = enginery("verify")
     assert (code, out) == (1, "artifacts/engines/m/t/int8: dvc.lock does not record this engine\n")
-    assert error == "1 of 2 engines are damaged: `enginery verify --restore` brings back what DVC recorded\n"
+    assert (
+        error
+        == "1 of 2 engines are damaged: `enginery verify --restore` brings back what DVC recorded\n"
+    )
 
 
-def test_a_lock_file_that_was_edited_with_the_engine_is_told(project: Project, enginery: Run) -> None:
+def test_a_lock_file_that_was_edited_with_the_engine_is_told(
+    project: Project, enginery: Run
+) -> None:
     before = md5_of(project.root / ENGINE)
     forge(project.root / ENGINE)
     lock = project.root / "dvc.lock"
     lock.write_text(lock.read_text().replace(before, md5_of(project.root / ENGINE)))
-    told = "not as in the last commit's dvc.lock, so built here since or altered with it: m/t/fp16\n"
+    told = (
+        "not as in the last commit's dvc.lock, so built here since or altered with it: m/t/fp16\n"
+    )
     assert enginery("verify") == (0, told + WHOLE, "")
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"plan": 1}', "<<<<<<< HEAD\n"])
-def test_a_damaged_manifest_is_found_and_restored(project: Project, enginery: Run, content: str) -> None:
+def test_a_damaged_manifest_is_found_and_restored(
+    project: Project, enginery: Run, content: str
+) -> None:
     manifest = project.root / ENGINE / "manifest.json"
     manifest.write_text(content)
     code, out, _ = enginery("verify")
@@ -541,16 +642,26 @@ def test_a_damaged_manifest_is_found_and_restored(project: Project, enginery: Ru
     assert enginery("verify") == (0, WHOLE, "")
 
 
-@pytest.mark.parametrize("harmed", [
-    ["registry"], ["registry", "cache", "build"], ["registry", "cache", "build", "remote"],
-    ["registry", "cache", "other machine"], ["registry", "cache", "other machine", "remote"],
-])
-def test_the_cure_that_verify_names_cures(project: Project, remote: Path, enginery: Run, harmed: list[str]) -> None:
+@pytest.mark.parametrize(
+    "harmed",
+    [
+        ["registry"],
+        ["registry", "cache", "build"],
+        ["registry", "cache", "build", "remote"],
+        ["registry", "cache", "other machine"],
+        ["registry", "cache", "other machine", "remote"],
+    ],
+)
+def test_the_cure_that_verify_names_cures(
+    project: Project, remote: Path, enginery: Run, harmed: list[str]
+) -> None:
     """Bits that rot leave times and sizes as they were: DVC finds everything up to date."""
     before = project.digests()
     digest = object_of(project, PLAN)
     places = {
-        "registry": project.root / ENGINE / "model.plan", "cache": project.cached(digest), "build": project.root / PLAN,
+        "registry": project.root / ENGINE / "model.plan",
+        "cache": project.cached(digest),
+        "build": project.root / PLAN,
         "remote": remote / digest[:2] / digest[2:],
     }
     if "other machine" in harmed:  # it built the engine: only what is registered came here
@@ -559,7 +670,11 @@ def test_the_cure_that_verify_names_cures(project: Project, remote: Path, engine
         if place in places:
             flip(places[place])
     code, out, error = enginery("verify")
-    assert (code, out.startswith(f"{ENGINE}/model.plan: sha256 "), "`enginery verify --restore`" in error) == (1, True, True)
+    assert (
+        code,
+        out.startswith(f"{ENGINE}/model.plan: sha256 "),
+        "`enginery verify --restore`" in error,
+    ) == (1, True, True)
     code, out, error = enginery("verify", "--restore")
     if "remote" not in harmed:
         assert (code, out.splitlines()[-1] + "\n") == (0, WHOLE)
@@ -580,7 +695,9 @@ def test_the_cure_that_verify_names_cures(project: Project, remote: Path, engine
 
 def clone_of(project: Project, folder: Path) -> Project:
     """Another clone of the last commit."""
-    subprocess.run(["git", "clone", "--quiet", project.root, folder], check=True, capture_output=True)
+    subprocess.run(
+        ["git", "clone", "--quiet", project.root, folder], check=True, capture_output=True
+    )
     return Project(folder)
 
 
@@ -596,34 +713,49 @@ def shared(project: Project, tmp_path: Path) -> Path:
     return tmp_path / "remote"
 
 
-def test_another_clone_restores_every_build(project: Project, shared: Path, enginery: Run, tmp_path: Path) -> None:
+def test_another_clone_restores_every_build(
+    project: Project, shared: Path, enginery: Run, tmp_path: Path
+) -> None:
     before = project.digests()
     change_source(project, "other bytes\n")
     other = project.build()
     assert other["file"] == "completed"
     changed = project.digests()
     change_source(project, "some bytes\n")
-    assert project.build()["file"] == "restored"  # and back: only the run-cache names what was built in between
+    assert (
+        project.build()["file"] == "restored"
+    )  # and back: only the run-cache names what was built in between
     code, out, error = enginery("push")
     assert (code, error) == (0, "")
     assert out.startswith("sent 8 objects (0.0 MB) and 4 cached builds to shared (")
-    assert "the remote has 8 objects and 4 cached builds of this checkout: asked for there, one by one\n" in out
+    assert (
+        "the remote has 8 objects and 4 cached builds of this checkout: asked for there, one by one\n"
+        in out
+    )
     assert enginery("push")[1].startswith("sent 0 objects (0.0 MB) and 0 cached builds to shared (")
     clone = clone_of(project, tmp_path / "clone")
     states = clone.build()
-    assert (states, clone.digests()) == ({"file": "restored", "folder": "restored", "kept": "restored"}, before)
+    assert (states, clone.digests()) == (
+        {"file": "restored", "folder": "restored", "kept": "restored"},
+        before,
+    )
     change_source(clone, "other bytes\n")
     states = clone.build()
     assert ({states["file"], states["folder"]}, clone.digests()) == ({"restored"}, changed)
     assert clone.warnings == []
 
 
-def test_what_is_damaged_or_lost_is_not_carried_and_named(project: Project, shared: Path, enginery: Run) -> None:
+def test_what_is_damaged_or_lost_is_not_carried_and_named(
+    project: Project, shared: Path, enginery: Run
+) -> None:
     digest = object_of(project, "folder/two")
     flip(project.cached(digest))
     code, out, error = enginery("push")
     assert code == 1
-    assert [line.partition(" (")[0] for line in error.splitlines()[:2]] == ["not carried: folder", "not carried: a cached build of folder"]
+    assert [line.partition(" (")[0] for line in error.splitlines()[:2]] == [
+        "not carried: folder",
+        "not carried: a cached build of folder",
+    ]
     assert "1 of 3 objects are not whole in DVC's cache, nor at the remote" in error
     assert not (shared / "files/md5" / digest[:2] / digest[2:]).exists()
     assert "1 cached builds" in out
@@ -632,25 +764,35 @@ def test_what_is_damaged_or_lost_is_not_carried_and_named(project: Project, shar
     assert enginery("push")[0] == 0
 
 
-def test_what_the_remote_lost_or_has_damaged_is_sent_again(project: Project, shared: Path, enginery: Run) -> None:
+def test_what_the_remote_lost_or_has_damaged_is_sent_again(
+    project: Project, shared: Path, enginery: Run
+) -> None:
     assert enginery("push")[0] == 0
     lost, damaged = (object_of(project, place) for place in ("folder/two", PLAN))
     (shared / "files/md5" / lost[:2] / lost[2:]).unlink()
     flip(shared / "files/md5" / damaged[:2] / damaged[2:])
     assert enginery("push")[1].startswith("sent 2 objects")
-    assert [md5_of(shared / "files/md5" / digest[:2] / digest[2:]) for digest in (lost, damaged)] == [lost, damaged]
+    assert [
+        md5_of(shared / "files/md5" / digest[:2] / digest[2:]) for digest in (lost, damaged)
+    ] == [lost, damaged]
 
 
-def test_what_this_clone_never_had_is_at_the_remote(project: Project, shared: Path, enginery: Run, tmp_path: Path) -> None:
+def test_what_this_clone_never_had_is_at_the_remote(
+    project: Project, shared: Path, enginery: Run, tmp_path: Path
+) -> None:
     assert enginery("push")[0] == 0
     subprocess.run(["rm", "-rf", project.root / ".dvc/cache"], check=True)
     assert enginery("push")[:2][0] == 0
 
 
-def test_no_remote_or_one_that_fails_is_one_line(project: Project, enginery: Run, tmp_path: Path) -> None:
+def test_no_remote_or_one_that_fails_is_one_line(
+    project: Project, enginery: Run, tmp_path: Path
+) -> None:
     code, out, error = enginery("push")
     assert (code, out) == (1, "")
-    assert error.startswith("error: no DVC remote is configured, so there is nowhere to push to. Add one: .venv/bin/dvc remote add")
+    assert error.startswith(
+        "error: no DVC remote is configured, so there is nowhere to push to. Add one: dvc remote add"
+    )
     (tmp_path / "file").touch()
     project.dvc("remote", "add", "--default", "shared", str(tmp_path / "file/remote"))
     code, out, error = enginery("push")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
@@ -12,25 +11,37 @@ import pytest
 from onnx import TensorProto, helper
 
 from enginery.errors import EngineryError, ModelError
-from enginery.files import read_json
 from enginery.graphs import session
-from enginery.layout import MACHINE, RECIPES
-from enginery.machine import remember
-from enginery.recipes import recipes, write_recipes
-from enginery.spec import Spec, load_spec
-from enginery.status import differences
+from enginery.pipeline.recipes import write_recipes
+from enginery.project.differences import differences
+from enginery.project.load import load_spec
+from enginery.project.params import Spec
+from enginery.project.paths import RECIPES
+from tests.stages import recipes_of, stages_of
 
 ROOT = Path(__file__).resolve().parents[1]
-EXPORT, CALIBRATE = RECIPES / "export/yolov8n-shapes.json", RECIPES / "calibrate/yolov8n-shapes-int8.json"
+EXPORT, CALIBRATE = (
+    RECIPES / "export/yolov8n-shapes.json",
+    RECIPES / "calibrate/yolov8n-shapes.json",
+)
+RUNTIME = {
+    "runtime": "tensorrt_rtx",
+    "runtime_version": "1.7.1.116",
+    "platform": "linux_x86_64",
+    "compute_capability": "8.9",
+}
 
 
-def probe(target: str) -> dict[str, Any]:
-    return {"runtime": "tensorrt_rtx", "runtime_version": "1.7.1.116", "platform": "linux_x86_64"}
+def runtimes(spec: Spec) -> dict[str, dict[str, Any]]:
+    """As if this machine could build for every target."""
+    return dict.fromkeys(spec.used_targets(), RUNTIME)
 
 
 def changed(before: Spec, after: Spec) -> set[str]:
-    old, new = (recipes(found, probe, found.matrix.targets) for found in (before, after))
-    return {path.relative_to("artifacts/recipes").as_posix() for path in new if old[path] != new[path]}
+    old, new = (recipes_of(spec, runtimes(spec)) for spec in (before, after))
+    return {
+        path.relative_to("artifacts/recipes").as_posix() for path in new if old[path] != new[path]
+    }
 
 
 def edit(spec: Spec, dotted: str, value: Any) -> Spec:
@@ -50,7 +61,9 @@ def spec() -> Spec:
 
 def test_a_target_parameter_touches_its_builds(spec: Spec) -> None:
     after = edit(spec, "targets/rtx-ada/optimization_level", 2)
-    assert changed(spec, after) == {f"build/yolov8n-shapes-rtx-ada-{p}.json" for p in ("fp16", "fp32", "int8")}
+    assert changed(spec, after) == {
+        f"build/yolov8n-shapes-rtx-ada-{p}.json" for p in ("fp16", "fp32", "int8")
+    }
 
 
 def test_a_tolerance_touches_registration_only(spec: Spec) -> None:
@@ -61,8 +74,19 @@ def test_a_tolerance_touches_registration_only(spec: Spec) -> None:
 def test_a_models_task_chooses_its_tolerance(spec: Spec) -> None:
     classifies = edit(spec, "models/yolov8n-shapes/task", "classify")
     assert changed(spec, edit(spec, "validation/top1_drop", 0.02)) == set()
-    assert {name.split("/")[0] for name in changed(classifies, edit(classifies, "validation/top1_drop", 0.02))} == {"register"}
-    touched = {"export", "images", "simplify", "calibration-images", "calibrate", "validate", "register"}
+    assert {
+        name.split("/")[0]
+        for name in changed(classifies, edit(classifies, "validation/top1_drop", 0.02))
+    } == {"register"}
+    touched = {
+        "export",
+        "images",
+        "simplify",
+        "calibration-images",
+        "calibrate",
+        "validate",
+        "register",
+    }
     assert {name.split("/")[0] for name in changed(spec, classifies)} == touched
 
 
@@ -76,25 +100,35 @@ def test_what_an_export_does_not_use_touches_no_onnx(spec: Spec) -> None:
     graph = edit(spec, f"{name}/source", "own.onnx")
     for key, value in (("opset", 18), ("height", 320), ("batch", 2)):
         assert "export/yolov8n-shapes.json" in changed(spec, edit(spec, f"{name}/{key}", value))
-        assert "export/yolov8n-shapes.json" not in changed(graph, edit(graph, f"{name}/{key}", value))
-    recipe = recipes(graph, probe, [])[EXPORT]
+        assert "export/yolov8n-shapes.json" not in changed(
+            graph, edit(graph, f"{name}/{key}", value)
+        )
+    recipe = recipes_of(graph)[EXPORT]
     assert recipe["parameters"] == {"source": "own.onnx", "task": "detect"}
     assert list(recipe["tools"]) == ["onnx"]
-    assert list(recipes(spec, probe, [])[EXPORT]["tools"]) == ["ultralytics", "torch", "onnx"]
+    assert list(recipes_of(spec)[EXPORT]["tools"]) == ["ultralytics", "torch", "onnx"]
 
 
-def test_a_gpu_that_calibrates_is_part_of_the_recipe(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_cpu = recipes(spec, probe, [])
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    assert recipes(spec, probe, []) == on_cpu  # ONNX Runtime knows GPUs, and this machine has none
+def test_a_gpu_that_calibrates_is_part_of_the_recipe(
+    spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_cpu = recipes_of(spec)
+    monkeypatch.setattr(
+        onnxruntime,
+        "get_available_providers",
+        lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
+    )
+    assert recipes_of(spec) == on_cpu  # ONNX Runtime knows GPUs, and this machine has none
     monkeypatch.setattr(session, "gpus", lambda: ["a GPU"])
-    on_gpu = recipes(spec, probe, [])
+    on_gpu = recipes_of(spec)
     assert [path.parent.name for path in on_gpu if on_gpu[path] != on_cpu[path]] == ["calibrate"]
     differing = differences(on_cpu[CALIBRATE], on_gpu[CALIBRATE])
     assert list(differing) == ["provider none -> CUDAExecutionProvider"]
 
 
-def test_a_provider_that_does_not_start_is_no_cpu_in_disguise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_provider_that_does_not_start_is_no_cpu_in_disguise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """This ONNX Runtime has no CUDA: asked for it, it goes on with the CPU and a warning."""
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
@@ -106,53 +140,56 @@ def test_a_provider_that_does_not_start_is_no_cpu_in_disguise(monkeypatch: pytes
 
 
 def test_a_package_under_another_name(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
-    versions = {"onnxruntime": "", "onnxruntime-gpu": "1.31.1", "opencv-python": "", "opencv-python-headless": "5.0"}
+    versions = {
+        "onnxruntime": "",
+        "onnxruntime-gpu": "1.31.1",
+        "opencv-python": "",
+        "opencv-python-headless": "5.0",
+    }
 
     def version(package: str) -> str:
         if not versions.get(package, "1"):
             raise PackageNotFoundError(package)
         return versions.get(package, "1")
 
-    monkeypatch.setattr("enginery.recipes.version", version)
-    assert recipes(spec, probe, [])[CALIBRATE]["tools"] == {
-        "numpy": "1", "onnx": "1", "onnxruntime": "1.31.1", "opencv-python": "5.0",
+    monkeypatch.setattr("enginery.pipeline.recipes.version", version)
+    assert recipes_of(spec)[CALIBRATE]["tools"] == {
+        "numpy": "1",
+        "onnx": "1",
+        "onnxruntime": "1.31.1",
+        "opencv-python": "5.0",
     }
     versions["onnxruntime-gpu"] = ""
     with pytest.raises(EngineryError, match="the package onnxruntime is not installed here"):
-        recipes(spec, probe, [])
+        recipes_of(spec)
 
 
-def test_writing_keeps_unchanged_files_and_removes_strangers(spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_writing_keeps_unchanged_files_and_removes_strangers(
+    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    found = recipes(spec, probe, spec.matrix.targets)
-    write_recipes(found, spec)
-    path = next(iter(found))
+    stages, every = stages_of(spec), recipes_of(spec, runtimes(spec))
+    by_path = {stage.recipe: stage for stage in stages}
+    found = {by_path[path]: content for path, content in every.items()}
+    assert len(found) == len(stages) - 1  # the fingerprint has none
+    write_recipes(found, stages)
+    path = next(iter(every))
     stamp = path.stat().st_mtime_ns
     stranger = path.with_name("stranger.json")
     stranger.write_text("{}")
-    write_recipes(recipes(spec, probe, ["rtx-ada"]), spec)  # of one target only: the others' stay
+    ada = {stage: content for stage, content in found.items() if stage.target == "rtx-ada"}
+    write_recipes(ada, stages)  # of one target only: the others' stay
     assert path.stat().st_mtime_ns == stamp
     assert not stranger.exists()
-    assert all(read_json(other) == json.loads(json.dumps(recipe)) for other, recipe in found.items())
+    assert all(other.is_file() for other in every)
 
 
 def test_differences_in_words() -> None:
     old = {"tools": {"onnxsim": "0.8.0"}, "version": 1, "parameters": {"profile": {"min": [1]}}}
     new = {"tools": {"onnxsim": "0.8.1"}, "version": 1, "parameters": {"profile": {"min": [2]}}}
     assert list(differences(old, new)) == ["min [1] -> [2]", "onnxsim 0.8.0 -> 0.8.1"]
-
-
-def test_whatever_lies_in_the_place_of_a_recipe_gives_way(
-    spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    found = recipes(spec, probe, spec.matrix.targets)
-    first, second, *_ = found
-    for folder in (first, MACHINE, first.with_name("stranger.json")):
-        (folder / "inside").mkdir(parents=True)
-    second.parent.mkdir(parents=True, exist_ok=True)
-    second.write_bytes(b"\xff\x00")
-    write_recipes(found, spec)
-    remember(spec, {})
-    assert all(path.is_file() for path in (first, second, MACHINE))
-    assert not first.with_name("stranger.json").exists()
+    counting = {"calibration": "a", "counting": {"algorithm": "mse", "height": 8}}
+    gone = ["algorithm mse -> none", "height 8 -> none"]
+    assert list(differences(counting, {"calibration": "a"})) == gone
+    assert list(differences({"a": None}, {"a": 0})) == ["a none -> 0"]
+    assert list(differences({"a": None}, {})) == []

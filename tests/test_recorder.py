@@ -1,4 +1,6 @@
-"""The recorder of `tests/child.py` against the real bindings: it has nothing that they lack, and its flags are their numbers."""
+"""The recorder of `tests/child.py` against the real bindings: it has nothing that they lack, and
+its flags are their numbers.
+"""
 
 from __future__ import annotations
 

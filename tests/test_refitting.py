@@ -1,4 +1,6 @@
-"""When a plan is refitted and when it is built: what tells two graphs apart, each reason against a refit, and what the child is told."""
+"""When a plan is refitted and when it is built: what tells two graphs apart, each reason against a
+refit, and what the child is told.
+"""
 
 from __future__ import annotations
 
@@ -17,21 +19,28 @@ from onnx import helper, numpy_helper
 
 from enginery.calibration import cache
 from enginery.errors import IntegrityError
-from enginery.files import sha256, write_json
 from enginery.graphs.structure import save_weights, structure_digest
-from enginery.layout import Step, engine_folder
+from enginery.project.paths import engine_folder
+from enginery.project.stage import Stage
+from enginery.system.files import sha256, write_json
 from enginery.toolchain.requests import BuildRequest
 from tasks.refitting import base, refitted, structure
 from tests.registered import enter, recipe, records
 from tests.test_toolchain import graph
 
-STEP = Step("build", "m", "server", "int8")
+STEP = Stage("build", "m", "server", "int8")
 NOWHERE = Path("nowhere/python")  # a child that cannot be started: whoever tries to refit fails
 OLD_PLAN = b"the registered plan"
 SHAPES = {which: [1, 4, 8, 8] for which in ("min", "opt", "max")}
 RECIPE = recipe(
-    "build", refittable=True, runtime="tensorrt", runtime_version="10.16.1.11", platform="linux_x86_64",
-    compute_capability="9.0", gpu="Card", profile=SHAPES,
+    "build",
+    refittable=True,
+    runtime="tensorrt",
+    runtime_version="10.16.1.11",
+    platform="linux_x86_64",
+    compute_capability="9.0",
+    gpu="Card",
+    profile=SHAPES,
 )
 Edit = Callable[[onnx.ModelProto], object]
 
@@ -64,18 +73,38 @@ def test_named_weights_are_no_part_of_the_structure(model: onnx.ModelProto, tmp_
     assert model.SerializeToString(deterministic=True) != kept
     numpy = taken(model, ("w",), tmp_path)["w/w"]
     digest(model)
-    np.testing.assert_array_equal(taken(model, ("w",), tmp_path)["w/w"], numpy)  # the graph itself keeps its weights
+    np.testing.assert_array_equal(
+        taken(model, ("w",), tmp_path)["w/w"], numpy
+    )  # the graph itself keeps its weights
 
 
-@pytest.mark.parametrize("edit", [
-    lambda model: weights(model, lambda values: values[:, :, :1, :1]),
-    lambda model: weights(model, lambda values: values.astype(np.float16)),
-    lambda model: model.graph.node[0].attribute[0].CopyFrom(helper.make_attribute("pads", [2, 2, 2, 2])),
-    lambda model: setattr(model.graph.node[1], "op_type", "Sigmoid"), lambda model: setattr(model.graph.node[0], "name", "other"),
-    lambda model: setattr(model.graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 2),
-    lambda model: model.graph.initializer.append(numpy_helper.from_array(np.ones(1, np.float32), "more")),
-    lambda model: setattr(model.opset_import[0], "version", 16),
-], ids=["weights' shape", "weights' type", "attribute", "operator", "name", "input's shape", "one more", "opset"])
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda model: weights(model, lambda values: values[:, :, :1, :1]),
+        lambda model: weights(model, lambda values: values.astype(np.float16)),
+        lambda model: (
+            model.graph.node[0].attribute[0].CopyFrom(helper.make_attribute("pads", [2, 2, 2, 2]))
+        ),
+        lambda model: setattr(model.graph.node[1], "op_type", "Sigmoid"),
+        lambda model: setattr(model.graph.node[0], "name", "other"),
+        lambda model: setattr(model.graph.input[0].type.tensor_type.shape.dim[0], "dim_value", 2),
+        lambda model: model.graph.initializer.append(
+            numpy_helper.from_array(np.ones(1, np.float32), "more")
+        ),
+        lambda model: setattr(model.opset_import[0], "version", 16),
+    ],
+    ids=[
+        "weights' shape",
+        "weights' type",
+        "attribute",
+        "operator",
+        "name",
+        "input's shape",
+        "one more",
+        "opset",
+    ],
+)
 def test_everything_else_is(model: onnx.ModelProto, edit: Edit) -> None:
     before = digest(model)
     edit(model)
@@ -101,12 +130,22 @@ def request_(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> BuildRequest:
     monkeypatch.chdir(tmp_path)
     cache.write(cache.from_thresholds({"x": 127.0, "c": 63.5}), tmp_path / "ranges.cache")
     request = BuildRequest(
-        "tensorrt", graph(tmp_path / "g.onnx"), tmp_path / "work" / "model.plan", "m", refittable=True, precision="int8",
-        cache=tmp_path / "ranges.cache", float_layers=("last",),
+        "tensorrt",
+        graph(tmp_path / "g.onnx"),
+        tmp_path / "work" / "model.plan",
+        "m",
+        refittable=True,
+        precision="int8",
+        cache=tmp_path / "ranges.cache",
+        fp16_layers=("last",),
     )
     request.plan.parent.mkdir()
     (tmp_path / "old.plan").write_bytes(OLD_PLAN)
-    facts = {"recipe": RECIPE, "refittable_weights": ["w"], "structure_sha256": structure(request, ["w"])}
+    facts = {
+        "recipe": RECIPE,
+        "refittable_weights": ["w"],
+        "structure_sha256": structure(request, ["w"]),
+    }
     made_of = records(tmp_path / "old.plan")
     made_of["build"] |= facts
     enter("m/server/int8", tmp_path / "old.plan", made_of)
@@ -135,7 +174,9 @@ def plan() -> Path:
 def child(request: BuildRequest, code: str) -> Path:
     """An interpreter that answers as the child program does on a GPU; the request is `request`."""
     program = request.onnx.with_name("answer.py")
-    program.write_text(f"import hashlib, json, sys\nrequest = json.loads(sys.stdin.read())\n{code}\n")
+    program.write_text(
+        f"import hashlib, json, sys\nrequest = json.loads(sys.stdin.read())\n{code}\n"
+    )
     script = program.with_suffix(".sh")
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}"\n')
     script.chmod(0o755)
@@ -164,15 +205,39 @@ def test_an_engine_that_differs_in_weights_alone_is_the_base_of_a_refit(
     assert "nowhere/python cannot be started" in capsys.readouterr().out  # so a refit was tried
 
 
-@pytest.mark.parametrize("spoil", [
-    lambda request: plan().parent.joinpath("manifest.json").unlink(), lambda request: plan().write_bytes(OLD_PLAN[:-1] + b"?"),
-    lambda request: plan().write_bytes(OLD_PLAN[:-1]), lambda request: plan().unlink(),
-    lambda request: write_json(STEP.recipe, {**RECIPE, "version": 2}),
-    lambda request: write_json(STEP.recipe, {**RECIPE, "parameters": {**RECIPE["parameters"], "runtime_version": "10.15.0.0"}}),
-    lambda request: edit_graph(request, lambda model: setattr(model.graph.node[1], "op_type", "Sigmoid")),
-    lambda request: edit_engine(refittable_weights=[]), lambda request: edit_engine(structure_sha256="0" * 64),
-], ids=["no engine", "altered", "cut off", "no plan", "step's version", "TensorRT's version", "structure", "no weights", "digest"])
-def test_what_must_be_built(request_: BuildRequest, spoil: Callable[[BuildRequest], object]) -> None:
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda request: plan().parent.joinpath("manifest.json").unlink(),
+        lambda request: plan().write_bytes(OLD_PLAN[:-1] + b"?"),
+        lambda request: plan().write_bytes(OLD_PLAN[:-1]),
+        lambda request: plan().unlink(),
+        lambda request: write_json(STEP.recipe, {**RECIPE, "version": 2}),
+        lambda request: write_json(
+            STEP.recipe,
+            {**RECIPE, "parameters": {**RECIPE["parameters"], "runtime_version": "10.15.0.0"}},
+        ),
+        lambda request: edit_graph(
+            request, lambda model: setattr(model.graph.node[1], "op_type", "Sigmoid")
+        ),
+        lambda request: edit_engine(refittable_weights=[]),
+        lambda request: edit_engine(structure_sha256="0" * 64),
+    ],
+    ids=[
+        "no engine",
+        "altered",
+        "cut off",
+        "no plan",
+        "step's version",
+        "TensorRT's version",
+        "structure",
+        "no weights",
+        "digest",
+    ],
+)
+def test_what_must_be_built(
+    request_: BuildRequest, spoil: Callable[[BuildRequest], object]
+) -> None:
     assert base(STEP, request_)
     spoil(request_)
     assert base(STEP, request_) is None
@@ -181,13 +246,25 @@ def test_what_must_be_built(request_: BuildRequest, spoil: Callable[[BuildReques
 
 
 def test_other_layers_in_float_and_native_calibration_must_be_built(request_: BuildRequest) -> None:
-    assert refitted(STEP, replace(request_, float_layers=("last", "first")), NOWHERE, 60) is None
-    assert refitted(STEP, replace(request_, native_images=request_.plan.with_name("calibration.npy")), NOWHERE, 60) is None
+    assert refitted(STEP, replace(request_, fp16_layers=("last", "first")), NOWHERE, 60) is None
+    assert (
+        refitted(
+            STEP,
+            replace(request_, native_images=request_.plan.with_name("calibration.npy")),
+            NOWHERE,
+            60,
+        )
+        is None
+    )
     assert not list(request_.plan.parent.iterdir())
 
 
-def test_the_child_is_given_new_weights_and_ranges(request_: BuildRequest, capsys: pytest.CaptureFixture[str]) -> None:
-    found = refitted(STEP, replace(request_, version_compatible=True, gpu="GPU-0"), child(request_, ANSWER), 60)
+def test_the_child_is_given_new_weights_and_ranges(
+    request_: BuildRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = refitted(
+        STEP, replace(request_, version_compatible=True, gpu="GPU-0"), child(request_, ANSWER), 60
+    )
     assert found
     facts, measured = found
     assert measured == {"seconds": 1.25}
@@ -199,7 +276,11 @@ def test_the_child_is_given_new_weights_and_ranges(request_: BuildRequest, capsy
     assert seen["weights"] == pytest.approx({"weights/w": float(values.sum())}, rel=1e-4)
     asked = seen["request"]
     assert (asked["do"], asked["plan"], asked["plan_sha256"], asked["gpu"], asked["host_code"]) == (
-        "refit", str(plan()), sha256(plan()), "GPU-0", True,
+        "refit",
+        str(plan()),
+        sha256(plan()),
+        "GPU-0",
+        True,
     )
     assert asked["ranges"] == pytest.approx({"x": 127.0, "c": 63.5})
     assert [path.name for path in request_.plan.parent.iterdir()] == ["model.plan"]
@@ -227,16 +308,23 @@ def test_weights_that_do_not_fit_are_a_warning_and_a_build(
 
 
 @pytest.mark.parametrize("code", [REFUSAL.replace("KIND", "engine"), "sys.exit(3)"])
-def test_a_registered_plan_that_does_not_load_or_crashes_is_built(request_: BuildRequest, code: str) -> None:
+def test_a_registered_plan_that_does_not_load_or_crashes_is_built(
+    request_: BuildRequest, code: str
+) -> None:
     assert refitted(STEP, request_, child(request_, code), 60) is None
     assert not list(request_.plan.parent.iterdir())
 
 
-@pytest.mark.parametrize(("code", "error", "words"), [
-    (ANSWER.replace("hexdigest()", "hexdigest()[::-1]"), IntegrityError, "a byte changed"),
-    (ANSWER + "\nimport os; os.truncate(request['out'], 3)", IntegrityError, "a byte changed"),
-])
-def test_a_refit_that_goes_wrong_leaves_nothing(request_: BuildRequest, code: str, error: type[Exception], words: str) -> None:
+@pytest.mark.parametrize(
+    ("code", "error", "words"),
+    [
+        (ANSWER.replace("hexdigest()", "hexdigest()[::-1]"), IntegrityError, "a byte changed"),
+        (ANSWER + "\nimport os; os.truncate(request['out'], 3)", IntegrityError, "a byte changed"),
+    ],
+)
+def test_a_refit_that_goes_wrong_leaves_nothing(
+    request_: BuildRequest, code: str, error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         refitted(STEP, request_, child(request_, code), 60)
     assert not list(request_.plan.parent.iterdir())
@@ -244,8 +332,13 @@ def test_a_refit_that_goes_wrong_leaves_nothing(request_: BuildRequest, code: st
 
 
 @pytest.mark.skipif(find_spec("pycuda") is not None, reason="this environment has pycuda")
-def test_a_toolchain_without_pycuda_says_so(request_: BuildRequest, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_toolchain_without_pycuda_says_so(
+    request_: BuildRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The real child program."""
     assert refitted(STEP, request_, Path(sys.executable), 60) is None
-    assert "NumPy and pycuda are needed to use a GPU: No module named 'pycuda': it is built" in capsys.readouterr().out
+    assert (
+        "NumPy and pycuda are needed to use a GPU: No module named 'pycuda': it is built"
+        in capsys.readouterr().out
+    )
     assert not list(request_.plan.parent.iterdir())

@@ -9,11 +9,19 @@ from typing import Any
 
 import pytest
 
+from enginery.cli.main import main
 from enginery.errors import DamagedFileError, EngineryError, IntegrityError
-from enginery.files import read_json, write_json
-from enginery.layout import ENGINES
-from enginery.registry import DamagedEngine, damage, engines, entries, find, find_entry, publish
-from flows.cli import main
+from enginery.project.paths import ENGINES
+from enginery.registry.store import (
+    DamagedEngine,
+    damage,
+    engines,
+    entries,
+    find,
+    find_entry,
+    publish,
+)
+from enginery.system.files import read_json, write_json
 from tests.registered import register
 
 NAMES = ["yolo/ada/fp16", "yolo/ada/fp32"]

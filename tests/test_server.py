@@ -1,4 +1,6 @@
-"""Prefect's server: wrong ones, one that dies or hangs in the middle of a run, our own, and its page on any port."""
+"""Prefect's server: wrong ones, one that dies or hangs in the middle of a run, our own, and its
+page on any port.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def free_port() -> int:
 
 @contextmanager
 def own_home(folder: Path, *command: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`enginery server` (or another command) on a free port with a home of its own; the process and its URL."""
+    """`enginery server` (or another command) on a free port with a home of its own; the process and
+    its URL.
+    """
     port = free_port()
     environment = {**os.environ, "PREFECT_HOME": str(folder)}
     line = [sys.executable, "-m", *(command or ("enginery", "server")), "--port", str(port)]
@@ -54,8 +58,12 @@ def stale(checkout: Checkout, level: int) -> None:
 
 def started(checkout: Checkout, url: str, command: list[str] = RUN) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        ["env", "--default-signal=INT", *command], cwd=checkout.root, text=True,
-        env=checkout.environment(PREFECT_API_URL=url), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        ["env", "--default-signal=INT", *command],
+        cwd=checkout.root,
+        text=True,
+        env=checkout.environment(PREFECT_API_URL=url),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
     )
 
 
@@ -71,7 +79,9 @@ def until(run: subprocess.Popen[str], words: str) -> str:
 
 
 def ends_by_itself(run: subprocess.Popen[str], last_step: str) -> str:
-    """All that a run says after its server is gone; it must end within ten seconds of its last step."""
+    """All that a run says after its server is gone; it must end within ten seconds of its last
+    step.
+    """
     said = until(run, last_step)
     ended = time.monotonic()
     rest, _ = run.communicate(timeout=60)
@@ -79,7 +89,9 @@ def ends_by_itself(run: subprocess.Popen[str], last_step: str) -> str:
     assert len(said + rest) < 3000
     assert "Traceback" not in said + rest
     [warning] = [line for line in rest.splitlines() if "any more" in line]
-    assert re.match(r"Warning Prefect's server at http://127.0.0.1:\d+/api does not answer any more: ", warning)
+    assert re.match(
+        r"Warning Prefect's server at http://127.0.0.1:\d+/api does not answer any more: ", warning
+    )
     return rest
 
 
@@ -130,13 +142,16 @@ def test_a_url_without_api_names_the_right_one(built: Checkout) -> None:
 
 
 def test_another_web_server_is_one_line(built: Checkout) -> None:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as other:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler
+    ) as other:
         threading.Thread(target=other.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{other.server_port}/api"
         result = built.run("enginery", "build", PREFECT_API_URL=url)
         other.shutdown()
     assert (result.returncode, result.stderr) == (
-        1, f"error: Prefect's server at {url} is no Prefect API: it answers 404 to /health. "
+        1,
+        f"error: Prefect's server at {url} is no Prefect API: it answers 404 to /health. "
         "Correct PREFECT_API_URL; it looks like http://127.0.0.1:4200/api\n",
     )
 
@@ -159,12 +174,18 @@ def test_our_own_server_ends_with_the_run(built: Checkout, sign: signal.Signals)
 
 def servers_of(run: subprocess.Popen[str]) -> list[psutil.Process]:
     children = psutil.Process(run.pid).children(recursive=True)
-    return [child for child in children if "flows.own_server" in " ".join(child.cmdline())]
+    return [
+        child
+        for child in children
+        if "enginery.orchestration.own_server" in " ".join(child.cmdline())
+    ]
 
 
 def test_a_home_that_cannot_be_written_is_one_line(built: Checkout, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    result = built.run("enginery", "build", PREFECT_API_URL="", PREFECT_HOME=str(tmp_path / "file" / "home"))
+    result = built.run(
+        "enginery", "build", PREFECT_API_URL="", PREFECT_HOME=str(tmp_path / "file" / "home")
+    )
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     line = result.stderr.splitlines()[-1]  # Prefect itself warns before
@@ -182,7 +203,10 @@ def test_the_ui_asks_the_port_that_it_came_from(tmp_path: Path) -> None:
         assert settings["server"]["analytics_enabled"] is False
         port = url.rsplit(":", 1)[1]
         again = subprocess.run(
-            [sys.executable, "-m", "enginery", "server", "--port", port], capture_output=True, text=True, check=False,
+            [sys.executable, "-m", "enginery", "server", "--port", port],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert (again.returncode, again.stdout) == (1, "")
         assert again.stderr == (
@@ -193,10 +217,26 @@ def test_the_ui_asks_the_port_that_it_came_from(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not shutil.which("chromium"), reason="no browser is here")
 def test_the_page_on_another_port_is_not_blank(tmp_path: Path) -> None:
-    browser = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+    browser = [
+        "chromium",
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+    ]
     page, end = "", time.monotonic() + 90
     with own_home(tmp_path) as (_, url):
-        while "get started" not in page and time.monotonic() < end:  # the browser gives a slow machine little time
-            command = [*browser, f"--user-data-dir={tmp_path}", "--virtual-time-budget=20000", "--dump-dom", f"{url}/runs"]
-            page = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
+        while (
+            "get started" not in page and time.monotonic() < end
+        ):  # the browser gives a slow machine little time
+            command = [
+                *browser,
+                f"--user-data-dir={tmp_path}",
+                "--virtual-time-budget=20000",
+                "--dump-dom",
+                f"{url}/runs",
+            ]
+            page = subprocess.run(
+                command, capture_output=True, text=True, timeout=120, check=False
+            ).stdout
     assert "Run a task or flow to get started" in page

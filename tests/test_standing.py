@@ -10,22 +10,22 @@ from typing import Any
 import pytest
 import yaml
 
-from enginery.files import read_json, write_json
-from enginery.layout import BUILDS, ENGINES, RECIPES, REPORTS, Step, engine_report, model_folder
-from enginery.registry import Engine, entries
+from enginery.cli.main import main
+from enginery.project.engine_name import EngineName
+from enginery.project.paths import BUILDS, ENGINES, RECIPES, REPORTS, engine_report, model_folder
+from enginery.project.stage import Stage, record_file
+from enginery.registry.standing import build_seconds, standing
+from enginery.registry.store import Engine, entries
 from enginery.report.tables import engine_notes, engine_rows, listed, outcomes_of
-from enginery.spec import Matrix
-from enginery.standing import build_seconds, standing
-from enginery.status import record_file
-from flows.cli import main
+from enginery.system.files import read_json, write_json
 from tests.registered import compared, profile, recipe, register, report
 
-MATRIX = Matrix(models=("m",), targets=("server",), precisions=("fp16",))
+ASKED_FOR = [EngineName("m", "server", "fp16")]
 NAME = "m/server/fp16"
-MODEL_STEPS = (Step("export", "m"), Step("simplify", "m"))
-GRAPH_STEPS = tuple(Step(name, "m", precision="fp16") for name in ("quantize", "validate"))
-STEPS = (*MODEL_STEPS, *GRAPH_STEPS, Step("build", "m", "server", "fp16"))
-REGISTER = Step("register", "m", "server", "fp16")
+MODEL_STEPS = (Stage("export", "m"), Stage("simplify", "m"))
+GRAPH_STEPS = tuple(Stage(name, "m", precision="fp16") for name in ("quantize", "validate"))
+STEPS = (*MODEL_STEPS, *GRAPH_STEPS, Stage("build", "m", "server", "fp16"))
+REGISTER = Stage("register", "m", "server", "fp16")
 FAILED = "raw outputs differ by 0.5 (RMS, relative), 0.02 is allowed"
 
 
@@ -33,10 +33,9 @@ def leave_results(engine: Engine) -> None:
     """What the steps of an engine leave on disk, and the recipes that they were made by."""
     steps = engine.manifest.steps.to_json()
     for step in (*STEPS, REGISTER):
-        write_json(step.recipe, steps[step.name]["recipe"])
-        record = record_file(step)
-        if record and step != REGISTER:
-            write_json(record, steps[step.name])
+        write_json(step.recipe, steps[step.step]["recipe"])
+        if step != REGISTER:
+            write_json(record_file(step), steps[step.step])
     write_json(BUILDS / NAME / "measured.json", {"seconds": 1.25})
 
 
@@ -67,7 +66,6 @@ def rebuild(batch: int, rms: float) -> None:
     for step, edit in ((STEPS[0], exported), (STEPS[-1], built)):
         change(step.recipe, edit)
         path = record_file(step)
-        assert path
         change(path, lambda record, edit=edit: edit(record["recipe"]))
     change(
         model_folder("m", "fp16") / "validation.json",
@@ -77,8 +75,8 @@ def rebuild(batch: int, rms: float) -> None:
 
 
 def test_the_newest_is_a_candidate_with_its_own_numbers(engine: Engine) -> None:
-    assert standing(engine, MATRIX).state == "candidate"
-    [row] = engine_rows(listed(entries(), MATRIX))
+    assert standing(engine, ASKED_FOR).state == "candidate"
+    [row] = engine_rows(listed(entries(), ASKED_FOR))
     assert row == {
         "engine": NAME,
         "for": "9.0",
@@ -93,11 +91,11 @@ def test_after_a_failed_gate_the_kept_engine_is_outdated_and_says_why(engine: En
     """A batch-1 engine must not pass for its batch-8 successor."""
     write_json(engine_report("m", "server", "fp16"), report(engine))
     rebuild(batch=8, rms=0.5)
-    found = standing(engine, MATRIX)
+    found = standing(engine, ASKED_FOR)
     assert found.state == "outdated"
     changes = "batch 1 -> 8, profile 1x3x160x160 -> 8x3x160x160"
     assert found.reason == f"the last that passed; the newest ({changes}) failed: {FAILED}"
-    [kept] = listed(entries(), MATRIX)
+    [kept] = listed(entries(), ASKED_FOR)
     summary = kept.summary()
     assert (summary["state"], summary["checked"], summary["build_seconds"]) == (
         "outdated",
@@ -117,25 +115,26 @@ def test_after_a_failed_gate_the_kept_engine_is_outdated_and_says_why(engine: En
 
 def test_what_passed_and_is_not_registered_yet(engine: Engine) -> None:
     rebuild(batch=8, rms=0.001)
-    found = standing(engine, MATRIX)
+    found = standing(engine, ASKED_FOR)
     assert found.reason.endswith("8x3x160x160) is not registered yet")
     assert "Run `enginery build`" in found.cure
 
 
-@pytest.mark.parametrize("step", [*STEPS, REGISTER], ids=lambda step: step.name)
-def test_every_recipe_and_result_counts(engine: Engine, step: Step) -> None:
+@pytest.mark.parametrize("step", [*STEPS, REGISTER], ids=lambda step: step.step)
+def test_every_recipe_and_result_counts(engine: Engine, step: Stage) -> None:
     before = read_json(step.recipe)
     change(step.recipe, lambda found: found["tools"].update(tool="2.0"))
-    assert standing(engine, MATRIX).reason == "the newest (tool 1.0 -> 2.0) is not registered yet"
+    assert (
+        standing(engine, ASKED_FOR).reason == "the newest (tool 1.0 -> 2.0) is not registered yet"
+    )
     write_json(step.recipe, before)
-    path = record_file(step)
-    if path and step != REGISTER:
-        change(path, lambda record: record.update(more="result"))
+    if step != REGISTER:
+        change(record_file(step), lambda record: record.update(more="result"))
         assert (
-            standing(engine, MATRIX).reason
-            == f"the newest (other results of {step.name}) is not registered yet"
+            standing(engine, ASKED_FOR).reason
+            == f"the newest (other results of {step.step}) is not registered yet"
         )
-        assert build_seconds(engine) == (None if step.name == "build" else 1.25)
+        assert build_seconds(engine) == (None if step.step == "build" else 1.25)
 
 
 def test_a_calibration_that_failed_leaves_an_outdated_int8(
@@ -154,7 +153,7 @@ def test_a_calibration_that_failed_leaves_an_outdated_int8(
     }
     engine = enter("m/server/int8", tmp_path / "plan", made_of)
     write_json(
-        RECIPES / "calibrate/m-int8.json",
+        RECIPES / "calibrate/m.json",
         recipe("calibrate", calibration="data/c", algorithm="entropy"),
     )
     assert (
@@ -167,7 +166,7 @@ def test_where_nothing_was_built_nothing_is_newer(engine: Engine) -> None:
     """Another machine's engine, or a checkout that only pulled."""
     for folder in (RECIPES, BUILDS, model_folder("m", "")):
         shutil.rmtree(folder)
-    assert standing(engine, MATRIX).state == "candidate"
+    assert standing(engine, ASKED_FOR).state == "candidate"
     assert build_seconds(engine) is None
 
 
@@ -185,7 +184,7 @@ def test_damaged_results_and_recipes_say_nothing_and_break_nothing(
     ):
         before = path.read_text()
         path.write_text(content)
-        assert standing(engine, MATRIX).state == "candidate", path
+        assert standing(engine, ASKED_FOR).state == "candidate", path
         assert build_seconds(engine) in (1.25, None)
         for command in (["list"], ["list", "--json"], ["show", "m"]):
             assert main(command) == 0
@@ -219,15 +218,15 @@ def test_engines_that_params_yaml_does_not_have_are_retired(
     (ENGINES / "m/other/fp16/manifest.json").write_text(
         "{"
     )  # retired and damaged: to be pruned all the same
-    found = {engine.entry.name: engine.standing.state for engine in listed(entries(), MATRIX)}
+    found = {engine.entry.name: engine.standing.state for engine in listed(entries(), ASKED_FOR)}
     assert found == {
         "m/other/fp16": "retired",
         NAME: "candidate",
         "m/server/fp32": "retired",
         "old/server/fp16": "retired",
     }
-    assert list(engine_notes(listed(entries(), MATRIX))) == [
-        "3 engines, retired: not in params.yaml's matrix any more",
+    assert list(engine_notes(listed(entries(), ASKED_FOR))) == [
+        "3 engines, retired: params.yaml does not ask for it any more",
         "`enginery prune` removes what is retired",
     ]
     assert "retired" not in {engine.standing.state for engine in listed(entries(), None)}

@@ -1,4 +1,6 @@
-"""The command line around every step: its time limit, its environment, and one line with the cause of whatever goes wrong."""
+"""The command line around every step: its time limit, its environment, and one line with the cause
+of whatever goes wrong.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +14,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 
-from enginery.files import sha256
-from enginery.processes import ending
-from enginery.recipes import VERSIONS
+from enginery.pipeline.workplace import read_workplace, save_workplace
+from enginery.project.load import load_spec
+from enginery.project.paths import WORKPLACE
 from enginery.report.events import VARIABLE, error_line
-from enginery.spec import StepName, load_spec
-from enginery.tracebacks import explain, unsaid
+from enginery.system.files import sha256, write_json
+from enginery.system.processes import ending
+from enginery.system.tracebacks import explain, unsaid
 from tests.conftest import ROOT
 from tests.test_recipes import changed, edit
 
@@ -37,19 +39,32 @@ def checkout(tmp_path: Path) -> Path:
 
 
 def step(checkout: Path, work: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a step of these lines, with itself as `step`."""
+    """Run a step of these lines, as dvc.yaml does; its job is `job`."""
     lines = "\n".join(f"    {line}" for line in work.splitlines())
-    code = f"from tasks.command import run_step\ndef work(step):\n{lines}\nrun_step('export', work, 'model')"
+    code = (
+        "from enginery.pipeline.step import step\n"
+        f"@step('export', version=1, of=('model',))\ndef work(job):\n{lines}\nwork.main()"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
     command = [sys.executable, "-c", code, "m"]
-    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        command,
+        cwd=checkout,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
 
 
 def test_any_error_is_one_line_and_its_traceback_a_file(checkout: Path) -> None:
     ended = step(checkout, "raise ValueError('two\\nlines.')")
     assert (ended.returncode, ended.stdout) == (1, "")
     [said] = ended.stderr.splitlines()
-    assert said.startswith("error: export m: ValueError: two lines (tasks/command.py, line "), said
+    assert said.startswith(
+        "error: export m: ValueError: two lines (enginery/pipeline/step.py, line "
+    ), said
     assert said.endswith(f"). Its traceback is in {LOG}")
     trace = (checkout / LOG).read_text()
     assert trace.startswith("Traceback (most recent call last):")
@@ -86,18 +101,24 @@ def nothing_said() -> None:
     raise ValueError
 
 
-@pytest.mark.parametrize(("work", "line"), [
-    (lambda: {}["x"], "KeyError: 'x'"),  # type: ignore[index]
-    (no_image, "OpenCV failed: OpenCV("),
-    (no_session, "ONNX Runtime failed: "),
-    (no_graph, "ONNX failed: "),
-    (lambda: np.zeros(1 << 55), "out of memory (Unable to allocate"),
-    (no_memory_in_torch, "out of memory (DefaultCPUAllocator: "),
-    (lambda: (_ for _ in ()).throw(MemoryError), "out of memory. Close other programs or use smaller input sizes. Its"),
-    (no_end, "something that it reads is nested too deeply. Its"),
-    (lambda: Path("nowhere").read_text(), "nowhere: No such file or directory. Its"),
-    (nothing_said, "ValueError. Its"),
-])
+@pytest.mark.parametrize(
+    ("work", "line"),
+    [
+        (lambda: {}["x"], "KeyError: 'x'"),  # type: ignore[index]
+        (no_image, "OpenCV failed: OpenCV("),
+        (no_session, "ONNX Runtime failed: "),
+        (no_graph, "ONNX failed: "),
+        (lambda: np.zeros(1 << 55), "out of memory (Unable to allocate"),
+        (no_memory_in_torch, "out of memory (DefaultCPUAllocator: "),
+        (
+            lambda: (_ for _ in ()).throw(MemoryError),
+            "out of memory. Close other programs or use smaller input sizes. Its",
+        ),
+        (no_end, "something that it reads is nested too deeply. Its"),
+        (lambda: Path("nowhere").read_text(), "nowhere: No such file or directory. Its"),
+        (nothing_said, "ValueError. Its"),
+    ],
+)
 def test_what_kind_of_error_it_was(tmp_path: Path, work: Callable[[], object], line: str) -> None:
     with pytest.raises(Exception) as raised:
         work()
@@ -111,9 +132,9 @@ def test_what_kind_of_error_it_was(tmp_path: Path, work: Callable[[], object], l
 
 
 def test_an_error_in_our_own_code_names_the_place(checkout: Path) -> None:
-    ended = step(checkout, "from enginery.files import dumps\ndumps(float('nan'))")
+    ended = step(checkout, "from enginery.system.files import dumps\ndumps(float('nan'))")
     assert "Out of range float values are not JSON compliant" in ended.stderr
-    assert " (enginery/files.py, line " in ended.stderr
+    assert " (enginery/system/files.py, line " in ended.stderr
 
 
 def test_a_step_that_ends_well_leaves_no_log(checkout: Path) -> None:
@@ -125,7 +146,9 @@ def test_a_step_that_ends_well_leaves_no_log(checkout: Path) -> None:
 
 
 def test_a_foreseen_error_needs_no_traceback(checkout: Path) -> None:
-    ended = step(checkout, "from enginery.errors import ModelError\nraise ModelError('it is bad', 'Mend it')")
+    ended = step(
+        checkout, "from enginery.errors import ModelError\nraise ModelError('it is bad', 'Mend it')"
+    )
     assert (ended.returncode, ended.stderr) == (1, "error: it is bad. Mend it\n")
     assert not (checkout / LOG).exists()
 
@@ -138,12 +161,14 @@ def test_no_room_for_the_traceback_is_said(checkout: Path) -> None:
     assert said.endswith(f"). Its traceback could not be written to {LOG}: Not a directory")
     full = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\nraise ValueError('too bad')"
     (checkout / "artifacts").unlink()
-    assert f"Its traceback could not be written to {LOG}: File too large" in step(checkout, full).stderr
+    assert (
+        f"Its traceback could not be written to {LOG}: File too large"
+        in step(checkout, full).stderr
+    )
 
 
 def limited(checkout: Path, seconds: int) -> None:
-    with (checkout / "params.yaml").open("a") as params:
-        params.write(f"\ntime_limit_s: {{ export: {seconds} }}\n")
+    write_json(checkout / WORKPLACE, {"time_limit_s": {"export": seconds}})
 
 
 HANGS = """
@@ -161,7 +186,10 @@ def test_a_step_that_hangs_is_ended_at_its_limit_with_all_it_started(checkout: P
     assert 5 < time.monotonic() - began < 200  # `sleep` takes 300
     assert ended.returncode == -signal.SIGKILL
     what = f"export m was stopped at its time limit of 5 s; where it stood is in {LOG}"
-    assert ended.stderr == f"error: {what}. If it only needs longer, raise time_limit_s.export in params.yaml\n"
+    assert (
+        ended.stderr
+        == f"error: {what}. If it only needs longer, raise time_limit_s.export in params.yaml\n"
+    )
     assert "in work" in (checkout / LOG).read_text()
     assert not is_running(int((checkout / "pid").read_text()))
 
@@ -176,7 +204,12 @@ def test_what_another_program_says_for_a_step(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_watchdog_ends_with_its_step_however_that_ends(checkout: Path) -> None:
     find = "import os\nfrom pathlib import Path\n[dog] = Path(f'/proc/self/task/{os.getpid()}/children').read_text().split()\n"
-    for last, code in (("", 0), ("os.kill(os.getpid(), 9)", -9), ("os._exit(3)", 3), ("raise KeyboardInterrupt", 130)):
+    for last, code in (
+        ("", 0),
+        ("os.kill(os.getpid(), 9)", -9),
+        ("os._exit(3)", 3),
+        ("raise KeyboardInterrupt", 130),
+    ):
         ended = step(checkout, f"{find}Path('pid').write_text(dog)\n{last}")
         assert ended.returncode == code, ended.stderr
         deadline = time.monotonic() + 60
@@ -198,14 +231,25 @@ def test_a_crash_in_c_leaves_its_traceback(checkout: Path) -> None:
     assert "Fatal Python error: Segmentation fault" in (checkout / LOG).read_text()
     dvc = "failed to reproduce 'export@m': failed to run: python -m tasks.export m, exited with -11"
     log = checkout / LOG
-    assert unsaid([f"ERROR: {dvc}"], dvc, log) == f"its process was killed by SIGSEGV; where it stood is in {log}"
+    assert (
+        unsaid([f"ERROR: {dvc}"], dvc, log)
+        == f"its process was killed by SIGSEGV; where it stood is in {log}"
+    )
 
 
 def test_what_goes_wrong_before_a_step_can_speak(tmp_path: Path) -> None:
     log = tmp_path / LOG
-    lines = ["Running stage 'export@m':", "Traceback (most recent call last):", 'File "x.py", line 1', "ImportError: no torch"]
+    lines = [
+        "Running stage 'export@m':",
+        "Traceback (most recent call last):",
+        'File "x.py", line 1',
+        "ImportError: no torch",
+    ]
     text = "failed to run: python, exited with 1"
-    assert unsaid([*lines, f"ERROR: {text}"], text, log) == f"ImportError: no torch. Its traceback is in {log}"
+    assert (
+        unsaid([*lines, f"ERROR: {text}"], text, log)
+        == f"ImportError: no torch. Its traceback is in {log}"
+    )
     assert log.read_text().splitlines() == lines[1:]
     log.write_text("")
     killed = "its process was killed by SIGKILL (often a sign of too little memory)"
@@ -213,32 +257,46 @@ def test_what_goes_wrong_before_a_step_can_speak(tmp_path: Path) -> None:
     assert unsaid(["ERROR: the disk is on fire"], "the disk is on fire", log) == ""
 
 
-@pytest.mark.parametrize(("code", "words"), [
-    (0, "ended with exit code 0"), (3, "ended with exit code 3"), (128, "ended with exit code 128"),
-    (255, "ended with exit code 255"), (-11, "was killed by SIGSEGV"), (139, "was killed by SIGSEGV"),
-    (-9, "was killed by SIGKILL (often a sign of too little memory)"),
-])
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (0, "ended with exit code 0"),
+        (3, "ended with exit code 3"),
+        (128, "ended with exit code 128"),
+        (255, "ended with exit code 255"),
+        (-11, "was killed by SIGSEGV"),
+        (139, "was killed by SIGSEGV"),
+        (-9, "was killed by SIGKILL (often a sign of too little memory)"),
+    ],
+)
 def test_how_a_process_ended(code: int, words: str) -> None:
     assert ending(code) == words
 
 
 def test_a_step_and_what_it_starts_know_no_credentials(checkout: Path) -> None:
     work = "import os, subprocess\nprint(sorted(os.environ), flush=True)\nsubprocess.run(['env'])"
-    said = step(checkout, work, AWS_SECRET_ACCESS_KEY="hidden", GITHUB_TOKEN="hidden", OMP_NUM_THREADS="3").stdout
+    said = step(
+        checkout, work, AWS_SECRET_ACCESS_KEY="hidden", GITHUB_TOKEN="hidden", OMP_NUM_THREADS="3"
+    ).stdout
     assert "OMP_NUM_THREADS=3\n" in said
     assert "'PATH'" in said
     assert not [word for word in ("hidden", "AWS_", "TOKEN") if word in said]
 
 
-def test_time_limits_are_of_steps_and_shape_nothing() -> None:
-    assert set(get_args(StepName)) == {*VERSIONS, "fingerprint"}
-    spec = load_spec(ROOT / "params.yaml")
-    limits = [spec.time_limit(name) for name in ("export", "validate", "build")]
-    assert limits == [3600, 43_200, 43_200]
+def test_time_limits_are_of_steps_and_shape_nothing(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That a step has such a name, dvc.yaml tells: tests/test_graph.py."""
+    monkeypatch.chdir(checkout)
+    spec = load_spec()
+    names = ("export", "validate", "build", "calibrate", "own-step")
+    defaults = [3600, 43_200, 43_200, 43_200, 3600]
+    assert [read_workplace().time_limit(name) for name in names] == defaults
     shorter = edit(spec, "time_limit_s/validate", 60)
-    assert (shorter.time_limit("validate"), shorter.time_limit("calibrate")) == (60, 43_200)
+    save_workplace(shorter, {})
+    assert [read_workplace().time_limit(name) for name in ("validate", "calibrate")] == [60, 43_200]
     assert changed(spec, shorter) == set()
-    for name, value in (("valdate", 60), ("validate", 0), ("validate", 10**12)):
+    for name, value in (("validate", 0), ("validate", 10**12), ("No Name", 60)):
         with pytest.raises(ValueError, match="time_limit_s"):
             edit(spec, f"time_limit_s/{name}", value)
 
@@ -247,7 +305,9 @@ def test_the_right_digest_and_trust_shape_nothing(monkeypatch: pytest.MonkeyPatc
     monkeypatch.chdir(ROOT)
     spec = load_spec()
     right = sha256(Path(spec.models["yolov8n-shapes"].source))
-    known = edit(edit(spec, "models/yolov8n-shapes/sha256", right), "models/yolov8n-shapes/trusted", True)
+    known = edit(
+        edit(spec, "models/yolov8n-shapes/sha256", right), "models/yolov8n-shapes/trusted", True
+    )
     assert changed(spec, known) == set()
     wrong = edit(spec, "models/yolov8n-shapes/sha256", "0" * 64)
     assert changed(spec, wrong) == {"export/yolov8n-shapes.json"}  # which then runs, and refuses

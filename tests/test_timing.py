@@ -1,4 +1,6 @@
-"""Timing caches with the real DVC: kept, pushed, restored in another checkout, and never lost to an empty folder."""
+"""Timing caches with the real DVC: kept, pushed, restored in another checkout, and never lost to an
+empty folder.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,13 @@ def named(params: dict[str, Any]) -> None:
 
 
 def dvc(folder: Path, *command: str) -> str:
-    result = subprocess.run([sys.executable, "-m", "dvc", *command], cwd=folder, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-m", "dvc", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
@@ -32,6 +40,8 @@ def first(fresh: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     """A checkout whose builds have measured something, kept and pushed."""
     monkeypatch.chdir(fresh.root)
     fresh.change(named)
+    fresh.write_matrix()
+    monkeypatch.setenv("PATH", fresh.environment()["PATH"])
     dvc(fresh.root, "remote", "add", "--default", "store", str(tmp_path / "store"))
     dvc(fresh.root, "repro", "--single-item", "fingerprint")
     dvc(fresh.root, "repro", "--single-item", STAGE)
@@ -44,11 +54,15 @@ def first(fresh: Checkout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return fresh.root
 
 
-def test_another_checkout_restores_it_before_it_builds(first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_checkout_restores_it_before_it_builds(
+    first: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     second = tmp_path / "second"
     shutil.copytree(first, second, symlinks=True, ignore=shutil.ignore_patterns("timing", "cache"))
     (second / "artifacts/recipes/timing").mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(first / "artifacts/recipes/timing/mine.json", second / "artifacts/recipes/timing/mine.json")
+    shutil.copyfile(
+        first / "artifacts/recipes/timing/mine.json", second / "artifacts/recipes/timing/mine.json"
+    )
     monkeypatch.chdir(second)
     lock = (second / "dvc.lock").read_text()
     Pipeline().reproduce(STAGE, lambda event: None)
@@ -58,9 +72,15 @@ def test_another_checkout_restores_it_before_it_builds(first: Path, tmp_path: Pa
 
 def test_what_a_build_adds_is_kept_beside_what_was_there(first: Path) -> None:
     (first / MINE).with_name("builds-2.timing").write_bytes(b"more")
-    for name in (".builds-3.timing.999999999.part", "builds-3.timing.999999999.part"):  # of builds that were killed
+    for name in (
+        ".builds-3.timing.999999999.part",
+        "builds-3.timing.999999999.part",
+    ):  # of builds that were killed
         (first / MINE).with_name(name).write_bytes(b"half")
     dvc(first, "repro", "--single-item", STAGE)
     shutil.rmtree(first / "artifacts/timing")
     dvc(first, "checkout", STAGE)
-    assert sorted(path.name for path in (first / MINE).parent.iterdir()) == ["builds-1.timing", "builds-2.timing"]
+    assert sorted(path.name for path in (first / MINE).parent.iterdir()) == [
+        "builds-1.timing",
+        "builds-2.timing",
+    ]

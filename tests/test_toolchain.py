@@ -1,4 +1,6 @@
-"""Toolchains: real builds in child processes, the same plan twice, and every way it can end badly."""
+"""Toolchains: real builds in child processes, the same plan twice, and every
+way it can end badly.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,14 @@ import psutil
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from enginery.errors import BuildError, ChildCrashed, ChildTimeout, IntegrityError, ToolchainError
-from enginery.files import sha256
+from enginery.errors import (
+    BuildError,
+    ChildCrashedError,
+    ChildTimeoutError,
+    IntegrityError,
+    ToolchainError,
+)
+from enginery.system.files import sha256
 from enginery.toolchain.client import build, probe
 from enginery.toolchain.plan import check_plan, read_header
 from enginery.toolchain.process import PROGRAM
@@ -35,22 +43,39 @@ def silent(event: Mapping[str, Any]) -> None:
 def graph(path: Path, operator: str = "Relu", batch: int | str = 1, domain: str = "") -> Path:
     image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, 3, 16, 16])
     out = helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, 4, 16, 16])
-    weights = numpy_helper.from_array(np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32), "w")
+    weights = numpy_helper.from_array(
+        np.random.default_rng(0).standard_normal((4, 3, 3, 3)).astype(np.float32), "w"
+    )
     convolution = helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1])
     nodes = [convolution, helper.make_node(operator, ["c"], ["y"], name="last", domain=domain)]
     body = helper.make_graph(nodes, "g", [image], [out], [weights])
-    onnx.save(helper.make_model(body, opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("own", 1)], ir_version=8), path)
+    onnx.save(
+        helper.make_model(
+            body,
+            opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid("own", 1)],
+            ir_version=8,
+        ),
+        path,
+    )
     return path
 
 
 @pytest.fixture
 def request_(tmp_path: Path) -> BuildRequest:
-    return BuildRequest("tensorrt_rtx", graph(tmp_path / "g.onnx"), tmp_path / "g.plan", "g", compute_capability="8.6")
+    return BuildRequest(
+        "tensorrt_rtx",
+        graph(tmp_path / "g.onnx"),
+        tmp_path / "g.plan",
+        "g",
+        compute_capability="8.6",
+    )
 
 
 def test_tactic_sources_are_limited_and_unknown_ones_named(request_: BuildRequest) -> None:
     build(PYTHON, replace(request_, tactic_sources=("EDGE_MASK_CONVOLUTIONS",)), silent, 60)
-    with pytest.raises(BuildError, match=r"tactic_sources: NONSENSE: unknown; this version has .*JIT_CONVOLUTIONS"):
+    with pytest.raises(
+        BuildError, match=r"tactic_sources: NONSENSE: unknown; this version has .*JIT_CONVOLUTIONS"
+    ):
         build(PYTHON, replace(request_, tactic_sources=("NONSENSE",)), silent, 60)
 
 
@@ -82,12 +107,22 @@ def test_dynamic_shapes_need_a_profile_that_fits(request_: BuildRequest) -> None
     shapes = {"min": [1, 3, 16, 16], "opt": [2, 3, 16, 16], "max": [4, 3, 16, 16]}
     assert build(PYTHON, replace(dynamic, profiles=({"x": shapes},)), silent, 60).plan_bytes > 0
     with pytest.raises(BuildError, match="profile"):
-        build(PYTHON, replace(dynamic, profiles=({"x": {**shapes, "max": [1, 3, 16, 16]}},)), silent, 60)
+        build(
+            PYTHON,
+            replace(dynamic, profiles=({"x": {**shapes, "max": [1, 3, 16, 16]}},)),
+            silent,
+            60,
+        )
 
 
 def test_an_unsupported_operator_is_named(request_: BuildRequest) -> None:
     with pytest.raises(BuildError, match="Frobnicate"):
-        build(PYTHON, replace(request_, onnx=graph(request_.onnx, "Frobnicate", domain="own")), silent, 60)
+        build(
+            PYTHON,
+            replace(request_, onnx=graph(request_.onnx, "Frobnicate", domain="own")),
+            silent,
+            60,
+        )
     assert not request_.plan.exists()
 
 
@@ -113,14 +148,14 @@ def test_a_killed_child_is_one_clear_error(request_: BuildRequest, phase: str) -
         if phase in json.dumps(event):
             kill_child(event)
 
-    with pytest.raises(ChildCrashed, match="killed by SIGKILL"):
+    with pytest.raises(ChildCrashedError, match="killed by SIGKILL"):
         build(PYTHON, request_, kill, 60)
     assert not request_.plan.exists()
     assert build(PYTHON, request_, silent, 60).plan_bytes == request_.plan.stat().st_size
 
 
 def test_a_child_past_its_time_limit_is_stopped(request_: BuildRequest) -> None:
-    with pytest.raises(ChildTimeout, match=r"time limit of 0\.1 s"):
+    with pytest.raises(ChildTimeoutError, match=r"time limit of 0\.1 s"):
         build(PYTHON, request_, silent, 0.1)
 
 
@@ -181,13 +216,34 @@ def logged(*lines: str) -> list[str]:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()
 
 
-@pytest.mark.parametrize(("lines", "means"), [
-    (["2: OutOfMemory (no further information)", *["10: Could not find any implementation for node a."] * 4], "0 memory"),
-    (["Device memory is insufficient to use tactic 0x1.", "Skipping tactic 0x1 due to insufficient memory on requested size of 9",
-      "10: Could not find any implementation for node a."], "1 memory"),
-    (["Skipping tactic 0x1 due to exception Cuda failure", "10: Could not find any implementation for node a."], "0 build"),
-    (["Unable to load library: libnvinfer_lean.so"], "0 library"),
-])
+@pytest.mark.parametrize(
+    ("lines", "means"),
+    [
+        (
+            [
+                "2: OutOfMemory (no further information)",
+                *["10: Could not find any implementation for node a."] * 4,
+            ],
+            "0 memory",
+        ),
+        (
+            [
+                "Device memory is insufficient to use tactic 0x1.",
+                "Skipping tactic 0x1 due to insufficient memory on requested size of 9",
+                "10: Could not find any implementation for node a.",
+            ],
+            "1 memory",
+        ),
+        (
+            [
+                "Skipping tactic 0x1 due to exception Cuda failure",
+                "10: Could not find any implementation for node a.",
+            ],
+            "0 build",
+        ),
+        (["Unable to load library: libnvinfer_lean.so"], "0 library"),
+    ],
+)
 def test_what_tensorrt_says_of_memory_is_understood(lines: list[str], means: str) -> None:
     assert logged(*lines)[-1] == means
 
@@ -195,6 +251,13 @@ def test_what_tensorrt_says_of_memory_is_understood(lines: list[str], means: str
 def test_what_8_6_says_of_each_of_its_own_timing_caches_is_no_error() -> None:
     lines = [
         "1: [myelinCache.h::deserializeFromBuffer::52] Error Code 1: Myelin (Myelin error from unknown graph)",
-        "4: The timing cache will not be used!", "2: out of memory",
+        "4: The timing cache will not be used!",
+        "2: out of memory",
     ]
-    assert logged(*lines) == [f"debug {lines[0]}", f"debug {lines[1]}", f"error {lines[2]}", lines[2], "0 memory"]
+    assert logged(*lines) == [
+        f"debug {lines[0]}",
+        f"debug {lines[1]}",
+        f"error {lines[2]}",
+        lines[2],
+        "0 memory",
+    ]

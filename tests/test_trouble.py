@@ -1,4 +1,6 @@
-"""What goes wrong in the middle of a run: signals at every step, a full disk, bad images, models that do not fit."""
+"""What goes wrong in the middle of a run: signals at every step, a full disk, bad images, models
+that do not fit.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,14 @@ from typing import Any
 
 import pytest
 
-from enginery.files import sha256
-from tests.conftest import ROOT, Checkout, use_onnx
+from enginery.system.files import sha256
+from tests.conftest import Checkout, use_onnx
 from tests.registered import change_manifest
 from tests.test_flow import build, counted, refused
 
 MODEL = "yolov8n-shapes"
-ENDS = [  # a run is stopped when this step has ended: in the beginning of the next one, of each kind one
+# a run is stopped when this step has ended: in the beginning of the next one, of each kind one
+ENDS = [
     ("fingerprint", signal.SIGINT),
     (f"export {MODEL}", signal.SIGTERM),
     (f"simplify {MODEL}", signal.SIGINT),
@@ -34,10 +37,18 @@ ENDS = [  # a run is stopped when this step has ended: in the beginning of the n
 
 
 def stop_after(checkout: Checkout, step: str, sign: signal.Signals) -> None:
-    # A background job of a shell ignores SIGINT, and so would its children.
-    command = ["env", "--default-signal=INT", sys.executable, "-m", "enginery", "build"]
+    # A background job of a shell ignores SIGINT, and so would its children. Steps run one after
+    # another, so that each is stopped in the beginning of the next; tests/test_own_steps.py stops
+    # some that run side by side.
+    run = [sys.executable, "-m", "enginery", "build", "--jobs", "1"]
+    command = ["env", "--default-signal=INT", *run]
     process = subprocess.Popen(
-        command, cwd=checkout.root, env=checkout.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        command,
+        cwd=checkout.root,
+        env=checkout.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
     )
     assert process.stdout is not None
     said = []
@@ -53,12 +64,21 @@ def stop_after(checkout: Checkout, step: str, sign: signal.Signals) -> None:
 def digests(checkout: Checkout) -> dict[str, str]:
     """Every graph and plan below artifacts/."""
     root = checkout.root / "artifacts"
-    return {str(path.relative_to(root)): sha256(path) for path in root.rglob("*") if path.suffix in (".onnx", ".plan")}
+    return {
+        str(path.relative_to(root)): sha256(path)
+        for path in root.rglob("*")
+        if path.suffix in (".onnx", ".plan")
+    }
 
 
-def test_a_run_stopped_at_every_step_goes_on_and_ends_in_the_same_bytes(fresh: Checkout, built: Checkout) -> None:
-    # One target and two precisions: every stop costs a start, and what is built beside them no test.
-    fresh.change(lambda params: params["matrix"].update(targets=["rtx-ada"], precisions=["fp32", "int8"]))
+def test_a_run_stopped_at_every_step_goes_on_and_ends_in_the_same_bytes(
+    fresh: Checkout, built: Checkout
+) -> None:
+    # One target and two precisions: every stop costs a start, and what is built beside them no
+    # test.
+    fresh.change(
+        lambda params: params["matrix"].update(targets=["rtx-ada"], precisions=["fp32", "int8"])
+    )
     for step, sign in ENDS:
         stop_after(fresh, step, sign)
     states = build(fresh)
@@ -72,11 +92,19 @@ def test_no_room_is_one_line_with_the_path(fresh: Checkout) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
 
     result = subprocess.run(
-        [sys.executable, "-m", "enginery", "build"], cwd=fresh.root, env=fresh.environment(), preexec_fn=limit, text=True,
-        capture_output=True, timeout=300, check=False,
+        [sys.executable, "-m", "enginery", "build"],
+        cwd=fresh.root,
+        env=fresh.environment(),
+        preexec_fn=limit,
+        text=True,
+        capture_output=True,
+        timeout=300,
+        check=False,
     )
     assert result.returncode == 1
-    cure = "Free some space there, or set TMPDIR to a folder that has some"  # the copy of the weights
+    cure = (
+        "Free some space there, or set TMPDIR to a folder that has some"  # the copy of the weights
+    )
     assert f"no room to write {tempfile.gettempdir()}. {cure}" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
     assert not list((fresh.root / "artifacts").rglob("*.part"))
@@ -121,22 +149,37 @@ def test_an_own_graph_with_open_sizes(built: Checkout) -> None:
 
     built.change(open_sizes)
     build(built)
-    shutil.copyfile(built.root / f"artifacts/models/{MODEL}/export/model.onnx", built.root / "data/own.onnx")
+    shutil.copyfile(
+        built.root / f"artifacts/models/{MODEL}/export/model.onnx", built.root / "data/own.onnx"
+    )
     built.change(lambda params: use_onnx(params, "data/own.onnx"))
-    assert f"build {MODEL} fp16 for rtx-ada" in counted(build(built), "Cached")  # the same graph, so the same plan
+    assert f"build {MODEL} fp16 for rtx-ada" in counted(
+        build(built), "Cached"
+    )  # the same graph, so the same plan
     built.change(lambda params: params["models"][MODEL].update(height=[96, 160, 200]))
     result = built.run("enginery", "build")
     assert result.returncode == 1
     assert "axis 2: [96, 160, 200] must be multiples of the stride, 32" in result.stderr
 
 
-def test_another_clone_restores_from_the_remote(built: Checkout, fresh: Checkout, tmp_path: Path) -> None:
+def test_another_clone_restores_from_the_remote(
+    built: Checkout, fresh: Checkout, tmp_path: Path
+) -> None:
     for checkout in (built, fresh):
-        assert checkout.run("dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote")).returncode == 0
+        assert (
+            checkout.run(
+                "dvc", "remote", "add", "--default", "shared", str(tmp_path / "remote")
+            ).returncode
+            == 0
+        )
     pushed = built.run("dvc", "push", "--run-cache")
     assert pushed.returncode == 0, pushed.stderr
     states = build(fresh)
-    made = {name for name in counted(states, "Completed") if not name.startswith(("fingerprint", "register"))}
+    made = {
+        name
+        for name in counted(states, "Completed")
+        if not name.startswith(("fingerprint", "register"))
+    }
     assert made == set()
     assert digests(fresh) == digests(built)
 
@@ -161,12 +204,19 @@ def test_a_lock_file_and_bytes_that_are_damaged_are_repaired(built: Checkout) ->
         flip(path)
     (built.root / "dvc.lock").write_bytes(b"")
     status = built.run("enginery", "status")
-    assert (status.returncode, status.stdout.splitlines()[-1]) == (0, "2 of 24 steps are stale"), status.stdout
-    assert status.stderr.startswith("dvc.lock was damaged (it is empty) and is as the last step that ended well left it")
+    assert (status.returncode, status.stdout.splitlines()[-1]) == (0, "2 of 24 steps are stale"), (
+        status.stdout
+    )
+    assert status.stderr.startswith(
+        "dvc.lock was damaged (it is empty) and is as the last step that ended well left it"
+    )
     verified = built.run("enginery", "verify")
     assert (verified.returncode, f"{name}: sha256" in verified.stdout) == (1, True)
     restored = built.run("enginery", "verify", "--restore")
-    assert (restored.returncode, "`enginery build` makes them again" in restored.stderr) == (1, True)
+    assert (restored.returncode, "`enginery build` makes them again" in restored.stderr) == (
+        1,
+        True,
+    )
     (built.root / "dvc.lock").write_bytes((built.root / "dvc.lock").read_bytes()[:-400])
     result = built.run("enginery", "build")
     assert result.returncode == 0, result.stderr
@@ -176,35 +226,56 @@ def test_a_lock_file_and_bytes_that_are_damaged_are_repaired(built: Checkout) ->
 
 
 def test_looking_at_a_run_at_work_changes_nothing_of_it(built: Checkout) -> None:
-    """Recipes are read by the steps of the run: what `status` would write there is what they would say they were made by."""
+    """Recipes are read by the steps of the run: what `status` would write there is what they would
+    say they were made by.
+    """
     recipe = next((built.root / "artifacts/recipes/build").iterdir())
     before = recipe.read_bytes()
-    built.change(lambda params: [target.update(optimization_level=1) for target in params["targets"].values()])
+    built.change(
+        lambda params: [
+            target.update(optimization_level=1) for target in params["targets"].values()
+        ]
+    )
     with (built.root / ".dvc/tmp/enginery.lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         status = built.run("enginery", "status")
-    assert (status.returncode, "is at work in this checkout. Wait for it to end" in status.stderr) == (1, True)
+    assert (
+        status.returncode,
+        "is at work in this checkout. Wait for it to end" in status.stderr,
+    ) == (1, True)
     assert recipe.read_bytes() == before
 
 
 def test_a_recipe_that_changes_while_its_step_runs_fails_it(tmp_path: Path) -> None:
     code = (
-        "from tasks.command import run_step\n"
-        "def work(step): step.recipe.write_text('{}')\n"
-        "run_step('export', work, 'model')"
+        "from enginery.pipeline.step import step\n"
+        "@step('export', version=1, of=('model',))\n"
+        "def work(job): job.stage.recipe.write_text('{}')\n"
+        "work.main()"
     )
     (tmp_path / "artifacts/recipes/export").mkdir(parents=True)
     (tmp_path / "artifacts/recipes/export/m.json").write_text("[]")
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
     for returncode in (1, 0):  # the second time it says so already
-        result = subprocess.run([sys.executable, "-c", code, "m"], cwd=tmp_path, capture_output=True, text=True, check=False)
-        assert (result.returncode, "was written anew while this step ran" in result.stderr + result.stdout) == (returncode, returncode == 1)
+        result = subprocess.run(
+            [sys.executable, "-c", code, "m"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (
+            result.returncode,
+            "was written anew while this step ran" in result.stderr + result.stdout,
+        ) == (returncode, returncode == 1)
 
 
-@pytest.mark.parametrize("command", [
-    ["export-ultralytics", "rtx-ada/fp16", "--out", "params.yaml/x"],
-    ["calibration", "export", MODEL, "--tensorrt", "8.6.0", "--out", "tests"],
-])
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export-ultralytics", "rtx-ada/fp16", "--out", "params.yaml/x"],
+        ["calibration", "export", MODEL, "--tensorrt", "8.6.0", "--out", "tests"],
+    ],
+)
 def test_a_path_that_cannot_be_written_is_one_line(built: Checkout, command: list[str]) -> None:
     (built.root / "tests").mkdir()
     change_manifest(built.root / "artifacts/engines" / MODEL / "rtx-ada/fp16", runtime="tensorrt")

@@ -27,33 +27,49 @@ from benchmarks.trouble.checkouts import (
     partial_files,
     working_in,
 )
-from enginery.layout import steps
-from enginery.spec import load_spec
+from enginery.project.load import load_spec
+from tests.stages import stages_of
 
 LOCK = "schema: '2.0'\nstages:\n  a:\n    cmd: x\n    outs:\n    - path: b\n      md5: c\n"
 
 
-def test_a_step_is_called_as_a_run_calls_it() -> None:
-    """kills.py finds steps by their command in DVC's run-cache, by their title in a run's lines."""
-    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+def test_a_stage_is_called_as_a_run_calls_it() -> None:
+    """kills.py finds stages by their command in DVC's run-cache, by their title
+    in a run's lines.
+    """
+    declared = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
     titles = set()
-    for step in steps(load_spec(ROOT / "params.yaml")):
-        stage = stages.get(step.address.partition("@")[0])
-        command = stage.get("cmd") or stage["do"]["cmd"]
+    for stage in stages_of(load_spec(ROOT / "params.yaml")):
+        content = declared[
+            "quantize-int8"
+            if stage.precision == "int8" and stage.step == "quantize"
+            else stage.step
+        ]
+        command = content.get("cmd") or content["do"]["cmd"]
         for word, value in {
-            "${key}": step.model, "${item.model}": step.model, "${item.target}": step.target,
-            "${item.precision}": step.precision,
+            "${key}": stage.model,
+            "${item.model}": stage.model,
+            "${item.target}": stage.target,
+            "${item.precision}": stage.precision,
         }.items():
             command = command.replace(word, value)
-        assert kills.title_of(command) == step.title
-        titles.add(step.title)
+        assert kills.title_of(command) == stage.title
+        titles.add(stage.title)
     assert len(titles) > 20
 
 
-@pytest.mark.parametrize(("text", "state"), [
-    ("", "empty"), ("\n", "empty"), (LOCK, "whole"), (LOCK[:-40], "half"), (LOCK[:16], "half"),
-    ("a: [", "half"), ("text", "half"),
-])
+@pytest.mark.parametrize(
+    ("text", "state"),
+    [
+        ("", "empty"),
+        ("\n", "empty"),
+        (LOCK, "whole"),
+        (LOCK[:-40], "half"),
+        (LOCK[:16], "half"),
+        ("a: [", "half"),
+        ("text", "half"),
+    ],
+)
 def test_states_of_a_lock(tmp_path: Path, text: str, state: str) -> None:
     assert kills.lock_state(tmp_path / "dvc.lock") == "missing"
     (tmp_path / "dvc.lock").write_text(text)
@@ -111,7 +127,8 @@ def test_a_loop_of_three_turns_is_a_valid_graph_that_changes_nothing() -> None:
     value = helper.make_tensor_value_info
     weights = numpy_helper.from_array(np.full((1, 3, 1, 1), 2, np.float32), "w")
     graph = helper.make_graph(
-        [helper.make_node("Conv", ["images", "w"], ["output"], "conv")], "g",
+        [helper.make_node("Conv", ["images", "w"], ["output"], "conv")],
+        "g",
         [value("images", TensorProto.FLOAT, [1, 3, 2, 2])],
         [value("output", TensorProto.FLOAT, [1, 1, 2, 2])],
         [weights],
@@ -124,9 +141,13 @@ def test_a_loop_of_three_turns_is_a_valid_graph_that_changes_nothing() -> None:
     assert output.tolist() == [[[[6.0, 6.0], [6.0, 6.0]]]]
 
 
-@pytest.mark.parametrize("names", [
-    lambda: [case.name for case in cases.cases()], lambda: list(places.names()),
-])
+@pytest.mark.parametrize(
+    "names",
+    [
+        lambda: [case.name for case in cases.cases()],
+        lambda: list(places.names()),
+    ],
+)
 def test_names_are_unique(names: Callable[[], list[str]]) -> None:
     assert len(set(names())) == len(names())
 

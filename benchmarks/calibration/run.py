@@ -1,8 +1,10 @@
-"""Calibration: seconds and peak memory of ours and of the peers, each in a process of its own, one after the other.
+"""Calibration: seconds and peak memory of ours and of the peers, each in a process of its own, one
+after the other.
 
     .venv/bin/python -m benchmarks.calibration.run --peers PEERS/bin/python [--images 512]
 
-PEERS: see benchmarks/peers.py. Run `enginery build` first: the demo's simplified graph is what all calibrate.
+PEERS: see benchmarks/peers.py. Run `enginery build` first: the demo's simplified graph is what all
+calibrate.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import tempfile
 from pathlib import Path
 
 from enginery.demo.dataset import write_dataset
-from enginery.graphs.export import ExportSettings, export
+from enginery.sources.export import ExportSettings, export
 
 ROOT = Path(__file__).resolve().parents[2]
 NANO = ROOT / "artifacts/models/yolov8n-shapes/simplify/model.onnx"
@@ -23,12 +25,24 @@ GROWTH = (64, 128, 256, 512, 1024)
 FIRST_SEED = 500_001
 
 
-def measure(python: Path, method: str, model: Path, folder: Path, count: int) -> tuple[float, float]:
+def measure(
+    python: Path, method: str, model: Path, folder: Path, count: int
+) -> tuple[float, float]:
     """Seconds and MiB."""
     with tempfile.TemporaryDirectory() as out:
-        command = [str(python), str(ROOT / "benchmarks/peers.py"), method, str(model), str(folder), str(count), f"{out}/q.onnx"]
+        command = [
+            str(python),
+            str(ROOT / "benchmarks/peers.py"),
+            method,
+            str(model),
+            str(folder),
+            str(count),
+            f"{out}/q.onnx",
+        ]
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, cwd=out)
+        result = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False, cwd=out
+        )
     found = [line for line in result.stdout.splitlines() if line.startswith("RESULT")]
     if not found:
         raise SystemExit(f"{method} failed: {result.stderr[-800:]}")
@@ -43,14 +57,20 @@ def larger(name: str, folder: Path) -> Path:
 
     torch.manual_seed(0)
     YOLO(f"{name}.yaml").save(folder / f"{name}.pt")
-    export(folder / f"{name}.pt", ExportSettings("detect", (640, 640), 1, False, 17), folder / f"{name}.onnx")
+    export(
+        folder / f"{name}.pt",
+        ExportSettings("detect", (640, 640), 1, False, 17),
+        folder / f"{name}.onnx",
+    )
     return folder / f"{name}.onnx"
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", type=Path, required=True, help="the interpreter of the environment with ModelOpt")
+    parser.add_argument(
+        "--peers", type=Path, required=True, help="the interpreter of the environment with ModelOpt"
+    )
     parser.add_argument("--images", type=int, default=512)
     args = parser.parse_args()
     this = Path(sys.executable)
@@ -58,7 +78,13 @@ def main() -> None:
         folder = Path(temporary)
         write_dataset(folder, range(FIRST_SEED, FIRST_SEED + max(GROWTH)))
         print(f"| yolov8n, {args.images} images at 640x640 | seconds | peak MiB |\n|---|---:|---:|")
-        for method in ("forward", "enginery mse", "enginery entropy", "onnxruntime MinMax", "onnxruntime Percentile"):
+        for method in (
+            "forward",
+            "enginery mse",
+            "enginery entropy",
+            "onnxruntime MinMax",
+            "onnxruntime Percentile",
+        ):
             _row(method, *measure(this, method, NANO, folder, args.images))
         for method in ("modelopt max", "modelopt entropy"):
             _row(method, *measure(args.peers, method, NANO, folder, args.images))

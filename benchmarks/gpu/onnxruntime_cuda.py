@@ -1,8 +1,10 @@
-"""ONNX Runtime's CUDA provider on the same GPU: a graph's FP32 and FP16 forward pass, timed as the engines are.
+"""ONNX Runtime's CUDA provider on the same GPU: a graph's FP32 and FP16 forward pass, timed as the
+engines are.
 
     python3 -m benchmarks.gpu.onnxruntime_cuda OUT NAME=GRAPH...
 
-GRAPH is a static float32 ONNX of benchmarks.gpu.prepare. Inputs and outputs stay on the GPU; TF32 is off; cuDNN searches exhaustively.
+GRAPH is a static float32 ONNX of benchmarks.gpu.prepare. Inputs and outputs stay on the GPU; TF32
+is off; cuDNN searches exhaustively.
 """
 
 from __future__ import annotations
@@ -20,13 +22,19 @@ import torch
 
 from benchmarks.gpu.pytorch import timed
 from enginery.graphs.inspect import graph_info
-from enginery.graphs.precision import to_fp16, to_fp32
+from enginery.graphs.precision import write_fp16, write_fp32
 
 
 def forward_of(graph: Path, image: torch.Tensor) -> Callable[[torch.Tensor], None]:
     """A graph's forward pass on the current CUDA stream, from and to the GPU's memory."""
-    options = {"user_compute_stream": str(torch.cuda.current_stream().cuda_stream), "use_tf32": "0", "cudnn_conv_algo_search": "EXHAUSTIVE"}
-    session = onnxruntime.InferenceSession(graph.as_posix(), providers=[("CUDAExecutionProvider", options)])
+    options = {
+        "user_compute_stream": str(torch.cuda.current_stream().cuda_stream),
+        "use_tf32": "0",
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+    }
+    session = onnxruntime.InferenceSession(
+        graph.as_posix(), providers=[("CUDAExecutionProvider", options)]
+    )
     if session.get_providers()[0] != "CUDAExecutionProvider":
         raise RuntimeError("ONNX Runtime has no CUDA here")
     binding = session.io_binding()
@@ -38,14 +46,16 @@ def forward_of(graph: Path, image: torch.Tensor) -> Callable[[torch.Tensor], Non
 
 def main() -> None:
     """Write OUT, a list of rows."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path)
     parser.add_argument("graphs", nargs="+")
     args = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with torch.cuda.stream(torch.cuda.Stream()), tempfile.TemporaryDirectory() as folder:
         for name, graph in (pair.split("=") for pair in args.graphs):
-            for precision, convert in (("fp32", to_fp32), ("fp16", to_fp16)):
+            for precision, convert in (("fp32", write_fp32), ("fp16", write_fp16)):
                 typed = Path(folder) / "typed.onnx"
                 try:
                     convert(Path(graph), typed)
@@ -55,7 +65,9 @@ def main() -> None:
                 except Exception as error:
                     shape, times = (), {"error": " ".join(str(error).split())[:300]}
                 label = f"ONNX Runtime {onnxruntime.__version__} CUDA {precision}"
-                rows.append({"model": name, "batch": shape[0] if shape else None, "name": label, **times})
+                rows.append(
+                    {"model": name, "batch": shape[0] if shape else None, "name": label, **times}
+                )
                 print(rows[-1], flush=True)
                 args.out.write_text(json.dumps(rows, indent=1))
 

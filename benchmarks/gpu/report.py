@@ -1,8 +1,10 @@
-"""The table of a GPU run: mAP is computed here, from the detections that benchmarks.gpu.run brought back.
+"""The table of a GPU run: mAP is computed here, from the detections that benchmarks.gpu.run brought
+back.
 
     .venv/bin/python -m benchmarks.gpu.report FOLDER_OR_FILE...
 
-A folder is the OUT of benchmarks.gpu.run, a file that of benchmarks.gpu.onnxruntime_cuda or benchmarks.gpu.pytorch.
+A folder is the OUT of benchmarks.gpu.run, a file that of benchmarks.gpu.onnxruntime_cuda or
+benchmarks.gpu.pytorch.
 """
 
 from __future__ import annotations
@@ -16,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.demo.scenes import CLASSES
-from enginery.evaluation.head import Head
 from enginery.evaluation.runners import GraphRunner, RecordedRunner
 from enginery.evaluation.validation import GraphReport, compare
+from enginery.vision.tasks import TaskMetadata
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = ROOT / "artifacts/models/yolov8n-shapes/export/model.onnx"
@@ -37,8 +39,14 @@ def recorded(path: Path) -> NDArray[np.float32]:
 def compared(path: Path) -> GraphReport:
     """An engine's detections against the FP32 graph on the CPU."""
     reference = GraphRunner(MODEL, (640, 640))
-    head = Head("detect", dict(enumerate(CLASSES)))
-    return compare(reference, RecordedRunner([recorded(path)], reference.size), DATA, head, lambda done, total: None)
+    head = TaskMetadata("detect", dict(enumerate(CLASSES)))
+    return compare(
+        reference,
+        RecordedRunner([recorded(path)], reference.size),
+        DATA,
+        head,
+        lambda done, total: None,
+    )
 
 
 def accuracy(folder: Path, facts: dict[str, Any]) -> tuple[str, str]:
@@ -47,7 +55,10 @@ def accuracy(folder: Path, facts: dict[str, Any]) -> tuple[str, str]:
     if not path.is_file():
         return "-", "-"
     found = compared(path)
-    return f"{found.candidate.value:.4f}", f"{(found.reference.value - found.candidate.value) * 100:+.2f}"
+    return (
+        f"{found.candidate.value:.4f}",
+        f"{(found.reference.value - found.candidate.value) * 100:+.2f}",
+    )
 
 
 def row(folder: Path, facts: dict[str, Any]) -> str:
@@ -60,7 +71,12 @@ def row(folder: Path, facts: dict[str, Any]) -> str:
     times = (timing["gpu"][key] for key in TIMES)
     numbers = [f"{value:.3f}" for value in (*times, timing["with_transfers"]["p50"], graph["p50"])]
     refit = f"{facts['refit_wall_s']:.1f}" if "refit_wall_s" in facts else "-"
-    built = [f"{facts['plan_bytes'] / 1e6:.1f}", f"{facts['seconds']:.1f}", f"{facts['wall_s'] - facts['seconds']:.1f}", refit]
+    built = [
+        f"{facts['plan_bytes'] / 1e6:.1f}",
+        f"{facts['seconds']:.1f}",
+        f"{facts['wall_s'] - facts['seconds']:.1f}",
+        refit,
+    ]
     return f"| {' | '.join([name, *numbers, *accuracy(folder, facts), *built])} |"
 
 
@@ -74,8 +90,20 @@ def times_only(_: Path, facts: dict[str, Any]) -> str:
 def main() -> None:
     """Print."""
     titles = [
-        "engine", "mean ms", "min", "max", "p50", "p99", "p50 with transfers", "p50 CUDA graph", "mAP50-95", "points lost", "MB", "build s",
-        "ours on top s", "refit s",
+        "engine",
+        "mean ms",
+        "min",
+        "max",
+        "p50",
+        "p99",
+        "p50 with transfers",
+        "p50 CUDA graph",
+        "mAP50-95",
+        "points lost",
+        "MB",
+        "build s",
+        "ours on top s",
+        "refit s",
     ]
     print(f"| {' | '.join(titles)} |\n|{'---|' * len(titles)}")
     for path in map(Path, sys.argv[1:]):

@@ -1,6 +1,8 @@
-"""The child program with the layer constraints that `yolo export format=engine int8=True` (Ultralytics 8.4) sets on TensorRT up to 10.
+"""The child program with the layer constraints that `yolo export format=engine int8=True`
+(Ultralytics 8.4) sets on TensorRT up to 10.
 
-In the network's last block, sigmoids stay in fp32 and the output convolutions and DFL in fp16, and TensorRT must obey.
+In the network's last block, sigmoids stay in fp32 and the output convolutions and DFL in fp16, and
+TensorRT must obey.
 """
 
 import re
@@ -17,7 +19,12 @@ import building  # noqa: E402
 def constrain(trt, config, network, names):
     """Takes the place of `keep_in_half`; `names` are Enginery's own choice and don't count."""
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    blocks = [int(found.group(1)) for layer in layers for found in [re.search(r"/model\.(\d+)/", layer.name)] if found]
+    blocks = [
+        int(found.group(1))
+        for layer in layers
+        for found in [re.search(r"/model\.(\d+)/", layer.name)]
+        if found
+    ]
     head = "/model.{}/".format(max(blocks))
     for layer in layers:
         kind = wanted(trt, layer) if head in layer.name else None

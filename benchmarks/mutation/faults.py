@@ -1,6 +1,7 @@
-"""Makes faults by hand in a copy of the checkout, one after another, and says whether their tests fail of them.
+"""Makes faults by hand in a copy of the checkout, one after another, and says whether their tests
+fail of them.
 
-    python -m benchmarks.mutation.faults FOLDER
+python -m benchmarks.mutation.faults FOLDER
 """
 
 from __future__ import annotations

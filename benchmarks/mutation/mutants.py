@@ -1,4 +1,6 @@
-"""What mutmut made and found: every mutant with its change and its result, read from the files that it keeps."""
+"""What mutmut made and found: every mutant with its change and its result, read from the files that
+it keeps.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _GENERATED = " # type: ignore # mutmut generated"
-# mutmut's exit codes: pytest's own for a failed test or an error in one, and those of a process that was stopped.
+# mutmut's exit codes: pytest's own for a failed test or an error in one, and those of a process
+# that was stopped.
 _FAILED, _STOPPED = (1, 3), (24, 36, 152, -9, -24)
 
 

@@ -1,9 +1,10 @@
 """Runs mutmut over a copy of the checkout, and says which faults the tests let pass.
 
-    python -m benchmarks.mutation.run FOLDER [--only PATTERN] [--sample N [--whole PATTERN] | --again]
+    python -m benchmarks.mutation.run FOLDER [--only PATTERN]
+        [--sample N [--whole PATTERN] | --again]
 
-It needs an environment with the project and mutmut==3.8.1. FOLDER gets the copy; a second run there goes on where the first
-one stopped. `python -m benchmarks.mutation.table FOLDER` writes the table.
+It needs an environment with the project and mutmut==3.8.1. FOLDER gets the copy; a second run there
+goes on where the first one stopped. `python -m benchmarks.mutation.table FOLDER` writes the table.
 """
 
 from __future__ import annotations
@@ -25,11 +26,17 @@ from benchmarks.mutation.mutants import Mutant, read_mutants
 ROOT = Path(__file__).resolve().parents[2]
 CONFIGURATION = Path(__file__).with_name("mutmut.yaml")
 RUNNER = Path(__file__).with_name("collected.py")
-# mutmut leaves decorated functions out. In the copy these decorators are called instead, which means the same.
+# mutmut leaves decorated functions out. In the copy these decorators are called instead, which
+# means the same.
 _DECORATORS = (
-    "contextmanager", "contextlib.contextmanager", "property", "cached_property", "cache",
+    "contextmanager",
+    "contextlib.contextmanager",
+    "property",
+    "cached_property",
+    "cache",
 )
-# Each mutant is a fork that runs pytest. It is cheap without a search for plugins, and without a garbage collector that would
+# Each mutant is a fork that runs pytest. It is cheap without a search for plugins, and without a
+# garbage collector that would
 # touch, and so copy, all that the parent has loaded.
 _VARIABLES = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "OMP_NUM_THREADS": "1"}
 _NOTHING = "no such mutant"
@@ -46,7 +53,9 @@ def main() -> None:
     parser.add_argument("--children", type=int, default=2)
     parser.add_argument("--again", action="store_true", help="only what was not killed")
     parser.add_argument("--sample", type=int, help="so many a module, the same each time")
-    parser.add_argument("--whole", action="append", default=[], help="mutants that no sample leaves out")
+    parser.add_argument(
+        "--whole", action="append", default=[], help="mutants that no sample leaves out"
+    )
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     folder = given.folder.resolve()
@@ -73,7 +82,9 @@ def mutmut(folder: Path, *arguments: str) -> None:
 
 
 def copy_checkout(folder: Path) -> None:
-    """Bring the copy up to date; unchanged files keep their times, so that mutmut keeps its results."""
+    """Bring the copy up to date; unchanged files keep their times, so that mutmut keeps its
+    results.
+    """
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     found = subprocess.run(listed, cwd=ROOT, check=True, capture_output=True, text=True).stdout
     for name in filter(lambda name: (ROOT / name).is_file(), found.splitlines()):
@@ -86,10 +97,13 @@ def copy_checkout(folder: Path) -> None:
 
 
 def undecorated(source: str) -> str:
-    """The same module with `name = decorator(name)` after functions that had one of the known decorators."""
+    """The same module with `name = decorator(name)` after functions that had one of the known
+    decorators.
+    """
     lines = source.split("\n")
     functions = [
-        node for node in ast.walk(ast.parse(source))
+        node
+        for node in ast.walk(ast.parse(source))
         if isinstance(node, ast.FunctionDef) and node.decorator_list
     ]
     for node in sorted(functions, key=lambda node: -node.lineno):
@@ -111,8 +125,14 @@ def configure(folder: Path) -> None:
     settings = yaml.safe_load(CONFIGURATION.read_text())
     patterns = settings.pop("tests")
     found = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
-    settings["pytest_add_cli_args_test_selection"] = [str(path.relative_to(folder)) for path in found]
-    plugins = ("cacheprovider", "unraisableexception", "threadexception")  # two of them collect garbage, five times
+    settings["pytest_add_cli_args_test_selection"] = [
+        str(path.relative_to(folder)) for path in found
+    ]
+    plugins = (
+        "cacheprovider",
+        "unraisableexception",
+        "threadexception",
+    )  # two of them collect garbage, five times
     left_out = [f"--deselect={name}" for name in settings.pop("without")]
     off = [word for name in plugins for word in ("-p", f"no:{name}")]
     settings["pytest_add_cli_args"] = off + left_out
@@ -125,7 +145,9 @@ def environment(folder: Path) -> dict[str, str]:
     start = folder / "start"
     start.mkdir(exist_ok=True)
     (start / "sitecustomize.py").write_text(_NO_COLLECTOR)
-    temporary = folder / "tmp"  # pytest looks through it at each start: nothing else shall lie there
+    temporary = (
+        folder / "tmp"
+    )  # pytest looks through it at each start: nothing else shall lie there
     temporary.mkdir(exist_ok=True)
     own = {"PYTHONPATH": str(start), "PYTEST_DEBUG_TEMPROOT": str(temporary)}
     return {**os.environ, **_VARIABLES, **own}
@@ -144,12 +166,15 @@ def _survivors(mutants: Sequence[Mutant]) -> list[str]:
 
 
 def _sample(mutants: Sequence[Mutant], count: int, whole: Sequence[str]) -> list[str]:
-    """Of each module so many, without those that are killed already; a larger sample has all of a smaller."""
+    """Of each module so many, without those that are killed already; a larger sample has all of a
+    smaller.
+    """
     by_path: dict[str, list[Mutant]] = {}
     for mutant in mutants:
         by_path.setdefault(mutant.path, []).append(mutant)
     drawn = [
-        mutant for path, every in by_path.items()
+        mutant
+        for path, every in by_path.items()
         for number, mutant in enumerate(random.Random(path).sample(every, len(every)))
         if number < count or (whole and _matches(mutant, whole))
     ]

@@ -1,8 +1,10 @@
-"""Writes the table of mutants: killed, survived, and why those that survive change nothing that a test could see.
+"""Writes the table of mutants: killed, survived, and why those that survive change nothing that a
+test could see.
 
     python -m benchmarks.mutation.table FOLDER
 
-FOLDER is where `benchmarks.mutation.run` has run. Why a survivor is equivalent stands in survivors.yaml.
+FOLDER is where `benchmarks.mutation.run` has run. Why a survivor is equivalent stands in
+survivors.yaml.
 """
 
 from __future__ import annotations
@@ -50,14 +52,23 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     mutants = list(read_mutants(parser.parse_args().folder))
     reasons = read_reasons()
-    text = [INTRODUCTION.read_text().rstrip(), "", *_rows(mutants, reasons), "", *_survivors(mutants, reasons)]
+    text = [
+        INTRODUCTION.read_text().rstrip(),
+        "",
+        *_rows(mutants, reasons),
+        "",
+        *_survivors(mutants, reasons),
+    ]
     faults = [f"| {each.fault} | `{each.test.replace('tests/', '')}` |" for each in read_faults()]
     head = ["", "## Faults made by hand", "", "| fault | the test that fails of it |", "|---|---|"]
     OUT.write_text("\n".join([*text, *head, *faults, ""]))
 
 
 def _rows(mutants: Sequence[Mutant], reasons: Sequence[Reason]) -> Iterator[str]:
-    yield "| module | made | tested | killed | stopped | survived | equivalent | killed of the others |"
+    yield (
+        "| module | made | tested | killed | stopped | survived | equivalent | killed of the "
+        "others |"
+    )
     yield "|---|---:|---:|---:|---:|---:|---:|---:|"
     for path in sorted({mutant.path for mutant in mutants if mutant.tested}):
         yield _row(f"`{path}`", [mutant for mutant in mutants if mutant.path == path], reasons)
@@ -84,12 +95,12 @@ def _survivors(mutants: Sequence[Mutant], reasons: Sequence[Reason]) -> Iterator
     for why, count in explained.most_common():
         if why:
             yield f"| {why} | {count} |"
-    others = [
-        mutant for mutant in alive if not any(reason.explains(mutant) for reason in reasons)
-    ]
+    others = [mutant for mutant in alive if not any(reason.explains(mutant) for reason in reasons)]
     yield from ("", "## Survived, and not explained", "")
     for mutant in others:
-        change = " becomes ".join(f"`{' '.join(lines)}`" for lines in (mutant.removed, mutant.added))
+        change = " becomes ".join(
+            f"`{' '.join(lines)}`" for lines in (mutant.removed, mutant.added)
+        )
         yield f"- `{mutant.path}` {mutant.function}: {change}"
 
 

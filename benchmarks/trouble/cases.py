@@ -900,7 +900,7 @@ def _dvc() -> Iterator[Case]:
         "recipe": "artifacts/recipes/export/own.json",
         "record": "artifacts/models/own/export/record.json",
         "list of images": "artifacts/models/own/images.json",
-        "machine": "artifacts/machine.json",
+        "machine": "artifacts/workplace.json",
         "calibration cache": "artifacts/models/own/calibration/calibration.cache",
         "simplified graph": "artifacts/models/own/simplify/model.onnx",
     }

@@ -145,7 +145,7 @@ def prepare(place: Place) -> None:
     """Two models with images of their own, built: `good` from a .pt, `own` from an .onnx."""
     code = (
         "import sys; from pathlib import Path; from enginery.demo.dataset import write_dataset\n"
-        "from enginery.graphs.export import ExportSettings, export\n"
+        "from enginery.sources.export import ExportSettings, export\n"
         "root = Path(sys.argv[1])\n"
         "for name, first in (('good', 21), ('own', 1)):\n"
         "    write_dataset(root / name / 'validation', range(first, first + 4), 128)\n"

@@ -444,8 +444,6 @@ def title_of(command: str) -> str:
     """What a run calls the step of a command line: build yolov8n fp16 for rtx-ada."""
     module, *parts = command.split()[2:]
     name = module.removeprefix("tasks.").replace("_", "-")
-    if name in ("calibration-images", "calibrate"):
-        return f"{name} {parts[0]}"
     if len(parts) == 3:
         return f"{name} {parts[0]} {parts[2]} for {parts[1]}"
     return " ".join([name, *parts])

@@ -1,1 +1,3 @@
-"""Calibration: which range of each activation the INT8 levels should cover, from real images, on any machine."""
+"""Calibration: which range of each activation the INT8 levels should cover, from real images, on
+any machine.
+"""

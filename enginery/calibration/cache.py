@@ -1,7 +1,9 @@
-"""TensorRT's calibration cache: a line `TRT-<version>-EntropyCalibration2`, then `tensor: scale` lines.
+"""TensorRT's calibration cache: a line `TRT-<version>-EntropyCalibration2`, then `tensor: scale`
+lines.
 
-A scale is threshold / 127 as a big-endian float32 in hex without leading zeros. TensorRT skips a cache that is headed for another
-version, so the header is written for the version that will read it.
+A scale is threshold / 127 as a big-endian float32 in hex without leading zeros. TensorRT skips a
+cache that is headed for another version, so the header is written for the version that will read
+it.
 """
 
 from __future__ import annotations
@@ -13,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginery.errors import DataError
-from enginery.files import replacing
-from enginery.inputs import check_plain
+from enginery.project.inputs import check_plain
+from enginery.system.files import atomic_write
 
 _HEADER = re.compile(r"TRT-(\d+)-(\w+)")
 SUFFIX = ".cache"
 KIND = "EntropyCalibration2"
-CANONICAL = 8600  # the version that Enginery's own files are headed for; whoever hands one to TensorRT heads it anew
+# the version that Enginery's own files are headed for; whoever hands one to TensorRT heads it anew
+CANONICAL = 8600
 STEPS = 127  # a scale times this is the threshold
 
 
@@ -52,8 +55,13 @@ def check_tensors(cache: Cache, tensors: Sequence[str], what: str) -> None:
     """
     missing = [name for name in tensors if name not in cache.scales]
     if missing:
-        found = f"{what} has no range for {len(missing)} of the graph's {len(tensors)} tensors, {missing[0]} first"
-        raise DataError(found, "It was made for another model, or another export of it: calibrate this one")
+        found = (
+            f"{what} has no range for {len(missing)} of the graph's {len(tensors)} tensors, "
+            f"{missing[0]} first"
+        )
+        raise DataError(
+            found, "It was made for another model, or another export of it: calibrate this one"
+        )
     dead = [name for name in tensors if not 0 < cache.scales[name] < float("inf")]
     if dead:
         found = f"{what}: the range of {dead[0]} is {cache.scales[dead[0]]:g}"
@@ -61,9 +69,13 @@ def check_tensors(cache: Cache, tensors: Sequence[str], what: str) -> None:
 
 
 def version_number(version: str) -> int:
-    """TensorRT's own number of a version: major, minor and patch, two digits each from 10 on, one before."""
+    """TensorRT's own number of a version: major, minor and patch, two digits each from 10 on, one
+    before.
+    """
     major, minor, patch = map(int, re.findall(r"\d+", version)[:3])  # 10.0.0b6 is 10.0.0
-    return major * 1000 + minor * 100 + patch if major < 10 else major * 10_000 + minor * 100 + patch
+    return (
+        major * 1000 + minor * 100 + patch if major < 10 else major * 10_000 + minor * 100 + patch
+    )
 
 
 def read(path: Path) -> Cache:
@@ -81,10 +93,16 @@ def read(path: Path) -> Cache:
     lines = text.splitlines()
     header = _HEADER.fullmatch(lines[0].strip()) if lines else None
     if not header:
-        raise DataError(f"{path}, line 1: a TensorRT calibration cache begins with TRT-<version>-{KIND}", cure)
+        raise DataError(
+            f"{path}, line 1: a TensorRT calibration cache begins with TRT-<version>-{KIND}", cure
+        )
     if not text.endswith("\n"):
         raise DataError(f"{path} is cut off in line {len(lines)}", cure)
-    scales = dict(_entry(line, f"{path}, line {number}") for number, line in enumerate(lines[1:], 2) if line.strip())
+    scales = dict(
+        _entry(line, f"{path}, line {number}")
+        for number, line in enumerate(lines[1:], 2)
+        if line.strip()
+    )
     if not scales:
         raise DataError(f"{path} has no tensors", cure)
     return Cache(int(header[1]), scales)
@@ -93,17 +111,22 @@ def read(path: Path) -> Cache:
 def _entry(line: str, where: str) -> tuple[str, float]:
     name, _, digits = line.rpartition(": ")  # names may hold ": " themselves
     if not name or not re.fullmatch(r"[0-9a-f]{1,8}", digits.strip()):
-        raise DataError(f"{where}: {line!r} is not `tensor: scale`", "Copy the cache again, or calibrate anew")
+        raise DataError(
+            f"{where}: {line!r} is not `tensor: scale`", "Copy the cache again, or calibrate anew"
+        )
     return name, float(struct.unpack(">f", bytes.fromhex(digits.strip().zfill(8)))[0])
 
 
 def text_of(cache: Cache) -> str:
     """The cache as TensorRT reads it, tensors sorted by name."""
-    lines = [f"{name}: {struct.pack('>f', scale).hex().lstrip('0') or '0'}" for name, scale in sorted(cache.scales.items())]
+    lines = [
+        f"{name}: {struct.pack('>f', scale).hex().lstrip('0') or '0'}"
+        for name, scale in sorted(cache.scales.items())
+    ]
     return "\n".join([f"TRT-{cache.version}-{KIND}", *lines, ""])
 
 
 def write(cache: Cache, path: Path) -> None:
     """Write a cache, whole or not at all."""
-    with replacing(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_text(text_of(cache), encoding="utf-8")

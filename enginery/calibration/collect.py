@@ -1,6 +1,8 @@
-"""Run images through a graph on the CPU (or a GPU that ONNX Runtime knows) and count the magnitudes of its activations.
+"""Run images through a graph on the CPU (or a GPU that ONNX Runtime knows) and count the magnitudes
+of its activations.
 
-Memory is that of one batch and a histogram per tensor. What was counted is kept every few seconds, so that a killed run goes on.
+Memory is that of one batch and a histogram per tensor. What was counted is kept every few seconds,
+so that a killed run goes on.
 """
 
 from __future__ import annotations
@@ -19,18 +21,20 @@ from numpy.typing import NDArray
 from enginery.calibration import state
 from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
-from enginery.evaluation.feeds import extents
-from enginery.evaluation.images import preprocess, read_image
 from enginery.graphs.session import WORKERS as _WORKERS
 from enginery.graphs.session import open_model, threads_beside
+from enginery.vision.feeds import extents
+from enginery.vision.images import preprocess, read_image
 
 _SAVE_EVERY_S = 10.0
 _BATCHES = 8  # a worker counts so many before all wait
 
 
 @dataclass(frozen=True)
-class Work:
-    """What to measure: tensors of a graph (float32), on images fitted as `task` wants them, to (height, width) where the graph is open."""
+class CalibrationJob:
+    """What to measure: tensors of a graph (float32), on images fitted as `task` wants them, to
+    (height, width) where the graph is open.
+    """
 
     model: onnx.ModelProto
     tensors: Sequence[str]
@@ -40,23 +44,34 @@ class Work:
     key: str
 
 
-def collect(work: Work, kept: Path, progress: Callable[[int, int], None]) -> dict[str, Histogram]:
-    """A histogram per tensor, over every image. `kept` holds what was counted so far by a run with the same `work.key`.
+def collect(
+    work: CalibrationJob, kept: Path, progress: Callable[[int, int], None]
+) -> dict[str, Histogram]:
+    """A histogram per tensor, over every image. `kept` holds what was counted so far by a run with
+    the same `work.key`.
 
     Images are counted side by side; counts add up to the same in any order.
 
     Raises:
-        DataError: an image cannot be read, or an activation is NaN or infinite; tensor and image are named.
+        DataError: an image cannot be read, or an activation is NaN or infinite; tensor and image
+        are named.
         ModelError: the graph cannot be run.
     """
-    done, histograms = state.load(kept, work.key) or (0, {name: Histogram() for name in work.tensors})
+    done, histograms = state.load(kept, work.key) or (
+        0,
+        {name: Histogram() for name in work.tensors},
+    )
     counter = _Counter(work, histograms)
     saved = time.monotonic()
     with ThreadPoolExecutor(_WORKERS) as pool:
         while done < len(work.images):
-            # What is kept must be whole images from the first on: the workers wait for each other before it is saved.
+            # What is kept must be whole images from the first on: the workers wait for each other
+            # before it is saved.
             together = work.images[done : done + counter.batch * _WORKERS * _BATCHES]
-            parts = [together[start : start + counter.batch] for start in range(0, len(together), counter.batch)]
+            parts = [
+                together[start : start + counter.batch]
+                for start in range(0, len(together), counter.batch)
+            ]
             for part in pool.map(counter.count, parts):
                 done += len(part)
                 progress(done, len(work.images))
@@ -68,21 +83,30 @@ def collect(work: Work, kept: Path, progress: Callable[[int, int], None]) -> dic
 
 
 class _Counter:
-    """A graph with the wanted tensors as its only outputs, and their histograms. Its methods may run side by side."""
+    """A graph with the wanted tensors as its only outputs, and their histograms.
 
-    def __init__(self, work: Work, histograms: Mapping[str, Histogram]) -> None:
+    Its methods may run side by side.
+    """
+
+    def __init__(self, work: CalibrationJob, histograms: Mapping[str, Histogram]) -> None:
         inputs = {value.name for value in work.model.graph.input}
         self._outputs = [name for name in work.tensors if name not in inputs]
         self._histograms = histograms
         self._locks = {name: Lock() for name in histograms}
-        self._session = open_model(_with_outputs(work.model, self._outputs), "the graph to calibrate", threads_beside(_WORKERS))
+        self._session = open_model(
+            _with_outputs(work.model, self._outputs),
+            "the graph to calibrate",
+            threads_beside(_WORKERS),
+        )
         tensor = self._session.get_inputs()[0]
         self._input, self._task = tensor.name, work.task
         self.batch, height, width = extents(tensor.shape, work.size)
         self._size = (height, width)
 
     def count(self, paths: Sequence[Path]) -> Sequence[Path]:
-        """Count up to a batch of images; one that is not full is filled with copies, whose rows do not count."""
+        """Count up to a batch of images; one that is not full is filled with copies, whose rows do
+        not count.
+        """
         rows = [preprocess(read_image(path), *self._size, self._task) for path in paths]
         images = np.stack(rows + rows[-1:] * (self.batch - len(rows)))
         if self._input in self._histograms:
@@ -104,9 +128,13 @@ class _Counter:
 
 
 def _with_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
-    """The same graph with other outputs: ONNX Runtime then leaves out what only the old ones needed."""
+    """The same graph with other outputs: ONNX Runtime then leaves out what only the old ones
+    needed.
+    """
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
     del changed.graph.output[:]
-    changed.graph.output.extend(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names)
+    changed.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
+    )
     return changed

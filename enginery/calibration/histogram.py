@@ -1,6 +1,7 @@
 """A streaming histogram of magnitudes whose counts do not depend on the order in which values come.
 
-Its range is a power of two, so that widening it merges bins exactly, and a bin's edges are exact in binary.
+Its range is a power of two, so that widening it merges bins exactly, and a bin's edges are exact in
+binary.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ _CHUNK = 1 << 23  # OpenCV counts in float32, exact up to 2**24
 
 @dataclass
 class Histogram:
-    """`counts[i]` magnitudes lie in [i, i + 1) * 2**exponent / BINS (of negative values: in (i, i + 1]); `amax` is the largest."""
+    """`counts[i]` magnitudes lie in [i, i + 1) * 2**exponent / BINS (of negative values: in (i, i +
+    1]); `amax` is the largest.
+    """
 
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(BINS, np.int64))
     exponent: int = _NARROWEST
@@ -37,7 +40,9 @@ class Histogram:
             ValueError: some are NaN or infinite; nothing was counted.
         """
         flat = np.ascontiguousarray(values, np.float32).reshape(-1, 1)
-        amax = max(float(flat.max()), -float(flat.min())) if flat.size else 0.0  # NaN wins in NumPy's max and min
+        amax = (
+            max(float(flat.max()), -float(flat.min())) if flat.size else 0.0
+        )  # NaN wins in NumPy's max and min
         if not math.isfinite(amax):
             raise ValueError("NaN or infinite")
         exponent = max(self.exponent, math.frexp(amax)[1] if amax else _NARROWEST)
@@ -55,7 +60,9 @@ class Histogram:
 
 
 def _count(flat: NDArray[np.float32], exponent: int) -> NDArray[np.int64]:
-    """Counts of |x| below 2**exponent: a signed histogram, folded, since taking |x| first would cost another pass."""
+    """Counts of |x| below 2**exponent: a signed histogram, folded, since taking |x| first would
+    cost another pass.
+    """
     side = math.ldexp(1.0, exponent)
     signed = cv2.calcHist([flat], [0], None, [2 * BINS], [-side, side]).reshape(-1)
     folded: NDArray[np.int64] = (signed[BINS:] + signed[:BINS][::-1]).astype(np.int64)

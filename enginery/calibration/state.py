@@ -1,4 +1,6 @@
-"""Histograms on disk: the finished ones beside the cache, and a run's own so far, which goes on only where its key is the same."""
+"""Histograms on disk: the finished ones beside the cache, and a run's own so far, which goes on
+only where its key is the same.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +13,29 @@ import numpy as np
 
 from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
-from enginery.files import replacing
+from enginery.system.files import atomic_write
 
-_SPOILED = (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile)  # as NumPy says it; EOFError is of an empty file
+_SPOILED = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    zipfile.BadZipFile,
+)  # as NumPy says it; EOFError is of an empty file
 
 
 def save(path: Path, key: str, done: int, histograms: Mapping[str, Histogram]) -> None:
     """Write histograms and how many images they have seen; the same ones are the same bytes."""
     names = sorted(histograms)
     arrays: dict[str, Any] = {
-        "key": np.array(key), "done": np.array(done), "names": np.array(names),
+        "key": np.array(key),
+        "done": np.array(done),
+        "names": np.array(names),
         "counts": np.stack([histograms[name].counts for name in names]),
         "exponents": np.array([histograms[name].exponent for name in names]),
         "amax": np.array([histograms[name].amax for name in names]),
     }
-    with replacing(path) as partial, partial.open("wb") as file:
+    with atomic_write(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
 
@@ -53,11 +63,19 @@ def finished(path: Path) -> dict[str, Histogram]:
     try:
         return _read(path)[2]
     except _SPOILED:
-        raise DataError(f"{path} holds no histograms", "An imported cache has none; otherwise run `enginery build`") from None
+        raise DataError(
+            f"{path} holds no histograms",
+            "An imported cache has none; otherwise run `enginery build`",
+        ) from None
 
 
 def _read(path: Path) -> tuple[str, int, dict[str, Histogram]]:
     with np.load(path, allow_pickle=False) as arrays:
-        rows = zip(arrays["names"], arrays["counts"], arrays["exponents"], arrays["amax"], strict=True)
-        histograms = {str(name): Histogram(counts.copy(), int(exponent), float(amax)) for name, counts, exponent, amax in rows}
+        rows = zip(
+            arrays["names"], arrays["counts"], arrays["exponents"], arrays["amax"], strict=True
+        )
+        histograms = {
+            str(name): Histogram(counts.copy(), int(exponent), float(amax))
+            for name, counts, exponent, amax in rows
+        }
         return str(arrays["key"]), int(arrays["done"]), histograms

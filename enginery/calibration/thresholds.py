@@ -23,7 +23,8 @@ def minmax(histogram: Histogram) -> float:
 def percentile(histogram: Histogram, percent: float) -> float:
     """The magnitude that `percent` of all values stay below, interpolated within its bin.
 
-    Source: H. Wu et al., Integer Quantization for Deep Learning Inference, arXiv:2004.09602 (2020), section 3.
+    Source: H. Wu et al., Integer Quantization for Deep Learning Inference, arXiv:2004.09602 (2020),
+    section 3.
     """
     counts, total = histogram.counts, histogram.counts.sum()
     wanted = total * percent / 100
@@ -35,16 +36,21 @@ def percentile(histogram: Histogram, percent: float) -> float:
 
 
 def mse(histogram: Histogram) -> float:
-    """The threshold with the least mean squared error between the values and their INT8 levels, clipping and rounding together.
+    """The threshold with the least mean squared error between the values and their INT8 levels,
+    clipping and rounding together.
 
-    Source: Y. Choukroun et al., Low-bit Quantization of Neural Networks for Efficient Inference, arXiv:1902.06822 (2019), section 3.
-    Candidates are the 128 equal parts of the range; a bin's values count as its middle.
+    Source: Y. Choukroun et al., Low-bit Quantization of Neural Networks for Efficient Inference,
+    arXiv:1902.06822 (2019), section 3. Candidates are the 128 equal parts of the range; a bin's
+    values count as its middle.
     """
     middles: NDArray[np.float64] = (np.arange(BINS, dtype=np.float64) + 0.5) * histogram.width
     used = histogram.counts > 0
     values, counts = middles[used], histogram.counts[used].astype(np.float64)
     candidates = histogram.amax * np.arange(1, _CANDIDATES + 1) / _CANDIDATES
-    errors = [float(np.dot(counts, np.square(_rounded(values, threshold) - values))) for threshold in candidates]
+    errors = [
+        float(np.dot(counts, np.square(_rounded(values, threshold) - values)))
+        for threshold in candidates
+    ]
     return float(candidates[int(np.argmin(errors))])
 
 
@@ -57,11 +63,12 @@ def _rounded(values: NDArray[np.float64], threshold: float) -> NDArray[np.float6
 def entropy(histogram: Histogram) -> float:
     """The threshold whose 128 levels lose the least information (Kullback-Leibler divergence).
 
-    Source: S. Migacz, 8-bit Inference with TensorRT, GTC 2017, which EntropyCalibration2 follows. Every bin edge from 128 bins up is a
-    candidate T. P is the histogram below T with all that lies beyond added to its last bin; Q is P's part below T,
-    averaged over 128 levels among the bins that are not empty. Two guards, because plain KL can collapse to a few percent of the range:
-    candidates that clip more than a tenth of the values are left out, as are those where Q is zero and P is not;
-    and of equal minima the widest counts.
+    Source: S. Migacz, 8-bit Inference with TensorRT, GTC 2017, which EntropyCalibration2 follows.
+    Every bin edge from 128 bins up is a candidate T. P is the histogram below T with all that lies
+    beyond added to its last bin; Q is P's part below T, averaged over 128 levels among the bins
+    that are not empty. Two guards, because plain KL can collapse to a few percent of the range:
+    candidates that clip more than a tenth of the values are left out, as are those where Q is zero
+    and P is not; and of equal minima the widest counts.
     """
     counts = histogram.counts.astype(np.float64)
     used = int(np.flatnonzero(counts)[-1]) + 1
@@ -74,7 +81,9 @@ def entropy(histogram: Histogram) -> float:
 
 
 def _divergence(counts: NDArray[np.float64], ends: NDArray[np.int64]) -> NDArray[np.float64]:
-    """KL(P || Q) of each candidate, from prefix sums: a candidate costs 128 steps, not one per bin."""
+    """KL(P || Q) of each candidate, from prefix sums: a candidate costs 128
+    steps, not one per bin.
+    """
     mass = np.concatenate([[0.0], np.cumsum(counts)])
     filled = np.concatenate([[0], np.cumsum(counts > 0)])
     own_entropy = np.concatenate([[0.0], np.cumsum(_xlogx(counts))])
@@ -83,7 +92,9 @@ def _divergence(counts: NDArray[np.float64], ends: NDArray[np.int64]) -> NDArray
     last = counts[ends - 1]
     edges = ends[:, None] * np.arange(LEVELS + 1) // LEVELS
     level_mass, level_filled = np.diff(mass[edges], axis=1), np.diff(filled[edges], axis=1)
-    level_log = np.log(np.maximum(level_mass, 1.0) / np.maximum(level_filled, 1))  # log of Q's counts; empty levels weigh nothing
+    level_log = np.log(
+        np.maximum(level_mass, 1.0) / np.maximum(level_filled, 1)
+    )  # log of Q's counts; empty levels weigh nothing
     of_p = own_entropy[ends] - _xlogx(last) + _xlogx(last + outliers)
     of_q = (level_mass * level_log).sum(axis=1) + outliers * level_log[:, -1]
     divergence = (of_p - of_q) / total - np.log(total / kept)
@@ -98,11 +109,17 @@ def _xlogx(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def finder(algorithm: str, percent: float) -> Callable[[Histogram], float]:
     """The function of an algorithm's name; `percent` is for percentile."""
-    known: dict[str, Callable[[Histogram], float]] = {"entropy": entropy, "minmax": minmax, "mse": mse}
+    known: dict[str, Callable[[Histogram], float]] = {
+        "entropy": entropy,
+        "minmax": minmax,
+        "mse": mse,
+    }
     return known.get(algorithm) or (lambda histogram: percentile(histogram, percent))
 
 
-def thresholds_of(histograms: Mapping[str, Histogram], algorithm: str, percent: float) -> dict[str, float]:
+def thresholds_of(
+    histograms: Mapping[str, Histogram], algorithm: str, percent: float = 100.0
+) -> dict[str, float]:
     """A threshold for each tensor.
 
     Raises:
@@ -110,7 +127,10 @@ def thresholds_of(histograms: Mapping[str, Histogram], algorithm: str, percent: 
     """
     dead = [name for name, histogram in histograms.items() if histogram.amax == 0]
     if dead:
-        what = f"{len(dead)} of {len(histograms)} tensors are zero on every calibration image, {dead[0]} first"
+        what = (
+            f"{len(dead)} of {len(histograms)} tensors are zero on every calibration image, "
+            f"{dead[0]} first"
+        )
         raise DataError(what, "Give images that the model reacts to, or repair the model")
     find = finder(algorithm, percent)
     return {name: find(histogram) for name, histogram in histograms.items()}

@@ -1,1 +1,3 @@
-"""The demo's inputs: a deterministic detection data set and the training that made the demo's weights."""
+"""The demo's inputs: a deterministic detection data set and the training that made the demo's
+weights.
+"""

@@ -19,7 +19,11 @@ def write_dataset(folder: Path, seeds: Iterable[int], size: int = 640) -> int:
     for seed in seeds:
         image, boxes = scene(seed, size)
         _, encoded = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 90])
-        encoded.tofile(images / f"{seed:06d}.jpg")  # raises where cv2.imwrite would only return False
-        (labels / f"{seed:06d}.txt").write_text("".join(f"{box.yolo_line(size)}\n" for box in boxes), encoding="utf-8")
+        encoded.tofile(
+            images / f"{seed:06d}.jpg"
+        )  # raises where cv2.imwrite would only return False
+        (labels / f"{seed:06d}.txt").write_text(
+            "".join(f"{box.yolo_line(size)}\n" for box in boxes), encoding="utf-8"
+        )
         written += 1
     return written

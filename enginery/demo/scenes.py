@@ -1,7 +1,9 @@
-"""Deterministic detection scenes: coloured shapes over clutter, with scale, rotation, occlusion, blur and noise.
+"""Deterministic detection scenes: coloured shapes over clutter, with scale, rotation, occlusion,
+blur and noise.
 
-A scene depends on its seed and size only (NumPy's PCG64 and OpenCV's integer rasteriser), so two machines draw the same pixels.
-Objects are measured in pixels, not in shares of the image: a 320-pixel scene looks like a crop of a 640-pixel one.
+A scene depends on its seed and size only (NumPy's PCG64 and OpenCV's integer rasteriser), so two
+machines draw the same pixels. Objects are measured in pixels, not in shares of the image: a
+320-pixel scene looks like a crop of a 640-pixel one.
 """
 
 from __future__ import annotations
@@ -67,11 +69,23 @@ def _clutter(rng: np.random.Generator, image: Image) -> None:
         a, b = rng.integers(0, size, (2, 2))
         if rng.random() < 0.5:
             reach = (b - a) // 4
-            cv2.line(image, _point(a), _point(a + reach), colour, int(rng.integers(1, 5)), cv2.LINE_AA)
+            cv2.line(
+                image, _point(a), _point(a + reach), colour, int(rng.integers(1, 5)), cv2.LINE_AA
+            )
         else:
             axes = tuple(int(v) for v in rng.integers(4, 40, 2))
             start = int(rng.integers(0, 360))
-            cv2.ellipse(image, _point(a), axes, int(rng.integers(0, 180)), start, start + 140, colour, 2, cv2.LINE_AA)
+            cv2.ellipse(
+                image,
+                _point(a),
+                axes,
+                int(rng.integers(0, 180)),
+                start,
+                start + 140,
+                colour,
+                2,
+                cv2.LINE_AA,
+            )
 
 
 def _place(rng: np.random.Generator, image: Image, others: list[Box]) -> Box | None:
@@ -102,8 +116,22 @@ def _outline(label: int, rng: np.random.Generator) -> Polygon:
     corners = np.stack([np.cos(angles) * radii, np.sin(angles) * radii], axis=1)
     if label == 4:
         w = 0.3
-        corners = np.array([(w, 1), (w, w), (1, w), (1, -w), (w, -w), (w, -1),
-                            (-w, -1), (-w, -w), (-1, -w), (-1, w), (-w, w), (-w, 1)])
+        corners = np.array(
+            [
+                (w, 1),
+                (w, w),
+                (1, w),
+                (1, -w),
+                (w, -w),
+                (w, -1),
+                (-w, -1),
+                (-w, -w),
+                (-1, -w),
+                (-1, w),
+                (-w, w),
+                (-w, 1),
+            ]
+        )
     squeeze = np.array([1.0, rng.uniform(0.75, 1.0)])
     turn = rng.uniform(0, 2 * np.pi)
     rotation = np.array([(np.cos(turn), -np.sin(turn)), (np.sin(turn), np.cos(turn))])
@@ -111,7 +139,9 @@ def _outline(label: int, rng: np.random.Generator) -> Polygon:
 
 
 def _paint(rng: np.random.Generator, image: Image, polygon: Polygon) -> None:
-    """Fill with a colour that differs from what lies below; sometimes see-through, sometimes with an edge."""
+    """Fill with a colour that differs from what lies below; sometimes see-through, sometimes with
+    an edge.
+    """
     fixed = [np.round(polygon * (1 << _SUBPIXEL)).astype(np.int32)]
     centre = np.clip(polygon.mean(axis=0), 0, image.shape[0] - 1).astype(int)
     below = image[centre[1], centre[0]].astype(int)

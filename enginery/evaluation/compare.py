@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
-class Closeness:
-    """Over all outputs and images: largest difference, RMS of the difference relative to the reference's RMS, NaN and Inf counted."""
+class OutputError:
+    """Over all outputs and images: largest difference, RMS of the difference relative to the
+    reference's RMS, NaN and Inf counted.
+    """
 
     max_abs: float
     rms_relative: float
@@ -38,7 +40,11 @@ class Accumulator:
             self._squares += float(np.square(finite).sum())
             self._reference += float(np.square(np.asarray(expected, np.float64)).sum())
 
-    def closeness(self) -> Closeness:
+    def closeness(self) -> OutputError:
         """What was found so far."""
-        relative = float(np.sqrt(self._squares / self._reference)) if self._reference else float(self._squares > 0)
-        return Closeness(self._worst, relative, self._nan, self._inf)
+        relative = (
+            float(np.sqrt(self._squares / self._reference))
+            if self._reference
+            else float(self._squares > 0)
+        )
+        return OutputError(self._worst, relative, self._nan, self._inf)

@@ -20,7 +20,7 @@ from enginery.evaluation.reports import (
     refusals,
     too_far,
 )
-from enginery.records import Above0, Count, Record, Sha256, Shape
+from enginery.registry.records import Above0, Count, Record, Sha256, Shape
 
 NOISY = 1.25  # p90 / p50 from which a run's times tell more of the machine than of the engine
 Which = Literal["min", "opt", "max"]
@@ -33,6 +33,11 @@ class OperatingPoint:
     profile: int
     which: str
     shape: tuple[int, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        return self.shape[2], self.shape[3]
 
     @property
     def main(self) -> bool:

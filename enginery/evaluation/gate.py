@@ -1,18 +1,22 @@
-"""The gate: is a graph close enough to its FP32 original? A small pure function over the validation's report."""
+"""The gate: is a graph close enough to its FP32 original?
+
+A small pure function over the validation's report.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from enginery.evaluation.head import metric_in
+from enginery.vision.tasks import metric_in
 
 
 def failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> list[str]:
     """Why the graph must not be used; empty if it passed.
 
-    `report` is GraphReport.to_dict(). `tolerance` has `rms_relative`, how far the raw outputs may be from the original's, relative
-    to them, and `map50_95_drop` or `top1_drop` (0..1), how much the metric may drop.
+    `report` is GraphReport.to_dict(). `tolerance` has `rms_relative`, how far the raw outputs may
+    be from the original's, relative to them, and `map50_95_drop` or `top1_drop` (0..1), how much
+    the metric may drop.
     """
     return list(_failures(report, tolerance))
 
@@ -24,14 +28,27 @@ def distance(closeness: Mapping[str, Any], tolerance: Mapping[str, float]) -> It
         yield f"{bad} NaN or Inf values in the outputs"
     # A comparison with NaN is false: ask for what must hold, not for what must not.
     elif not closeness["rms_relative"] <= tolerance["rms_relative"]:
-        yield f"raw outputs differ by {closeness['rms_relative']:.2g} (RMS, relative), {tolerance['rms_relative']:.2g} is allowed"
+        yield (
+            f"raw outputs differ by {closeness['rms_relative']:.2g} (RMS, relative), "
+            f"{tolerance['rms_relative']:.2g} is allowed"
+        )
 
 
 def _failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> Iterator[str]:
     metric = metric_in(report["reference"])
-    before, after, drop = report["reference"][metric.key], report["candidate"][metric.key], tolerance[f"{metric.key}_drop"]
+    before, after, drop = (
+        report["reference"][metric.key],
+        report["candidate"][metric.key],
+        tolerance[f"{metric.key}_drop"],
+    )
     yield from distance(report["closeness"], tolerance)
     if before == 0:
-        yield f"{metric.title} of the FP32 original is 0: there is nothing to compare with; do the labels fit the model's classes?"
+        yield (
+            f"{metric.title} of the FP32 original is 0: there is nothing to compare with; do the "
+            "labels fit the model's classes?"
+        )
     if not before - after <= drop:
-        yield f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original, a drop of {drop:g} is allowed"
+        yield (
+            f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original, a drop of "
+            f"{drop:g} is allowed"
+        )

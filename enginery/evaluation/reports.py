@@ -8,8 +8,8 @@ from typing import Self
 from pydantic import model_validator
 
 from enginery.evaluation import gate
-from enginery.evaluation.head import Metric, metric_in
-from enginery.records import Count, NotNegative, Record, Share
+from enginery.registry.records import Count, NotNegative, Record, Share
+from enginery.vision.tasks import Metric, metric_in
 
 
 class ClosenessRecord(Record):

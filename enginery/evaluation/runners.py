@@ -1,4 +1,6 @@
-"""What gives raw outputs for an image: a graph on the CPU, or the outputs of an engine that ran elsewhere."""
+"""What gives raw outputs for an image: a graph on the CPU, or the outputs of an engine that ran
+elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.errors import ModelError
-from enginery.evaluation.feeds import extents
 from enginery.graphs.session import WORKERS, open_session, threads_beside
+from enginery.vision.feeds import extents
 
 Outputs = list[NDArray[np.float32]]
 
@@ -23,17 +25,24 @@ class Runner(Protocol):
     size: tuple[int, int]
 
     def begin(self, image: NDArray[np.float32], pool: Executor) -> Callable[[], Outputs]:
-        """Begin with an image (3, height, width); what is returned waits, and gives every output, (1, ...)."""
+        """Begin with an image (3, height, width); what is returned waits, and gives every output,
+        (1, ...).
+        """
 
 
 class GraphRunner:
-    """A graph on the CPU, fed one image at a time; a fixed batch is filled with copies and its first row is used."""
+    """A graph on the CPU, fed one image at a time; a fixed batch is filled with copies and its
+    first row is used.
+    """
 
     def __init__(self, onnx: Path, size: tuple[int, int]) -> None:
         self._session = open_session(onnx, threads_beside(WORKERS))
         tensor = self._session.get_inputs()[0]
         if len(tensor.shape) != 4:
-            what = f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, height, width"
+            what = (
+                f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, "
+                "height, width"
+            )
             raise ModelError(what, "Use an image model")
         self.input = tensor.name
         self._batch, height, width = extents(tensor.shape, size)
@@ -55,9 +64,13 @@ class GraphRunner:
 
 
 class RecordedRunner:
-    """What ran elsewhere: each output (images, ...), in the order of the images' names; the outputs in the order of the graph's."""
+    """What ran elsewhere: each output (images, ...), in the order of the images' names; the outputs
+    in the order of the graph's.
+    """
 
-    def __init__(self, outputs: Sequence[Iterable[NDArray[np.float32]]], size: tuple[int, int]) -> None:
+    def __init__(
+        self, outputs: Sequence[Iterable[NDArray[np.float32]]], size: tuple[int, int]
+    ) -> None:
         self._rows = zip(*outputs, strict=True)
         self.size = size
 

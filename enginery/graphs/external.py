@@ -1,8 +1,10 @@
-"""External data: weights that lie beside a graph's file, as ONNX keeps them above protobuf's limit of 2 GB.
+"""External data: weights that lie beside a graph's file, as ONNX keeps them above protobuf's limit
+of 2 GB.
 
-A graph below LARGEST is held in memory and written as one file, whatever it came from. A larger one is two
-files, model.onnx and model.onnx.data, and its weights stay on the disk: in memory, their initializers name
-the data file by its absolute path, and `values` reads them. So no step holds more than some of the weights.
+A graph below LARGEST is held in memory and written as one file, whatever it came from. A larger one
+is two files, model.onnx and model.onnx.data, and its weights stay on the disk: in memory, their
+initializers name the data file by its absolute path, and `values` reads them. So no step holds more
+than some of the weights.
 
 model.onnx holds the digest of its data: what depends on model.onnx depends on both.
 """
@@ -26,7 +28,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import ModelError
-from enginery.files import replacing, sha256
+from enginery.system.files import atomic_write, sha256
 
 LARGEST = 1_900_000_000  # bytes of one file: protobuf ends at 2 GiB, and a step may add nodes
 SUFFIX = ".data"
@@ -35,7 +37,11 @@ _SMALLEST = 1024  # bytes: shape inference and the converters look into smaller 
 _PAGE = 4096  # ONNX's own advice: a data file can then be mapped into memory
 _CHUNK = 1 << 24
 _PER_BYTE = {  # values of the types that are smaller than one
-    TensorProto.INT4: 2, TensorProto.UINT4: 2, TensorProto.FLOAT4E2M1: 2, TensorProto.INT2: 4, TensorProto.UINT2: 4,
+    TensorProto.INT4: 2,
+    TensorProto.UINT4: 2,
+    TensorProto.FLOAT4E2M1: 2,
+    TensorProto.INT2: 4,
+    TensorProto.UINT2: 4,
 }
 _CURE = "Copy the graph with its data files, or export it again"
 
@@ -72,7 +78,8 @@ class Place:
 
 
 def load(model: onnx.ModelProto, folder: Path, called: Path) -> None:
-    """Take a graph's external data from `folder` into memory, or, of a large graph, say there where the weights lie.
+    """Take a graph's external data from `folder` into memory, or, of a large graph, say there where
+    the weights lie.
 
     Raises:
         ModelError: a data file is missing or too short, or its name leads out of the folder.
@@ -108,7 +115,9 @@ def values(tensor: TensorProto) -> NDArray[Any]:
     if place is None:
         return np.asarray(numpy_helper.to_array(tensor))
     if tensor.data_type in _PER_BYTE:
-        copy = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=place.read())
+        copy = TensorProto(
+            name=tensor.name, data_type=tensor.data_type, dims=tensor.dims, raw_data=place.read()
+        )
         return np.asarray(numpy_helper.to_array(copy))
     kind = helper.tensor_dtype_to_np_dtype(tensor.data_type)
     return np.memmap(place.file, kind, "r", place.offset, tuple(tensor.dims))
@@ -122,7 +131,9 @@ def hold(tensor: TensorProto, data: bytes) -> None:
 
 
 def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A graph whose weights on the disk are inputs, a copy: what is left can be checked without them."""
+    """A graph whose weights on the disk are inputs, a copy: what is left can be checked without
+    them.
+    """
     if not any(map(_is_external, model.graph.initializer)):
         return model
     bare = onnx.ModelProto()
@@ -131,7 +142,9 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     outside = [tensor for tensor in bare.graph.initializer if _is_external(tensor)]
     for tensor in outside:
         if tensor.name not in known:
-            bare.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+            bare.graph.input.append(
+                helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            )
     kept = [tensor for tensor in bare.graph.initializer if not _is_external(tensor)]
     del bare.graph.initializer[:]
     bare.graph.initializer.extend(kept)
@@ -139,8 +152,12 @@ def without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def relative(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Path | None]:
-    """A graph for whoever is told the folder of its data beside: a copy, and that folder; None where all is in memory."""
-    places = [place.file.parent for tensor in model.graph.initializer if (place := place_of(tensor))]
+    """A graph for whoever is told the folder of its data beside: a copy, and that folder; None
+    where all is in memory.
+    """
+    places = [
+        place.file.parent for tensor in model.graph.initializer if (place := place_of(tensor))
+    ]
     if not places:
         return model, None
     folder = Path(os.path.commonpath(places))
@@ -152,10 +169,14 @@ def relative(model: onnx.ModelProto) -> tuple[onnx.ModelProto, Path | None]:
     return copy, folder
 
 
-def write_graph(model: onnx.ModelProto, out: Path, check: Callable[[Path], object] | None = None) -> None:
-    """Write a graph, byte for byte the same for the same graph; a large one with its weights beside it, as `out` with .data.
+def write_graph(
+    model: onnx.ModelProto, out: Path, check: Callable[[Path], object] | None = None
+) -> None:
+    """Write a graph, byte for byte the same for the same graph; a large one with its weights beside
+    it, as `out` with .data.
 
-    `check` may look at the graph before it takes its place. The weights of a large graph leave the memory.
+    `check` may look at the graph before it takes its place. The weights of a large graph leave the
+    memory.
     """
     _forget_digest(model)
     data = out.with_name(out.name + SUFFIX)
@@ -167,7 +188,7 @@ def write_graph(model: onnx.ModelProto, out: Path, check: Callable[[Path], objec
             if place := place_of(tensor):
                 hold(tensor, place.read())
         data.unlink(missing_ok=True)
-    with replacing(out) as partial:
+    with atomic_write(out) as partial:
         partial.write_bytes(model.SerializeToString(deterministic=True))
         if check:
             check(partial)
@@ -183,13 +204,17 @@ def data_files(graph: Path, called: Path) -> list[str]:
     try:
         model = onnx.load_from_string(graph.read_bytes() if _may_have_data(graph) else b"")
     except DecodeError:
-        raise ModelError(f"{called} is no ONNX file, or was cut off or altered", "Copy or export it again") from None
+        raise ModelError(
+            f"{called} is no ONNX file, or was cut off or altered", "Copy or export it again"
+        ) from None
     names = {_location(tensor, called) for tensor in _tensors(model) if _is_external(tensor)}
     return sorted(names)
 
 
 def data_digests(source: Path) -> dict[str, str]:
-    """The digest of each data file of an ONNX, by its name; of what cannot be read, nothing: its export says why."""
+    """The digest of each data file of an ONNX, by its name; of what cannot be read, nothing: its
+    export says why.
+    """
     if not source.is_file():  # a pipe would be waited for
         return {}
     try:
@@ -211,14 +236,18 @@ def check_data_file(file: Path, named: Path, graph: Path) -> int:
     try:
         state = file.stat()
     except OSError as error:
-        raise ModelError(f"{graph}: its data file {named} cannot be read: {error.strerror}", _CURE) from None
+        raise ModelError(
+            f"{graph}: its data file {named} cannot be read: {error.strerror}", _CURE
+        ) from None
     if not stat.S_ISREG(state.st_mode):
         raise ModelError(f"{graph}: its data file {named} is no plain file", _CURE)
     return state.st_size
 
 
 def source_digest(graph: Path, names: Mapping[str, str]) -> str:
-    """Hex digest of an ONNX with its data files, `names` with their own digests; of one without, simply its file's."""
+    """Hex digest of an ONNX with its data files, `names` with their own digests; of one without,
+    simply its file's.
+    """
     digest = sha256(graph)
     if not names:
         return digest
@@ -227,7 +256,9 @@ def source_digest(graph: Path, names: Mapping[str, str]) -> str:
 
 
 def _may_have_data(graph: Path) -> bool:
-    """Whether the word is in the file that each reference has: large graphs without are not read for it."""
+    """Whether the word is in the file that each reference has: large graphs without are not read
+    for it.
+    """
     with graph.open("rb") as file:
         if not os.fstat(file.fileno()).st_size:
             return False
@@ -244,10 +275,12 @@ def _forget_digest(model: onnx.ModelProto) -> None:
 
 
 def _write_weights(model: onnx.ModelProto, out: Path) -> str:
-    """Write a large graph's weights one after another, let it refer to them, and return the file's digest."""
+    """Write a large graph's weights one after another, let it refer to them, and return the file's
+    digest.
+    """
     digest = hashlib.sha256()
     places: list[tuple[TensorProto, Place]] = []
-    with replacing(out) as partial, partial.open("wb") as file:
+    with atomic_write(out) as partial, partial.open("wb") as file:
         for tensor in model.graph.initializer:
             if _size(tensor) < _SMALLEST:
                 continue
@@ -283,7 +316,9 @@ def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
 
 
 def _constants(model: onnx.ModelProto) -> Iterator[TensorProto]:
-    """Those that are no weights of the graph itself: constants, and what subgraphs and functions have."""
+    """Those that are no weights of the graph itself: constants, and what subgraphs and functions
+    have.
+    """
     for sparse in model.graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
     yield from _node_tensors(model.graph.node)
@@ -329,11 +364,17 @@ def _size(tensor: TensorProto) -> int:
 
 def _place(tensor: TensorProto, folder: Path, called: Path) -> Place:
     """Where a tensor's bytes lie, checked."""
-    name, fields = _location(tensor, called), {entry.key: entry.value for entry in tensor.external_data}
+    name, fields = (
+        _location(tensor, called),
+        {entry.key: entry.value for entry in tensor.external_data},
+    )
     size = _size(tensor)
     offset, length = fields.get("offset", "0"), fields.get("length", str(size))
     if not offset.isdecimal() or length != str(size) or size < 0:
-        what = f"{called}: its tensor {tensor.name} takes {size} bytes, and it says {length} from {offset} on in {name}"
+        what = (
+            f"{called}: its tensor {tensor.name} takes {size} bytes, and it says {length} from "
+            f"{offset} on in {name}"
+        )
         raise ModelError(what, "Export it again")
     has = check_data_file(folder / name, called.parent / name, called)
     if has < int(offset) + size:
@@ -350,13 +391,23 @@ def _location(tensor: TensorProto, called: Path) -> str:
     name = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
     path = Path(name)
     if not name or "\0" in name or path.is_absolute() or ".." in path.parts:
-        what = f"{called}: its tensor {tensor.name} lies in {name!r}, which is no file beside the graph"
+        what = (
+            f"{called}: its tensor {tensor.name} lies in {name!r}, which is no file beside the "
+            "graph"
+        )
         raise ModelError(what, "Export it with its data in files beside it, named without a path")
     return path.as_posix()
 
 
 def _refer(tensor: TensorProto, place: Place) -> None:
-    for field in ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data"):
+    for field in (
+        "raw_data",
+        "float_data",
+        "int32_data",
+        "int64_data",
+        "double_data",
+        "uint64_data",
+    ):
         tensor.ClearField(field)
     del tensor.external_data[:]
     for key, value in (("location", place.file), ("offset", place.offset), ("length", place.size)):

@@ -1,4 +1,6 @@
-"""ONNX graphs read and checked before TensorRT sees them: it accepts empty, altered and float64 graphs without a word."""
+"""ONNX graphs read and checked before TensorRT sees them: it accepts empty, altered and float64
+graphs without a word.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,12 @@ from onnx import TensorProto
 from enginery.errors import ModelError
 from enginery.graphs import external
 
-KEPT = ("names", "stride", "task", "kpt_shape")  # a graph's metadata that later steps and Ultralytics read
+KEPT = (
+    "names",
+    "stride",
+    "task",
+    "kpt_shape",
+)  # a graph's metadata that later steps and Ultralytics read
 _RUNTIME_DOMAINS = ("com.microsoft", "ai.onnx.ml")  # of operators that ONNX Runtime adds
 
 
@@ -28,7 +35,9 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class GraphInfo:
-    """What a graph takes and gives; `stride` is what its metadata says that H/W must be multiples of."""
+    """What a graph takes and gives; `stride` is what its metadata says that H/W must be multiples
+    of.
+    """
 
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
@@ -47,12 +56,14 @@ class Profile:
 
 
 def read_graph(path: Path, called: Path | None = None) -> onnx.ModelProto:
-    """Read an ONNX file that ONNX's own checker accepts; of a copy, errors name what it is `called`.
+    """Read an ONNX file that ONNX's own checker accepts; of a copy, errors name what it is
+    `called`.
 
     The weights of a graph above `external.LARGEST` stay on the disk: `external.values` reads them.
 
     Raises:
-        ModelError: the file is missing, empty, truncated or altered, or too new; an operator is unknown; an input is float64.
+        ModelError: the file is missing, empty, truncated or altered, or too new; an operator is
+        unknown; an input is float64.
     """
     name = called or path
     try:
@@ -64,7 +75,9 @@ def read_graph(path: Path, called: Path | None = None) -> onnx.ModelProto:
     try:
         model = onnx.load_from_string(data)
     except DecodeError:
-        raise ModelError(f"{name} is no ONNX file, or was cut off or altered", "Copy or export it again") from None
+        raise ModelError(
+            f"{name} is no ONNX file, or was cut off or altered", "Copy or export it again"
+        ) from None
     del data  # up to 2 GB
     external.load(model, path.parent, name)
     _check(model, name)
@@ -75,18 +88,35 @@ def _check(model: onnx.ModelProto, path: Path) -> None:
     newest = onnx.defs.onnx_opset_version()
     for entry in model.opset_import:
         if entry.domain in ("", "ai.onnx") and entry.version > newest:
-            raise ModelError(f"{path} has opset {entry.version}, {newest} is the newest that onnx knows", "Export it with an older opset")
+            raise ModelError(
+                f"{path} has opset {entry.version}, {newest} is the newest that onnx knows",
+                "Export it with an older opset",
+            )
     own = {function.domain for function in model.functions}
-    unknown = sorted({_described(node) for node in model.graph.node if not (node.domain in own or _is_known(node))})
+    unknown = sorted(
+        {
+            _described(node)
+            for node in model.graph.node
+            if not (node.domain in own or _is_known(node))
+        }
+    )
     if unknown:
-        raise ModelError(f"{path} has operators that are not part of ONNX: {', '.join(unknown)}", "Replace them in the model")
+        raise ModelError(
+            f"{path} has operators that are not part of ONNX: {', '.join(unknown)}",
+            "Replace them in the model",
+        )
     try:
         onnx.checker.check_model(external.without_weights(model), full_check=True)
     except Exception as error:  # the checker and shape inference raise several kinds
-        raise ModelError(f"{path} is not valid ONNX: {_one_line(error)}", "Export it again") from None
+        raise ModelError(
+            f"{path} is not valid ONNX: {_one_line(error)}", "Export it again"
+        ) from None
     for tensor in info_of(model).inputs:
         if tensor.dtype == "DOUBLE":
-            raise ModelError(f"{path}: input {tensor.name} is float64, which TensorRT does not run", "Export it with float32 inputs")
+            raise ModelError(
+                f"{path}: input {tensor.name} is float64, which TensorRT does not run",
+                "Export it with float32 inputs",
+            )
 
 
 def _is_known(node: onnx.NodeProto) -> bool:
@@ -117,12 +147,17 @@ def info_of(model: onnx.ModelProto) -> GraphInfo:
     outputs = tuple(map(_tensor, model.graph.output))
     opset = max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
     stride = next((entry.value for entry in model.metadata_props if entry.key == "stride"), "")
-    return GraphInfo(inputs, outputs, opset, len(model.graph.node), int(stride) if stride.isdecimal() else None)
+    return GraphInfo(
+        inputs, outputs, opset, len(model.graph.node), int(stride) if stride.isdecimal() else None
+    )
 
 
 def _tensor(value: onnx.ValueInfoProto) -> TensorInfo:
     kind = value.type.tensor_type
-    shape = tuple(size.dim_value if size.HasField("dim_value") else size.dim_param or "?" for size in kind.shape.dim)
+    shape = tuple(
+        size.dim_value if size.HasField("dim_value") else size.dim_param or "?"
+        for size in kind.shape.dim
+    )
     return TensorInfo(value.name, TensorProto.DataType.Name(kind.elem_type), shape)
 
 
@@ -134,10 +169,17 @@ def has_own_quantization(graph: onnx.GraphProto) -> bool:
 def check_profile(info: GraphInfo, profile: Mapping[str, Profile]) -> list[str]:
     """What does not fit between a graph and its optimization profile, in words."""
     inputs = {tensor.name: tensor for tensor in info.inputs}
-    mistakes = [f"no input is called {name!r}, the graph has {', '.join(inputs)}" for name in profile if name not in inputs]
+    mistakes = [
+        f"no input is called {name!r}, the graph has {', '.join(inputs)}"
+        for name in profile
+        if name not in inputs
+    ]
     for name, shapes in profile.items():
         if name in inputs:
-            mistakes += [f"{name}: {mistake}" for mistake in _misfits(inputs[name].shape, shapes, info.stride)]
+            mistakes += [
+                f"{name}: {mistake}"
+                for mistake in _misfits(inputs[name].shape, shapes, info.stride)
+            ]
     return mistakes
 
 
@@ -147,17 +189,23 @@ def fit_profiles(
     given: str | None,
     called: str,
 ) -> str:
-    """The name of a graph's image input, `given` or its only one, which all these profiles fit; errors name what it is `called`.
+    """The name of a graph's image input, `given` or its only one, which all these profiles fit;
+    errors name what it is `called`.
 
     Raises:
         ModelError: the graph has no such input, or other sizes.
     """
     name = given or info.inputs[0].name
-    known = [{name: Profile(**{which: tuple(sizes) for which, sizes in shapes.items()})} for shapes in profiles]
+    known = [
+        {name: Profile(**{which: tuple(sizes) for which, sizes in shapes.items()})}
+        for shapes in profiles
+    ]
     mistakes = [mistake for profile in known for mistake in check_profile(info, profile)]
     if mistakes:
         cure = "Correct batch, height, width, profiles or input of the model in params.yaml"
-        raise ModelError(f"{called}: the profile does not fit: {'; '.join(dict.fromkeys(mistakes))}", cure)
+        raise ModelError(
+            f"{called}: the profile does not fit: {'; '.join(dict.fromkeys(mistakes))}", cure
+        )
     return name
 
 
@@ -165,11 +213,15 @@ def _misfits(shape: tuple[int | str, ...], profile: Profile, stride: int | None)
     if any(len(sizes) != len(shape) for sizes in (profile.min, profile.opt, profile.max)):
         yield f"{len(shape)} sizes are expected, {list(shape)}"
         return
-    for axis, (size, *extent) in enumerate(zip(shape, profile.min, profile.opt, profile.max, strict=True)):
+    for axis, (size, *extent) in enumerate(
+        zip(shape, profile.min, profile.opt, profile.max, strict=True)
+    ):
         yield from _axis_misfits(axis, size, extent, stride if axis >= 2 else None)
 
 
-def _axis_misfits(axis: int, size: int | str, extent: list[int], stride: int | None) -> Iterator[str]:
+def _axis_misfits(
+    axis: int, size: int | str, extent: list[int], stride: int | None
+) -> Iterator[str]:
     low, opt, high = extent
     what = f"axis {axis}"
     if low < 1:
@@ -182,8 +234,12 @@ def _axis_misfits(axis: int, size: int | str, extent: list[int], stride: int | N
         yield f"{what}: {extent} must be multiples of the stride, {stride}"
 
 
-def clean(model: onnx.ModelProto, keep: Mapping[str, str] | None = None) -> onnx.ModelProto:
-    """Remove what changes from run to run (dates, tool stamps, paths); `keep` is the metadata that stays."""
+def strip_metadata(
+    model: onnx.ModelProto, keep: Mapping[str, str] | None = None
+) -> onnx.ModelProto:
+    """Remove what changes from run to run (dates, tool stamps, paths); `keep` is the metadata that
+    stays.
+    """
     del model.metadata_props[:]
     for key, value in sorted((keep or {}).items()):
         model.metadata_props.add(key=key, value=value)

@@ -1,4 +1,7 @@
-"""The graph in the precision asked for. Strongly typed runtimes take precision from the graph: fp16 is cast here, not at the builder."""
+"""The graph in the precision asked for.
+
+Strongly typed runtimes take precision from the graph: fp16 is cast here, not at the builder.
+"""
 
 from __future__ import annotations
 
@@ -15,39 +18,44 @@ from onnx import TensorProto, numpy_helper
 
 from enginery.errors import ModelError
 from enginery.graphs.external import hold, place_of, values, write_graph
-from enginery.graphs.inspect import KEPT, clean, has_own_quantization, read_graph
+from enginery.graphs.inspect import KEPT, has_own_quantization, read_graph, strip_metadata
 
 HALF_SCALES_OPSET, _HALF_SCALES_IR = 19, 10
 _CHUNK = 1 << 22  # weights that are cast at a time
 
 
-def to_fp32(source: Path, out: Path) -> dict[str, Any]:
+def write_fp32(source: Path, out: Path) -> dict[str, Any]:
     """The graph as it is."""
     write_typed(read_graph(source), out)
     return {"casts": 0}
 
 
-def to_fp16(source: Path, out: Path) -> dict[str, Any]:
+def write_fp16(source: Path, out: Path) -> dict[str, Any]:
     """Weights and activations in fp16; inputs and outputs stay float32.
 
     Raises:
         ModelError: the graph cannot be converted.
     """
-    model = half(read_graph(source), source.as_posix())
+    model = to_fp16(read_graph(source), source.as_posix())
     write_typed(model, out)
     return {"casts": sum(node.op_type == "Cast" for node in model.graph.node)}
 
 
-def half(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
-    """A float32 graph with its weights and activations in fp16; inputs and outputs stay float32, int8 weights stay int8.
+def to_fp16(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
+    """A float32 graph with its weights and activations in fp16; inputs and outputs stay float32,
+    int8 weights stay int8.
 
     Raises:
         ModelError: the graph, which errors call `what`, cannot be converted.
     """
     from onnxconverter_common.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
 
-    float_only = [kind for kind in DEFAULT_OP_BLOCK_LIST if kind != "Resize"]  # a Resize in float32 would cost two casts each
-    on_disk = {tensor.name: values(tensor) for tensor in model.graph.initializer if place_of(tensor)}
+    float_only = [
+        kind for kind in DEFAULT_OP_BLOCK_LIST if kind != "Resize"
+    ]  # a Resize in float32 would cost two casts each
+    on_disk = {
+        tensor.name: values(tensor) for tensor in model.graph.initializer if place_of(tensor)
+    }
     try:
         model = onnx.shape_inference.infer_shapes(_with_half_scales(model))
         own_casts = {node.name for node in model.graph.node if node.op_type == "Cast"}
@@ -56,7 +64,10 @@ def half(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
             model = convert_float_to_float16(model, keep_io_types=True, op_block_list=float_only)
             _cast_weights(model, on_disk)
     except Exception as error:
-        raise ModelError(f"{what} cannot be cast to fp16: {' '.join(str(error).split())[:300]}", "Build it in fp32") from None
+        raise ModelError(
+            f"{what} cannot be cast to fp16: {' '.join(str(error).split())[:300]}",
+            "Build it in fp32",
+        ) from None
     _cast_to_half(model, own_casts)
     _keep_resize_factors(model)
     return model
@@ -76,11 +87,17 @@ def _with_half_scales(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _cast_weights(model: onnx.ModelProto, on_disk: Mapping[str, NDArray[Any]]) -> None:
-    """Of weights that lie on the disk the converter changed the type alone; their values are cast as it casts others."""
+    """Of weights that lie on the disk the converter changed the type alone; their values are cast
+    as it casts others.
+    """
     from onnxconverter_common.float16 import convert_np_to_float16
 
     for tensor in model.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT16 and tensor.name in on_disk and on_disk[tensor.name].dtype == np.float32:
+        if (
+            tensor.data_type == TensorProto.FLOAT16
+            and tensor.name in on_disk
+            and on_disk[tensor.name].dtype == np.float32
+        ):
             single = on_disk[tensor.name].reshape(-1)
             cast = np.empty(single.size, np.float16)
             for start in range(0, single.size, _CHUNK):
@@ -89,7 +106,9 @@ def _cast_weights(model: onnx.ModelProto, on_disk: Mapping[str, NDArray[Any]]) -
 
 
 def _cast_to_half(model: onnx.ModelProto, own_casts: Container[str]) -> None:
-    """The converter leaves the graph's own Casts to float32, where everything around them is fp16 now."""
+    """The converter leaves the graph's own Casts to float32, where everything around them is fp16
+    now.
+    """
     outputs = {value.name for value in model.graph.output}
     for node in model.graph.node:
         if node.op_type == "Cast" and node.name in own_casts and not outputs & set(node.output):
@@ -99,9 +118,15 @@ def _cast_to_half(model: onnx.ModelProto, own_casts: Container[str]) -> None:
 
 
 def _keep_resize_factors(model: onnx.ModelProto) -> None:
-    """Resize takes data of any type, but its region and its factors in float32 only (the region is optional)."""
+    """Resize takes data of any type, but its region and its factors in float32 only (the region is
+    optional).
+    """
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
-    weights |= {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+    weights |= {
+        node.output[0]: node.attribute[0].t
+        for node in model.graph.node
+        if node.op_type == "Constant"
+    }
     for node in model.graph.node:
         for name in node.input[1:3] if node.op_type == "Resize" else ():
             if name in weights and weights[name].data_type == TensorProto.FLOAT16:
@@ -114,4 +139,4 @@ def write_typed(model: onnx.ModelProto, out: Path) -> None:
     kept = {entry.key: entry.value for entry in model.metadata_props if entry.key in KEPT}
     # Intermediate shapes were inferred for the types before.
     del model.graph.value_info[:]
-    write_graph(clean(model, kept), out, lambda partial: read_graph(partial, out))
+    write_graph(strip_metadata(model, kept), out, lambda partial: read_graph(partial, out))

@@ -9,7 +9,7 @@ import onnx
 import onnxruntime
 
 from enginery.errors import ModelError
-from enginery.gpu import gpus
+from enginery.gpu.inventory import gpus
 from enginery.graphs.external import relative
 
 _CORES = len(os.sched_getaffinity(0))
@@ -24,7 +24,9 @@ def threads_beside(workers: int) -> int:
 
 
 def fastest_provider() -> str:
-    """What runs a graph in memory here: a GPU, where there is one and this ONNX Runtime knows it."""
+    """What runs a graph in memory here: a GPU, where there is one and this ONNX
+    Runtime knows it.
+    """
     return _CUDA if _CUDA in onnxruntime.get_available_providers() and gpus() else CPU
 
 
@@ -37,7 +39,9 @@ def open_session(path: Path, threads: int = _NO_LIMIT) -> onnxruntime.InferenceS
     return _open(str(path), str(path), threads, CPU)
 
 
-def open_model(model: onnx.ModelProto, what: str, threads: int = _NO_LIMIT) -> onnxruntime.InferenceSession:
+def open_model(
+    model: onnx.ModelProto, what: str, threads: int = _NO_LIMIT
+) -> onnxruntime.InferenceSession:
     """A quiet session of a graph in memory, run by the fastest provider; errors call it `what`.
 
     Raises:
@@ -48,22 +52,38 @@ def open_model(model: onnx.ModelProto, what: str, threads: int = _NO_LIMIT) -> o
 
 
 def _open(
-    source: str | bytes, what: str, threads: int, provider: str, data: Path | None = None,
+    source: str | bytes,
+    what: str,
+    threads: int,
+    provider: str,
+    data: Path | None = None,
 ) -> onnxruntime.InferenceSession:
     """`data` is the folder of the data files of a graph in memory."""
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
-    # Its own INT8 kernels saturate on CPUs without VNNI, which no TensorRT engine does: Q/DQ pairs are computed as they stand.
+    # Its own INT8 kernels saturate on CPUs without VNNI, which no TensorRT engine does: Q/DQ pairs
+    # are computed as they stand.
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     if data:
-        options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(data))
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(data)
+        )
     try:
-        session = onnxruntime.InferenceSession(source, options, providers=list(dict.fromkeys([provider, CPU])))
+        session = onnxruntime.InferenceSession(
+            source, options, providers=list(dict.fromkeys([provider, CPU]))
+        )
     except Exception as error:  # its own exceptions share no base
         reason = " ".join(str(error).split())[:300]
-        raise ModelError(f"ONNX Runtime does not take {what}: {reason}", "Export the model again, or replace what it names") from None
-    if session.get_providers()[0] != provider:  # it goes on with the CPU, and what it makes would pass for the GPU's
-        cure = "Install the CUDA libraries that it needs, or onnxruntime in place of onnxruntime-gpu"
+        raise ModelError(
+            f"ONNX Runtime does not take {what}: {reason}",
+            "Export the model again, or replace what it names",
+        ) from None
+    if (
+        session.get_providers()[0] != provider
+    ):  # it goes on with the CPU, and what it makes would pass for the GPU's
+        cure = (
+            "Install the CUDA libraries that it needs, or onnxruntime in place of onnxruntime-gpu"
+        )
         raise ModelError(f"ONNX Runtime's {provider} does not start on this machine", cure)
     return session

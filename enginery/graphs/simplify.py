@@ -1,4 +1,6 @@
-"""onnxsim, in a child process; its graph is used only if its outputs equal the original's on real images."""
+"""onnxsim, in a child process; its graph is used only if its outputs equal the original's on real
+images.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +16,10 @@ import onnx
 from numpy.typing import NDArray
 
 from enginery.errors import DiskFullError, EngineryError
-from enginery.files import is_full, scratch
 from enginery.graphs.external import SUFFIX, write_graph
-from enginery.graphs.inspect import clean, info_of, read_graph
+from enginery.graphs.inspect import info_of, read_graph, strip_metadata
 from enginery.graphs.session import open_session
+from enginery.system.files import is_full, scratch
 
 MAX_DIFFERENCE = 1e-4  # of the largest value of each output
 _FULL = 28  # the child's exit code where it had no room to write
@@ -25,17 +27,23 @@ Feeds = Iterable[Mapping[str, NDArray[np.float32]]]
 
 
 def simplify(source: Path, out: Path, feeds: Feeds, time_limit: float) -> dict[str, Any]:
-    """Write the simplified graph, or, where that fails for any reason, the original; `simplified` and `reason` say which."""
+    """Write the simplified graph, or, where that fails for any reason, the original; `simplified`
+    and `reason` say which.
+    """
     original = read_graph(source)
     kept = {entry.key: entry.value for entry in original.metadata_props}
     with scratch(out.parent) as folder:  # it may be larger than TMPDIR
         candidate = folder / "simplified.onnx"
         reason = _run(source, candidate, time_limit)
-        facts: dict[str, Any] = {"simplified": not reason, "reason": reason, "nodes_before": info_of(original).nodes}
+        facts: dict[str, Any] = {
+            "simplified": not reason,
+            "reason": reason,
+            "nodes_before": info_of(original).nodes,
+        }
         if not reason:
             facts |= _compare(source, candidate, feeds)
         chosen = read_graph(candidate) if facts["simplified"] else original
-        write_graph(clean(chosen, kept), out)
+        write_graph(strip_metadata(chosen, kept), out)
     return {**facts, "nodes_after": info_of(chosen).nodes}
 
 
@@ -43,7 +51,14 @@ def _run(source: Path, out: Path, time_limit: float) -> str:
     """Run onnxsim; returns why it failed, or nothing."""
     command = [sys.executable, "-m", "enginery.graphs.simplify", str(source), str(out)]
     try:
-        child = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=time_limit, check=False)
+        child = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=time_limit,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return f"onnxsim was stopped at its time limit of {time_limit:g} s"
     if child.returncode == _FULL:
@@ -73,7 +88,9 @@ def _run_all(graph: Path, images: Iterable[Mapping[str, Any]]) -> list[NDArray[A
 
 
 def _difference(before: Sequence[NDArray[Any]], after: Sequence[NDArray[Any]]) -> tuple[str, float]:
-    """Why outputs count as different, or nothing, and the largest difference relative to each output's largest value."""
+    """Why outputs count as different, or nothing, and the largest difference relative to each
+    output's largest value.
+    """
     if [output.shape for output in before] != [output.shape for output in after]:
         return "its outputs have other shapes", math.nan
     worst = 0.0

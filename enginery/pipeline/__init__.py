@@ -1,5 +1,8 @@
-"""DVC, reached through this package alone: what is stale, reproducing a stage, and what DVC keeps: checked, repaired, pushed."""
+"""DVC, reached through this package alone: what is stale, reproducing a stage, and what DVC keeps:
+checked, repaired, pushed.
+"""
 
-from enginery.pipeline.stages import OnEvent, Pipeline
+from enginery.pipeline.process import OnEvent
+from enginery.pipeline.stages import Pipeline
 
 __all__ = ["OnEvent", "Pipeline"]

@@ -1,4 +1,6 @@
-"""dvc.lock: the digests of what every stage wrote, in the work tree and as committed. Read here without DVC."""
+"""dvc.lock: the digests of what every stage wrote, in the work tree and as committed. Read here
+without DVC.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from enginery.errors import EngineryError
+from enginery.pipeline import yaml12
 
 LOCK_FILE = Path("dvc.lock")
 _FOLDER = ".dir"
 _CHUNK = 1 << 20
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True)
@@ -64,26 +64,15 @@ def parse(content: bytes) -> Mapping[str, tuple[Output, ...]]:
     Raises:
         ValueError: it is no lock file, or cut short.
     """
-    value = load_yaml(content)
+    value = yaml12.load(content)
     if not isinstance(value, dict) or not isinstance(value.get("stages"), dict):
         raise ValueError("it has no stages")
     return {str(name): outputs(stage) for name, stage in value["stages"].items()}
 
 
-def load_yaml(content: bytes) -> Any:
-    """The value in a YAML file.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return yaml.load(content, _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from None
-
-
 def outputs(stage: Any) -> tuple[Output, ...]:
-    """The outputs in a stage's entry of dvc.lock or of DVC's run-cache; not those of DVC 2, whose digests are none of the bytes.
+    """The outputs in a stage's entry of dvc.lock or of DVC's run-cache; not those of DVC 2, whose
+    digests are none of the bytes.
 
     Raises:
         ValueError: it has another shape.
@@ -105,7 +94,9 @@ def md5(path: Path) -> str:
 
 
 def md5_of(path: Path) -> str:
-    """The digest that DVC would record of a file or folder, from its bytes; empty if it is missing."""
+    """The digest that DVC would record of a file or folder, from its bytes;
+    empty if it is missing.
+    """
     if path.is_dir():
         return folder_md5(folder_listing(path))
     return md5(path) if path.is_file() else ""

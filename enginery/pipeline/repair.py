@@ -1,7 +1,8 @@
-"""What a killed DVC leaves behind is set right before it is opened again, without losing what was built.
+"""What a killed DVC leaves behind is set right before it is opened again, without losing what was
+built.
 
-DVC writes dvc.lock and its list of locks in place: a kill leaves them cut. Its cache and run-cache are written through temporary names
-or copied, and keep what was half done.
+DVC writes dvc.lock and its list of locks in place: a kill leaves them cut. Its cache and run-cache
+are written through temporary names or copied, and keep what was half done.
 """
 
 from __future__ import annotations
@@ -17,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import BusyError, EngineryError
-from enginery.files import replacing, sweep_below
 from enginery.pipeline.lockfile import LOCK_FILE, committed, parse
+from enginery.system.files import atomic_write, sweep_below
 
 Say = Callable[[str], None]
 _TMP = Path(".dvc/tmp")
@@ -29,7 +30,9 @@ _SWEPT = _TMP / "swept"
 _CACHE = Path(".dvc/cache")
 RUNS = _CACHE / "runs"
 _DVC_PARTIAL = re.compile(r".*\.[\w-]{22}\.tmp")
-_OWN_PARTIAL = re.compile(r"\..*\.(\d+)\.part")  # as enginery.files names them, with the writer's process
+_OWN_PARTIAL = re.compile(
+    r"\..*\.(\d+)\.part"
+)  # as enginery.system.files names them, with the writer's process
 
 
 def repair(root: Path, say: Say) -> None:
@@ -60,7 +63,7 @@ def keep(root: Path) -> None:
         parse(content)  # after every step: DVC's own reader takes seven times as long
     except ValueError:
         return
-    with replacing(kept) as partial, partial.open("wb") as file:
+    with atomic_write(kept) as partial, partial.open("wb") as file:
         file.write(content)
         os.fsync(file.fileno())
 
@@ -99,17 +102,20 @@ def _repair_lock_file(root: Path, say: Say) -> None:
     if b"<<<<<<< " in content:
         cure = f"Resolve it (`git checkout --ours {LOCK_FILE}` or --theirs), then run again"
         raise EngineryError(f"{LOCK_FILE} holds a merge conflict", cure)
-    with replacing(root / _DAMAGED) as partial:
+    with atomic_write(root / _DAMAGED) as partial:
         partial.write_bytes(content)
     whole = next((copy for copy in _replacements(root) if not damage(copy[1])), None)
     if whole:
         source, content = whole
-        with replacing(path) as partial:
+        with atomic_write(path) as partial:
             partial.write_bytes(content)
     else:
         source = "taken away"
         path.unlink()
-    say(f"{LOCK_FILE} was damaged ({wrong}) and is {source}; what was built since is restored from DVC's cache")
+    say(
+        f"{LOCK_FILE} was damaged ({wrong}) and is {source}; what was built since is restored from "
+        "DVC's cache"
+    )
 
 
 def _replacements(root: Path) -> Iterator[tuple[str, bytes]]:
@@ -122,7 +128,9 @@ def _replacements(root: Path) -> Iterator[tuple[str, bytes]]:
 
 @contextmanager
 def _dvc_lock(root: Path, name: str = "lock") -> Iterator[None]:
-    """DVC's own lock of the checkout, whose holder alone writes dvc.lock; or its lock of another file."""
+    """DVC's own lock of the checkout, whose holder alone writes dvc.lock; or its lock of another
+    file.
+    """
     from dvc.lock import LockError, make_lock
 
     (root / _TMP).mkdir(parents=True, exist_ok=True)
@@ -130,11 +138,14 @@ def _dvc_lock(root: Path, name: str = "lock") -> Iterator[None]:
         with make_lock(str(root / _TMP / name), tmp_dir=str(root / _TMP)):
             yield
     except LockError:
-        raise BusyError("a DVC command is at work in this checkout", "Wait for it to end, then run again") from None
+        raise BusyError(
+            "a DVC command is at work in this checkout", "Wait for it to end, then run again"
+        ) from None
 
 
 def _repair_rwlock(root: Path) -> None:
-    """Take out of DVC's list of locks those of processes that ended, and remove one that is half-written.
+    """Take out of DVC's list of locks those of processes that ended, and remove one that is
+    half-written.
 
     DVC takes any process with the number of a killed one for that one, and waits for it for ever.
     """
@@ -149,12 +160,14 @@ def _repair_rwlock(root: Path) -> None:
             path.unlink()
             return
         if live != locks:
-            with replacing(path) as partial:
+            with atomic_write(path) as partial:
                 partial.write_text(json.dumps(live), encoding="utf-8")
 
 
 def _live(locks: Mapping[str, Any]) -> dict[str, Any]:
-    """The locks of one kind, by path, whose processes are at work; reading, several may hold one."""
+    """The locks of one kind, by path, whose processes are at work; reading,
+    several may hold one.
+    """
     live: dict[str, Any] = {}
     for path, held in locks.items():
         if isinstance(held, list):
@@ -166,7 +179,9 @@ def _live(locks: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _at_work(pid: int, command: str) -> bool:
-    """Whether the process with this number is the one that had it: its arguments tell, its first word may differ (`-m`)."""
+    """Whether the process with this number is the one that had it: its arguments tell, its first
+    word may differ (`-m`).
+    """
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").rstrip("\0")
     except OSError:
@@ -187,13 +202,19 @@ def _sweep(root: Path) -> None:
 
 
 def _is_left(path: Path) -> bool:
-    """Whether a path is DVC's temporary file, while DVC's lock is held, or one of ours, whose writer has ended."""
+    """Whether a path is DVC's temporary file, while DVC's lock is held, or one of ours, whose
+    writer has ended.
+    """
     ours = _OWN_PARTIAL.fullmatch(path.name)
-    return not Path(f"/proc/{ours[1]}").exists() if ours else bool(_DVC_PARTIAL.fullmatch(path.name))
+    return (
+        not Path(f"/proc/{ours[1]}").exists() if ours else bool(_DVC_PARTIAL.fullmatch(path.name))
+    )
 
 
 def _sweep_runs(root: Path) -> None:
-    """Remove half-written entries of DVC's run-cache, of those that are new: DVC would stumble over them, or believe them."""
+    """Remove half-written entries of DVC's run-cache, of those that are new: DVC would stumble over
+    them, or believe them.
+    """
     stamp = root / _SWEPT
     since = stamp.stat().st_mtime if stamp.is_file() else 0.0
     now = time.time()

@@ -11,9 +11,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]
-
-from enginery.files import replacing
+from enginery.system.files import atomic_write
 
 VARIABLE = "DVC_SITE_CACHE_DIR"
 _LOCAL_CONFIG = Path(".dvc/config.local")
@@ -45,15 +43,21 @@ def _close(folder: Path) -> None:
 
 
 def _tell_dvc(config: Path, folder: Path) -> None:
-    """Name the folder to a DVC that is started by hand, too: by its whole path, since DVC takes another from where it is started."""
-    with suppress(PermissionError, ConfigObjError):  # another user's checkout; what is no configuration, DVC itself refuses
+    """Name the folder to a DVC that is started by hand, too: by its whole path, since DVC takes
+    another from where it is started.
+    """
+    from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]  # DVC brings it
+
+    with suppress(
+        PermissionError, ConfigObjError
+    ):  # another user's checkout; what is no configuration, DVC itself refuses
         settings = ConfigObj(str(config), encoding="utf-8", interpolation=False)
         core = settings.setdefault("core", {})
         known = str(core.get("site_cache_dir", ""))
         if known == str(folder) or (known and _NAME not in known):
             return
         core["site_cache_dir"] = str(folder)
-        with replacing(config) as partial:
+        with atomic_write(config) as partial:
             if config.exists():
                 shutil.copyfile(config, partial)
                 shutil.copymode(config, partial)  # it may hold a remote's password

@@ -1,6 +1,8 @@
-"""Where Q/DQ nodes go, for TensorRT: before every convolution and matrix product with constant weights, and on one input of a residual add.
+"""Where Q/DQ nodes go, for TensorRT: before every convolution and matrix product with constant
+weights, and on one input of a residual add.
 
-Source: NVIDIA's TensorRT documentation, Working with Quantized Types, the section on placing Q/DQ layers.
+Source: NVIDIA's TensorRT documentation, Working with Quantized Types, the section on placing Q/DQ
+layers.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ _ACTIVATIONS = ("Relu", "LeakyRelu", "Sigmoid", "Mul", "HardSwish", "Clip")
 
 @dataclass(frozen=True)
 class Weights:
-    """A node's constant weights: the initializer and the axis of its output channels (None: one scale for all)."""
+    """A node's constant weights: the initializer and the axis of its output channels (None: one
+    scale for all).
+    """
 
     name: str
     axis: int | None
@@ -26,7 +30,9 @@ class Weights:
 
 @dataclass(frozen=True)
 class Placement:
-    """What is quantized: node -> weights, add -> its shortcut (input index), and the names of nodes kept in float by a rule."""
+    """What is quantized: node -> weights, add -> its shortcut (input index), and the names of nodes
+    kept in float by a rule.
+    """
 
     nodes: Mapping[str, Weights]
     shortcuts: Mapping[str, int]
@@ -49,31 +55,49 @@ def name_of(node: onnx.NodeProto) -> str:
 
 
 def place(graph: onnx.GraphProto, excluded: Sequence[str] = ()) -> Placement:
-    """Choose nodes by type and weights, leaving out those whose name a pattern of `excluded` finds."""
+    """Choose nodes by type and weights, leaving out those whose name a pattern
+    of `excluded` finds.
+    """
     constants = {tensor.name: len(tensor.dims) for tensor in graph.initializer}
-    candidates = {name_of(node): weights for node in graph.node if (weights := _weights(node, constants))}
-    kept = tuple(name for name in candidates if any(re.search(pattern, name) for pattern in excluded))
+    candidates = {
+        name_of(node): weights for node in graph.node if (weights := _weights(node, constants))
+    }
+    kept = tuple(
+        name for name in candidates if any(re.search(pattern, name) for pattern in excluded)
+    )
     nodes = {name: weights for name, weights in candidates.items() if name not in kept}
     adds = {
         name_of(node): 0 if fused[1] else 1
-        for node, fused in _fused_adds(graph, nodes) if not any(re.search(pattern, name_of(node)) for pattern in excluded)
+        for node, fused in _fused_adds(graph, nodes)
+        if not any(re.search(pattern, name_of(node)) for pattern in excluded)
     }
     return Placement(nodes, adds, kept)
 
 
 def tensors_to_calibrate(graph: onnx.GraphProto) -> tuple[str, ...]:
-    """Every activation that could get a Q/DQ pair, whatever is excluded later, in the graph's order.
+    """Every activation that could get a Q/DQ pair, whatever is excluded later, in the graph's
+    order.
 
     Raises:
         ModelError: the graph has nothing to quantize.
     """
     placement = place(graph)
     # Where both inputs of an add can be its shortcut, an exclusion may turn them around.
-    either = {name for node, fused in _fused_adds(graph, placement.nodes) if all(fused) for name in node.input}
+    either = {
+        name
+        for node, fused in _fused_adds(graph, placement.nodes)
+        if all(fused)
+        for name in node.input
+    }
     wanted = either.union(placement.activations(graph))
-    found = tuple(dict.fromkeys(name for node in graph.node for name in node.input if name in wanted))
+    found = tuple(
+        dict.fromkeys(name for node in graph.node for name in node.input if name in wanted)
+    )
     if not found:
-        what = "the graph has no convolution and no matrix product with constant weights: INT8 has nothing to quantize"
+        what = (
+            "the graph has no convolution and no matrix product with constant weights: INT8 has "
+            "nothing to quantize"
+        )
         raise ModelError(what, "Take this model out of `int8` in params.yaml")
     return found
 
@@ -93,8 +117,12 @@ def _weights(node: onnx.NodeProto, constants: Mapping[str, int]) -> Weights | No
     return None
 
 
-def _fused_adds(graph: onnx.GraphProto, nodes: Mapping[str, Weights]) -> Iterator[tuple[onnx.NodeProto, list[bool]]]:
-    """Adds that TensorRT can fuse into a convolution before them if the other input, the shortcut, is INT8 too; which inputs end one."""
+def _fused_adds(
+    graph: onnx.GraphProto, nodes: Mapping[str, Weights]
+) -> Iterator[tuple[onnx.NodeProto, list[bool]]]:
+    """Adds that TensorRT can fuse into a convolution before them if the other input, the shortcut,
+    is INT8 too; which inputs end one.
+    """
     producers = {output: node for node in graph.node for output in node.output}
     readers: dict[str, int] = {}
     for node in graph.node:
@@ -108,9 +136,14 @@ def _fused_adds(graph: onnx.GraphProto, nodes: Mapping[str, Weights]) -> Iterato
 
 
 def _ends_quantized(
-    tensor: str, producers: Mapping[str, onnx.NodeProto], readers: Mapping[str, int], nodes: Mapping[str, Weights],
+    tensor: str,
+    producers: Mapping[str, onnx.NodeProto],
+    readers: Mapping[str, int],
+    nodes: Mapping[str, Weights],
 ) -> bool:
-    """Whether a tensor is a quantized convolution's output, after its activation, that only one node reads."""
+    """Whether a tensor is a quantized convolution's output, after its activation, that only one
+    node reads.
+    """
     node = producers.get(tensor)
     if node is None or readers.get(tensor) != 1:
         return False

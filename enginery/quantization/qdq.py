@@ -1,6 +1,8 @@
-"""Insert Q/DQ nodes: symmetric, zero-point 0, one scale an activation, one an output channel of the weights, which become int8.
+"""Insert Q/DQ nodes: symmetric, zero-point 0, one scale an activation, one an output channel of the
+weights, which become int8.
 
-Scales are numbers that float16 holds exactly, so that casting the rest of the graph to fp16 changes none of them.
+Scales are numbers that float16 holds exactly, so that casting the rest of the graph to fp16 changes
+none of them.
 """
 
 from __future__ import annotations
@@ -20,9 +22,14 @@ _SMALLEST_SCALE = 2.0**-24  # float16's smallest number above zero
 
 
 def insert(model: onnx.ModelProto, placement: Placement, thresholds: Mapping[str, float]) -> None:
-    """Quantize a float32 graph in place; `thresholds` has a number above zero for each of the placement's activations."""
+    """Quantize a float32 graph in place; `thresholds` has a number above zero for each of the
+    placement's activations.
+    """
     graph = model.graph
-    scales = {name: float16_scale(np.array(thresholds[name] / LARGEST)) for name in placement.activations(graph)}
+    scales = {
+        name: float16_scale(np.array(thresholds[name] / LARGEST))
+        for name in placement.activations(graph)
+    }
     nodes: list[onnx.NodeProto] = []
     done: set[str] = set()
     for node in graph.node:
@@ -60,12 +67,21 @@ def _inputs(node: onnx.NodeProto, placement: Placement) -> list[tuple[int, str]]
     return []
 
 
-def _activation_pair(graph: onnx.GraphProto, name: str, scale: NDArray[np.float32]) -> list[onnx.NodeProto]:
+def _activation_pair(
+    graph: onnx.GraphProto, name: str, scale: NDArray[np.float32]
+) -> list[onnx.NodeProto]:
     graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
     graph.initializer.append(numpy_helper.from_array(np.zeros((), np.int8), f"{name}_zero"))
     ends = [f"{name}_scale", f"{name}_zero"]
-    quantize = helper.make_node("QuantizeLinear", [name, *ends], [f"{name}_quantized"], f"{name}_quantize")
-    dequantize = helper.make_node("DequantizeLinear", [f"{name}_quantized", *ends], [f"{name}_dequantized"], f"{name}_dequantize")
+    quantize = helper.make_node(
+        "QuantizeLinear", [name, *ends], [f"{name}_quantized"], f"{name}_quantize"
+    )
+    dequantize = helper.make_node(
+        "DequantizeLinear",
+        [f"{name}_quantized", *ends],
+        [f"{name}_dequantized"],
+        f"{name}_dequantize",
+    )
     return [quantize, dequantize]
 
 
@@ -75,19 +91,31 @@ def _quantized_weights(graph: onnx.GraphProto, weights: Weights) -> onnx.NodePro
     others = tuple(axis for axis in range(values.ndim) if axis != weights.axis)
     scale = float16_scale(np.abs(values).max(axis=others) / LARGEST)
     shape = [-1 if axis == weights.axis else 1 for axis in range(values.ndim)]
-    levels = np.clip(np.rint(values / scale.astype(np.float64).reshape(shape)), -LARGEST, LARGEST).astype(np.int8)
-    graph.initializer.extend([
-        numpy_helper.from_array(levels, f"{weights.name}_quantized"),
-        numpy_helper.from_array(scale, f"{weights.name}_scale"),
-        numpy_helper.from_array(np.zeros(scale.shape, np.int8), f"{weights.name}_zero"),
-    ])
+    levels = np.clip(
+        np.rint(values / scale.astype(np.float64).reshape(shape)), -LARGEST, LARGEST
+    ).astype(np.int8)
+    graph.initializer.extend(
+        [
+            numpy_helper.from_array(levels, f"{weights.name}_quantized"),
+            numpy_helper.from_array(scale, f"{weights.name}_scale"),
+            numpy_helper.from_array(np.zeros(scale.shape, np.int8), f"{weights.name}_zero"),
+        ]
+    )
     ends = [f"{weights.name}_{end}" for end in ("quantized", "scale", "zero")]
     attributes = {} if weights.axis is None else {"axis": weights.axis}
-    return helper.make_node("DequantizeLinear", ends, [f"{weights.name}_dequantized"], f"{weights.name}_dequantize", **attributes)
+    return helper.make_node(
+        "DequantizeLinear",
+        ends,
+        [f"{weights.name}_dequantized"],
+        f"{weights.name}_dequantize",
+        **attributes,
+    )
 
 
 def _drop_unread(graph: onnx.GraphProto) -> None:
-    read = {name for node in graph.node for name in node.input} | {output.name for output in graph.output}
+    read = {name for node in graph.node for name in node.input} | {
+        output.name for output in graph.output
+    }
     kept = [tensor for tensor in graph.initializer if tensor.name in read]
     del graph.initializer[:]
     graph.initializer.extend(kept)

@@ -1,4 +1,6 @@
-"""What INT8 costs, layer by layer: each is quantized alone, and the graph's outputs are compared with the float graph's on real images."""
+"""What INT8 costs, layer by layer: each is quantized alone, and the graph's outputs are compared
+with the float graph's on real images.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,19 @@ Outputs = Sequence[NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class LayerCost:
-    """A layer and the error that INT8 in it alone gives the outputs: RMS relative to each output channel's own, averaged."""
+    """A layer and the error that INT8 in it alone gives the outputs: RMS relative to each output
+    channel's own, averaged.
+    """
 
     layer: str
     cost: float
 
 
 def rank(
-    model: onnx.ModelProto, placement: Placement, thresholds: Mapping[str, float], feeds: Sequence[Feed],
+    model: onnx.ModelProto,
+    placement: Placement,
+    thresholds: Mapping[str, float],
+    feeds: Sequence[Feed],
     progress: Callable[[int, int], None],
 ) -> list[LayerCost]:
     """Every layer of a placement, the costliest first."""
@@ -42,8 +49,12 @@ def rank(
     return sorted(costs, key=lambda found: (-found.cost, found.layer))
 
 
-def smallest_prefix(ranked: Sequence[str], passes: Callable[[Sequence[str]], bool]) -> list[str] | None:
-    """The shortest beginning of a ranking whose exclusion passes, by doubling, then bisection; None if not even all of it does."""
+def smallest_prefix(
+    ranked: Sequence[str], passes: Callable[[Sequence[str]], bool]
+) -> list[str] | None:
+    """The shortest beginning of a ranking whose exclusion passes, by doubling, then bisection; None
+    if not even all of it does.
+    """
     fails, found = -1, 0
     while not passes(ranked[:found]):
         if found >= len(ranked):
@@ -71,7 +82,9 @@ def _run(model: onnx.ModelProto, feeds: Sequence[Feed]) -> list[Outputs]:
 
 
 def _distance(expected: Sequence[Outputs], found: Sequence[Outputs]) -> float:
-    """Boxes count in hundreds of pixels, scores in hundredths: each channel (axis 1) is measured by its own size."""
+    """Boxes count in hundreds of pixels, scores in hundredths: each channel (axis 1) is measured by
+    its own size.
+    """
     shares = []
     for output in range(len(expected[0])):
         before = np.stack([_channels(image[output]) for image in expected])
@@ -84,4 +97,9 @@ def _distance(expected: Sequence[Outputs], found: Sequence[Outputs]) -> float:
 
 def _channels(output: NDArray[np.float32]) -> NDArray[np.float64]:
     channels = output.shape[1] if output.ndim > 2 else 1
-    return np.asarray(output, np.float64).reshape(len(output), channels, -1).swapaxes(0, 1).reshape(channels, -1)
+    return (
+        np.asarray(output, np.float64)
+        .reshape(len(output), channels, -1)
+        .swapaxes(0, 1)
+        .reshape(channels, -1)
+    )

@@ -1,23 +1,32 @@
-"""What the terminal shows of a run: one line a step that did something, a live line for the one at work.
+"""What the terminal shows of a run: one line a step that did something, a live line for the one at
+work.
 
 What failed is said again at the end, where it is read: each with its reason and what to run next.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
-COLOURS = {"Cached": "dim", "Elsewhere": "dim", "Restored": "cyan", "Completed": "green", "Failed": "red", "Skipped": "yellow"}
+from enginery.report.console import table
+
+COLOURS = {
+    "Cached": "dim",
+    "Elsewhere": "dim",
+    "Restored": "cyan",
+    "Completed": "green",
+    "Failed": "red",
+    "Skipped": "yellow",
+}
 
 
+_SILENT_S = 30
 MOST_TITLES = 3  # of steps that failed for one reason
 
 
@@ -47,7 +56,10 @@ class Failure:
 
 @dataclass
 class Display:
-    """Follows a run on a console; `quiet` shows nothing. `summary` is set when the run has ended."""
+    """Follows a run on a console; `quiet` shows nothing.
+
+    `summary` is set when the run has ended.
+    """
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
     quiet: bool = False
@@ -55,10 +67,16 @@ class Display:
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(bar_width=24), TimeElapsedColumn())
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TimeElapsedColumn(),
+        )
         hidden = self.quiet or not self.console.is_terminal
         self._progress = Progress(*columns, console=self.console, transient=True, disable=hidden)
-        self._task: Any = None
+        self._tasks: dict[str, Any] = {}
+        self._timers: dict[str, threading.Timer] = {}
 
     def __enter__(self) -> Display:
         self._progress.start()
@@ -68,16 +86,34 @@ class Display:
         self._progress.stop()
 
     def started(self, title: str) -> None:
-        """A step is at work."""
-        self._task = self._progress.add_task(title, total=None)
+        """A stage is looked at."""
+        self._tasks[title] = self._progress.add_task(title, total=None)
+
+    def works(self, title: str, reason: str) -> None:
+        """A stage is at work, and why. Where there is no live line, it is said of one that takes
+        long.
+        """
+        if title in self._tasks:
+            self._progress.update(self._tasks[title], description=f"{title}: {reason}")
+        if not self.quiet and not self.console.is_terminal:
+            text = f"Running   {title}: {reason}"
+            timer = threading.Timer(_SILENT_S, self._line, [text])
+            timer.daemon = True
+            timer.start()
+            self._timers[title] = timer
 
     def event(self, title: str, event: Mapping[str, Any]) -> None:
-        """The step at work says something."""
-        if self._task is not None and event["event"] == "progress":
+        """The stage at work says something."""
+        if event["event"] == "progress" and title in self._tasks:
             phase = f"{title}: {event['phase']}"
-            self._progress.update(self._task, description=phase, completed=event["step"], total=event["steps"])
-        elif event.get("notice") and not self.quiet:  # of many messages, one that must not be missed
-            self.console.print(f"Warning   {title}: {event['message']}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+            self._progress.update(
+                self._tasks[title],
+                description=phase,
+                completed=event["step"],
+                total=event["steps"],
+            )
+        elif event.get("notice"):  # of many messages, one that must not be missed
+            self._line(f"Warning   {title}: {event['message']}", "yellow")
 
     def table(self, title: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Show a table."""
@@ -95,12 +131,16 @@ class Display:
     def failures(self) -> list[Failure]:
         """What failed, those of one reason together."""
         failed = [outcome for outcome in self.outcomes.values() if outcome.state == "Failed"]
-        blocked = [outcome.reason for outcome in self.outcomes.values() if outcome.state == "Skipped"]
+        blocked = [
+            outcome.reason for outcome in self.outcomes.values() if outcome.state == "Skipped"
+        ]
         reasons: dict[str, list[str]] = {}
         for outcome in failed:
             reasons.setdefault(outcome.reason, []).append(outcome.title)
         return [
-            Failure(tuple(titles), reason, sum(blocked.count(skipped_for(title)) for title in titles))
+            Failure(
+                tuple(titles), reason, sum(blocked.count(skipped_for(title)) for title in titles)
+            )
             for reason, titles in reasons.items()
         ]
 
@@ -109,7 +149,9 @@ class Display:
         for failure in self.failures():
             shown = ", ".join(failure.titles[:MOST_TITLES])
             more = len(failure.titles) - MOST_TITLES
-            self._line(f"Failed    {shown}{f' and {more} more' if more > 0 else ''}", COLOURS["Failed"])
+            self._line(
+                f"Failed    {shown}{f' and {more} more' if more > 0 else ''}", COLOURS["Failed"]
+            )
             self._line(f"          {failure.reason}")
             if failure.skipped:
                 self._line(f"          {failure.skipped} steps need it: they were skipped")
@@ -122,47 +164,19 @@ class Display:
             self.console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
     def ended(self, outcome: Outcome) -> None:
-        """A step has ended."""
+        """A stage has ended."""
         self.outcomes[outcome.title] = outcome
-        if self._task is not None:
-            self._progress.remove_task(self._task)
-            self._task = None
+        if outcome.title in self._timers:
+            self._timers.pop(outcome.title).cancel()
+        if outcome.title in self._tasks:
+            self._progress.remove_task(self._tasks.pop(outcome.title))
         if self.quiet or outcome.state in ("Cached", "Elsewhere"):
             return
-        line = f"[{COLOURS[outcome.state]}]{outcome.state:<9}[/] {outcome.title}  [dim]{outcome.seconds:.1f} s[/]"
-        self.console.print(line, highlight=False)
+        colour = COLOURS[outcome.state]
+        line = f"[{colour}]{outcome.state:<9}[/] {outcome.title}  [dim]{outcome.seconds:.1f} s[/]"
+        self.console.print(line, highlight=False, soft_wrap=True)
         if outcome.state == "Failed":
             self._line(f"          {outcome.reason}")
 
 
-def print_table(title: str, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Print rows as a table on standard output."""
-    Console().print(table(title, rows))
-
-
-def print_page(title: str, sections: Iterable[tuple[str, Iterable[str]]]) -> None:
-    """Print sections, each with its heading at the left of its lines, on standard output."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for heading, lines in sections:
-        grid.add_row("", "")
-        for index, line in enumerate(lines):
-            grid.add_row("" if index else heading, Text(line))
-    console = Console()
-    console.print(Text(title, style="bold"))
-    console.print(grid)
-
-
 current = Display(quiet=True)  # the command line puts its own here; a worker's run is silent
-
-
-def table(title: str, rows: Iterable[Mapping[str, Any]]) -> Table:
-    """Rows of equal keys as a table; numbers to the right."""
-    rows = list(rows)
-    result = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for key in rows[0] if rows else ():
-        result.add_column(str(key), justify="right" if isinstance(rows[0][key], int | float) else "left", overflow="fold")
-    for row in rows:
-        result.add_row(*(str(value) for value in row.values()))
-    return result

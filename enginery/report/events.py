@@ -1,6 +1,8 @@
-"""What a step says while it runs: log lines and progress, for a terminal or, as JSON lines, for the flow that started it.
+"""What a step says while it runs: log lines and progress, for a terminal or, as JSON lines, for the
+flow that started it.
 
-The flow sets ENGINERY_REPORT=json and reads the step's standard output; `dvc repro` leaves it unset and a person reads along.
+The flow sets ENGINERY_REPORT=json and reads the step's standard output; `dvc repro` leaves it unset
+and a person reads along.
 """
 
 from __future__ import annotations
@@ -15,7 +17,9 @@ VARIABLE = "ENGINERY_REPORT"
 
 
 def error_line(message: str) -> tuple[int, str]:
-    """An error as `emit` would say it, for another program to write: the descriptor and the line."""
+    """An error as `emit` would say it, for another program to write: the
+    descriptor and the line.
+    """
     if os.environ.get(VARIABLE) == "json":
         return 1, json.dumps({"event": "error", "message": message})
     return 2, f"error: {message}"
@@ -29,7 +33,11 @@ def emit(event: Mapping[str, Any]) -> None:
         _show_progress(event)
     elif event["event"] in ("log", "error") and event.get("severity") != "debug":
         stream = sys.stderr if event["event"] == "error" else sys.stdout
-        print(f"{'error: ' if event['event'] == 'error' else ''}{event['message']}", file=stream, flush=True)
+        print(
+            f"{'error: ' if event['event'] == 'error' else ''}{event['message']}",
+            file=stream,
+            flush=True,
+        )
 
 
 def log(message: str, severity: str = "info") -> None:

@@ -1,23 +1,33 @@
-"""What an engine is made of, as rows: each layer's kind, precision, kernel and share of a run, from what TensorRT's inspector tells."""
+"""What an engine is made of, as rows: each layer's kind, precision, kernel and share of a run, from
+what TensorRT's inspector tells.
+"""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
+
+from enginery.toolchain.requests import Inspection
 
 # How the inspector writes datatypes, widest first: a layer counts as the narrowest that it reads.
 _DATATYPES = {
-    "other": "^$", "fp32": r"\bFP32\b|\bFloat\b", "bf16": r"\bBF16\b|\bBFloat16\b", "fp16": r"\bFP16\b|\bHalf\b", "fp8": r"\bFP8\b",
+    "other": "^$",
+    "fp32": r"\bFP32\b|\bFloat\b",
+    "bf16": r"\bBF16\b|\bBFloat16\b",
+    "fp16": r"\bFP16\b|\bHalf\b",
+    "fp8": r"\bFP8\b",
     "int8": r"\bInt8\b",
 }
 
 
 @dataclass(frozen=True)
-class LayerFacts:
-    """A layer: its precision is the narrowest datatype among its inputs; milliseconds of a run, and the share of all."""
+class LayerProfile:
+    """A layer: its precision is the narrowest datatype among its inputs; milliseconds of a run, and
+    the share of all.
+    """
 
     name: str
     kind: str
@@ -27,22 +37,30 @@ class LayerFacts:
     share: float
 
 
-def layer_facts(found: Mapping[str, Any]) -> list[LayerFacts]:
+def profile_layers(inspection: Inspection) -> list[LayerProfile]:
     """Every layer of an inspection, in the order of execution."""
-    times: Mapping[str, float] = found["milliseconds"]
+    times = inspection.milliseconds
     whole = sum(times.values()) or 1.0
-    layers = [layer if isinstance(layer, dict) else {"Name": layer} for layer in found["layers"]]
+    layers = [{"Name": layer} if isinstance(layer, str) else layer for layer in inspection.layers]
     same = Counter(layer["Name"] for layer in layers)  # the profiler adds up layers of one name
-    facts = []
-    for described in layers:
-        name = described["Name"]
-        took = times.get(name, 0.0) / same[name]
-        tactic = str(described.get("TacticName") or described.get("TacticValue") or "")
-        facts.append(LayerFacts(name, str(described.get("LayerType", "")), _precision(described), tactic, took, took / whole))
-    return facts
+    return [
+        _profile(layer, times.get(layer["Name"], 0.0) / same[layer["Name"]], whole)
+        for layer in layers
+    ]
 
 
-def summary(layers: Sequence[LayerFacts]) -> list[dict[str, Any]]:
+def _profile(layer: Mapping[str, Any], milliseconds: float, whole: float) -> LayerProfile:
+    return LayerProfile(
+        name=layer["Name"],
+        kind=str(layer.get("LayerType", "")),
+        precision=_precision(layer),
+        tactic=str(layer.get("TacticName") or layer.get("TacticValue") or ""),
+        milliseconds=milliseconds,
+        share=milliseconds / whole,
+    )
+
+
+def summary(layers: Sequence[LayerProfile]) -> list[dict[str, Any]]:
     """One row for each precision: how many layers, milliseconds, share of time."""
     counted = Counter(layer.precision for layer in layers)
     rows = []
@@ -50,27 +68,42 @@ def summary(layers: Sequence[LayerFacts]) -> list[dict[str, Any]]:
         if counted[precision]:
             share = sum(layer.share for layer in layers if layer.precision == precision)
             took = sum(layer.milliseconds for layer in layers if layer.precision == precision)
-            rows.append({"precision": precision, "layers": counted[precision], "time": f"{took:.3f} ms", "share": f"{share:.1%}"})
+            rows.append(
+                {
+                    "precision": precision,
+                    "layers": counted[precision],
+                    "time": f"{took:.3f} ms",
+                    "share": f"{share:.1%}",
+                }
+            )
     return rows
 
 
-def rows(layers: Sequence[LayerFacts], top: int | None) -> list[dict[str, Any]]:
+def rows(layers: Sequence[LayerProfile], top: int | None) -> list[dict[str, Any]]:
     """One row for each layer, the one that takes longest first."""
     ordered = sorted(layers, key=lambda layer: -layer.milliseconds)[:top]
     return [
         {
-            "layer": layer.name, "kind": layer.kind, "precision": layer.precision, "time": f"{layer.milliseconds * 1000:.1f} us",
-            "share": f"{layer.share:.1%}", "kernel": layer.tactic,
+            "layer": layer.name,
+            "kind": layer.kind,
+            "precision": layer.precision,
+            "time": f"{layer.milliseconds * 1000:.1f} us",
+            "share": f"{layer.share:.1%}",
+            "kernel": layer.tactic,
         }
         for layer in ordered
     ]
 
 
-def as_json(layers: Sequence[LayerFacts]) -> list[dict[str, Any]]:
-    """As plain values."""
-    return [asdict(layer) for layer in layers]
-
-
 def _precision(layer: Mapping[str, Any]) -> str:
-    datatypes = " ".join(str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", ()))
-    return next((name for name in reversed(_DATATYPES) if re.search(_DATATYPES[name], datatypes, re.IGNORECASE)), "other")
+    datatypes = " ".join(
+        str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", ())
+    )
+    return next(
+        (
+            name
+            for name in reversed(_DATATYPES)
+            if re.search(_DATATYPES[name], datatypes, re.IGNORECASE)
+        ),
+        "other",
+    )

@@ -6,20 +6,26 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
+from enginery import runtimes
 from enginery.evaluation.engine_report import EngineReport, Times
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord
-from enginery.files import read_json
-from enginery.manifest import BuildParameters, Manifest, QuantizeRecord
-from enginery.records import Recipe
-from enginery.registry import MANIFEST, PLAN, Engine
+from enginery.registry.manifest import BuildParameters, Manifest, QuantizeRecord
+from enginery.registry.records import Recipe
+from enginery.registry.store import MANIFEST, PLAN, Engine
 from enginery.report.tables import Listed
+from enginery.system.files import read_json
 
-RUNTIMES = {"tensorrt_rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 _SHOWN_MESSAGES = 8
 _SHOWN_CLASSES = 10
 # Of a build's parameters, what the page says in words.
 _TOLD = (
-    "runtime", "runtime_version", "platform", "compute_capability", "gpu", "profile", "profiles",
+    "runtime",
+    "runtime_version",
+    "platform",
+    "compute_capability",
+    "gpu",
+    "profile",
+    "profiles",
 )
 Section = tuple[str, list[str]]
 
@@ -56,7 +62,7 @@ def as_json(listed: Listed) -> dict[str, Any]:
 
 def _what(engine: Engine) -> Iterator[str]:
     manifest = engine.manifest
-    runtime = f"{RUNTIMES[manifest.runtime]} {manifest.runtime_version}"
+    runtime = f"{runtimes.find(manifest.runtime).title} {manifest.runtime_version}"
     capability = manifest.compute_capability
     generation = f"compute capability {capability}" if capability else "any GPU it supports"
     where = ", ".join(filter(None, (manifest.gpu, generation, manifest.platform)))
@@ -135,14 +141,17 @@ def _makers(manifest: Manifest, seconds: float | None) -> Iterator[str]:
     steps = manifest.steps
     calibrate = [steps.quantize.calibration.recipe] if steps.quantize.calibration else []
     recipes: list[Recipe[Any]] = [
-        steps.export.recipe, steps.simplify.recipe, *calibrate, steps.quantize.recipe,
+        steps.export.recipe,
+        steps.simplify.recipe,
+        *calibrate,
+        steps.quantize.recipe,
         steps.validation.recipe,
     ]
     for recipe in recipes:
         tools = ", ".join(f"{tool} {version}" for tool, version in recipe.tools.items())
         yield f"{recipe.step} {recipe.version}: {tools or 'no tools'}"
     built = steps.build
-    how = f"{RUNTIMES[manifest.runtime]} {manifest.runtime_version}"
+    how = f"{runtimes.find(manifest.runtime).title} {manifest.runtime_version}"
     if built.refitted_from:
         how = f"refitted from {built.refitted_from[:12]}"
     took = "" if seconds is None else f", {seconds:.1f} s"

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from enginery.errors import DamagedFileError
 from enginery.evaluation.engine_report import EngineReport
-from enginery.evaluation.head import metric_in
 from enginery.evaluation.reports import MetricsRecord, ReportRecord
-from enginery.layout import Step, model_folder
-from enginery.manifest import ValidationRecord
-from enginery.records import read_record
-from enginery.registry import PLAN, Engine, Entry
-from enginery.spec import Matrix
-from enginery.standing import Standing, build_seconds, standing
+from enginery.project.engine_name import EngineName
+from enginery.project.paths import model_folder
+from enginery.project.stage import Stage
+from enginery.registry.manifest import ValidationRecord
+from enginery.registry.records import read_record
+from enginery.registry.standing import Standing, build_seconds, standing
+from enginery.registry.store import PLAN, Engine, Entry
+from enginery.vision.tasks import metric_in
 
 _FAILED = ("Failed", "Skipped")
 _NONE = "-"
@@ -63,9 +64,9 @@ class Listed:
         }
 
 
-def listed(entries: Iterable[Entry], matrix: Matrix | None) -> list[Listed]:
-    """How all that is registered stands; without a matrix nothing is retired."""
-    return [Listed(entry, standing(entry, matrix), build_seconds(entry)) for entry in entries]
+def listed(entries: Iterable[Entry], asked_for: Collection[EngineName] | None) -> list[Listed]:
+    """How all that is registered stands, if these are the engines that params.yaml asks for."""
+    return [Listed(entry, standing(entry, asked_for), build_seconds(entry)) for entry in entries]
 
 
 def engine_rows(
@@ -102,12 +103,12 @@ def engine_notes(engines: Iterable[Listed]) -> Iterator[str]:
     yield from dict.fromkeys(found.cure for found in names if found.cure)
 
 
-def outcomes_of(ended: Iterable[tuple[Step, str]]) -> dict[str, str]:
+def outcomes_of(ended: Iterable[tuple[Stage, str]]) -> dict[str, str]:
     """How a run came by each engine: what failed of its steps, else its build or registration."""
     states: dict[str, dict[str, str]] = {}
     for step, state in ended:
-        if step.name in ("build", "register"):
-            states.setdefault(f"{step.model}/{step.target}/{step.precision}", {})[step.name] = state
+        if step.step in ("build", "register"):
+            states.setdefault(f"{step.model}/{step.target}/{step.precision}", {})[step.step] = state
     return {
         name: _outcome(steps.get("build", ""), steps.get("register", ""))
         for name, steps in states.items()
@@ -149,17 +150,17 @@ def _metric(metrics: MetricsRecord) -> str:
     return f"{metrics.value:.4f} {metrics.metric.title}"
 
 
-def validation_rows(steps: Iterable[Step]) -> list[dict[str, Any]]:
+def validation_rows(steps: Iterable[Stage]) -> list[dict[str, Any]]:
     """One row for each validated graph."""
     rows = []
     for step in steps:
-        if step.name == "validate":
+        if step.step == "validate":
             with suppress(DamagedFileError):  # not validated, and its step says why
                 rows.append(_validation_row(step, _validation(step)))
     return rows
 
 
-def _validation_row(step: Step, report: ReportRecord) -> dict[str, Any]:
+def _validation_row(step: Stage, report: ReportRecord) -> dict[str, Any]:
     return {
         "graph": f"{step.model} {step.precision}",
         "metric": _metric(report.candidate),
@@ -169,17 +170,17 @@ def _validation_row(step: Step, report: ReportRecord) -> dict[str, Any]:
     }
 
 
-def _validation(step: Step) -> ReportRecord:
+def _validation(step: Stage) -> ReportRecord:
     path = model_folder(step.model, step.precision) / "validation.json"
     return read_record(path, ValidationRecord).report
 
 
-def class_metric(step: Step) -> str:
+def class_metric(step: Stage) -> str:
     """What `class_rows` shows of each class: mAP50-95 or top-1."""
     return _validation(step).metric.title
 
 
-def class_rows(step: Step) -> list[dict[str, Any]]:
+def class_rows(step: Stage) -> list[dict[str, Any]]:
     """One row for each class of a validated graph, the largest loss first."""
     report = _validation(step)
     before, after = report.reference.per_class, report.candidate.per_class

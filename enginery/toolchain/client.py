@@ -1,4 +1,6 @@
-"""What a toolchain does, as functions: each starts a fresh child process in it and waits for its result."""
+"""What a toolchain does, as functions: each starts a fresh child process in it and waits for its
+result.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +9,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from enginery.files import replacing
+from enginery.system.files import atomic_write
 from enginery.toolchain.plan import check_built, check_digest
 from enginery.toolchain.process import Child, OnEvent
 from enginery.toolchain.requests import (
     BuildRequest,
     BuildResult,
+    Inspection,
     InspectRequest,
+    Measurement,
     MeasureRequest,
-    PlanRequest,
+    PointResult,
     RefitRequest,
     RefitResult,
     ToolchainInfo,
@@ -30,7 +34,9 @@ def probe(python: Path, runtime: str, gpu: str | None = None) -> ToolchainInfo:
     Raises:
         ToolchainError: the interpreter or its TensorRT is missing or broken.
     """
-    facts = Child(python, {"do": "probe", "runtime": runtime, "gpu": gpu}, lambda event: None).result(_PROBE_LIMIT_S)
+    facts = Child(
+        python, {"do": "probe", "runtime": runtime, "gpu": gpu}, lambda event: None
+    ).result(_PROBE_LIMIT_S)
     return ToolchainInfo(**_tuples(facts))
 
 
@@ -39,9 +45,9 @@ def build(python: Path, request: BuildRequest, on_event: OnEvent, time_limit: fl
 
     Raises:
         BuildError: TensorRT refused the graph or the profile.
-        ChildCrashed, ChildTimeout, ToolchainError: the child did not come to a result.
+        ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
-    with replacing(request.plan) as partial:
+    with atomic_write(request.plan) as partial:
         child = Child(python, {**asdict(request), "do": "build", "plan": partial}, on_event)
         facts = child.result(time_limit)
         check_built(partial, facts["plan_sha256"], request.runtime, request.compute_capability)
@@ -53,40 +59,46 @@ def refit(python: Path, request: RefitRequest, on_event: OnEvent, time_limit: fl
 
     Raises:
         RefitError: these weights do not fit this plan.
-        IntegrityError: the plan is not the one recorded. ChildCrashed, ChildTimeout, ToolchainError: the child did not come to a result.
+        IntegrityError: the plan is not the one recorded.
+        ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
-    with replacing(request.out) as partial:
-        facts = Child(python, {**asdict(request), "do": "refit", "out": partial}, on_event).result(time_limit)
+    with atomic_write(request.out) as partial:
+        facts = Child(python, {**asdict(request), "do": "refit", "out": partial}, on_event).result(
+            time_limit
+        )
         check_digest(partial, facts["plan_sha256"])
     return RefitResult(**facts)
 
 
-def measure(python: Path, request: MeasureRequest, on_event: OnEvent, time_limit: float) -> dict[str, Any]:
+def measure(
+    python: Path, request: MeasureRequest, on_event: OnEvent, time_limit: float
+) -> Measurement:
     """Run an engine on every image of every point and time it there.
-
-    The result's `points` have, for each point, `outputs` (names, in the order of the files), `milliseconds` of each batch with transfers,
-    and `timing` of a batch: mean, min, max, p50, p90, p99 on the GPU alone, with transfers, and as a CUDA graph; images a second.
 
     Raises:
         IntegrityError: the plan is not the one recorded; it was not loaded.
-        EngineError: TensorRT could not load or run it on this GPU, or a shape is outside its profiles.
-        ChildCrashed, ChildTimeout, ToolchainError: the child did not come to a result.
+        EngineError: TensorRT could not load or run it on this GPU, or a shape is outside its
+            profiles.
+        ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
-    return _on_gpu("measure", python, request, on_event, time_limit)
+    answer = Child(python, {**asdict(request), "do": "measure"}, on_event).result(time_limit)
+    points = (PointResult(**_tuples(point)) for point in answer["points"])
+    return Measurement(tuple(points), answer["gpu"])
 
 
-def inspect(python: Path, request: InspectRequest, on_event: OnEvent, time_limit: float) -> dict[str, Any]:
-    """An engine's `layers` as TensorRT's inspector tells, mean `milliseconds` of each, and `device_memory` in bytes.
+def inspect(
+    python: Path, request: InspectRequest, on_event: OnEvent, time_limit: float
+) -> Inspection:
+    """Take an engine apart, and time each of its layers.
 
     Raises:
         As `measure`.
     """
-    return _on_gpu("inspect", python, request, on_event, time_limit)
-
-
-def _on_gpu(do: str, python: Path, request: PlanRequest, on_event: OnEvent, time_limit: float) -> dict[str, Any]:
-    return Child(python, {**asdict(request), "do": do}, on_event).result(time_limit)
+    answer = Child(python, {**asdict(request), "do": "inspect"}, on_event).result(time_limit)
+    return Inspection(**_tuples(answer))
 
 
 def _tuples(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()}
+    return {
+        name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()
+    }

@@ -1,7 +1,8 @@
-"""A plan file checked without loading it: digest, size, header. An engine file is executable code, so this comes before any load.
+"""A plan file checked without loading it: digest, size, header. An engine file is executable code,
+so this comes before any load.
 
-TensorRT-RTX's header as read off its plans: `vtrt` at 0, the file's size (u64) at 16, the version's four parts at 24, and at 32 a mask of
-the compute capabilities the plan holds.
+TensorRT-RTX's header as read off its plans: `vtrt` at 0, the file's size (u64) at 16, the version's
+four parts at 24, and at 32 a mask of the compute capabilities the plan holds.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from enginery import runtimes
 from enginery.errors import IntegrityError
-from enginery.files import sha256
+from enginery.system.files import sha256
 
 _MAGIC = b"vtrt"
 _HEADER = struct.Struct("<4s12xQ4B4xI")
@@ -21,7 +23,9 @@ _CURE = "`enginery verify --restore` brings it back, or has the next `enginery b
 
 @dataclass(frozen=True)
 class PlanHeader:
-    """What a plan says of itself: TensorRT-RTX version, compute capabilities (of a portable plan: all it runs on)."""
+    """What a plan says of itself: TensorRT-RTX version, compute capabilities (of a portable plan:
+    all it runs on).
+    """
 
     version: str
     compute_capabilities: tuple[str, ...]
@@ -39,7 +43,9 @@ def read_header(path: Path) -> PlanHeader:
         raise IntegrityError(f"{path} is no TensorRT-RTX plan", _CURE)
     _, total, *version, mask = _HEADER.unpack(start)
     if total != path.stat().st_size:
-        raise IntegrityError(f"{path} has {path.stat().st_size} bytes, its header says {total}", _CURE)
+        raise IntegrityError(
+            f"{path} has {path.stat().st_size} bytes, its header says {total}", _CURE
+        )
     names = tuple(name for bit, name in _CAPABILITIES.items() if mask & bit)
     return PlanHeader(".".join(map(str, version)), names)
 
@@ -52,19 +58,18 @@ def check_digest(path: Path, digest: str) -> None:
     """
     found = sha256(path)
     if found != digest:
-        raise IntegrityError(f"{path}: sha256 {found[:12]}, {digest[:12]} is recorded: a byte changed", _CURE)
+        raise IntegrityError(
+            f"{path}: sha256 {found[:12]}, {digest[:12]} is recorded: a byte changed", _CURE
+        )
 
 
 def check_built(path: Path, digest: str, runtime: str, compute_capability: str | None) -> None:
-    """Check all that a runtime's plans can be checked by: TensorRT-RTX's have a known header, of `tensorrt` it is the digest.
+    """Check all that a runtime's plans can be checked by without loading them.
 
     Raises:
         IntegrityError: the plan is not what was built.
     """
-    if runtime == "tensorrt_rtx":
-        check_plan(path, digest, compute_capability)
-    else:
-        check_digest(path, digest)
+    runtimes.find(runtime).check_plan(path, digest, compute_capability)
 
 
 def check_plan(path: Path, digest: str, compute_capability: str | None) -> PlanHeader:
@@ -77,5 +82,7 @@ def check_plan(path: Path, digest: str, compute_capability: str | None) -> PlanH
     header = read_header(path)
     if compute_capability and header.compute_capabilities != (compute_capability,):
         has = ", ".join(header.compute_capabilities) or "none known"
-        raise IntegrityError(f"{path} is for compute capability {has}, not {compute_capability}", _CURE)
+        raise IntegrityError(
+            f"{path} is for compute capability {has}, not {compute_capability}", _CURE
+        )
     return header

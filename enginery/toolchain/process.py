@@ -1,4 +1,6 @@
-"""One child process of a toolchain: start it, follow it, turn how it ended into a result or one clear error."""
+"""One child process of a toolchain: start it, follow it, turn how it ended into a result or one
+clear error.
+"""
 
 from __future__ import annotations
 
@@ -13,16 +15,19 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from enginery.environment import allowed
-from enginery.errors import NoInterpreter, ToolchainError
-from enginery.processes import stop_group
-from enginery.toolchain.endings import early_end, refusal
+from enginery.errors import MissingInterpreterError, ToolchainError
+from enginery.system.environment import allowed
+from enginery.system.processes import stop_group
+from enginery.toolchain.child_errors import early_end, refusal
 
 PROGRAM = Path(__file__).with_name("child")
 OnEvent = Callable[[Mapping[str, Any]], None]
 _KEPT_MESSAGES, _KEPT_NOISE = 6, 2
 _FIELDS = {
-    "log": {"severity", "message"}, "progress": {"phase", "step", "steps"}, "result": {"event"}, "error": {"kind", "message"},
+    "log": {"severity", "message"},
+    "progress": {"phase", "step", "steps"},
+    "result": {"event"},
+    "error": {"kind", "message"},
 }
 
 
@@ -50,27 +55,45 @@ class Child:
             finally:
                 timer.cancel()
             noise.seek(0)
-            self.last.extend(line.strip() for line in noise.readlines()[-_KEPT_NOISE:] if line.strip())
+            self.last.extend(
+                line.strip() for line in noise.readlines()[-_KEPT_NOISE:] if line.strip()
+            )
         return self._judge(process.returncode, time_limit)
 
     def _start(self, noise: IO[str]) -> subprocess.Popen[str]:
         command = [str(self.python), str(PROGRAM)]
         try:
             return subprocess.Popen(
-                command, env=self._environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=noise, text=True, errors="replace",
+                command,
+                env=self._environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=noise,
+                text=True,
+                errors="replace",
                 start_new_session=True,
             )
         except OSError as error:
             # Where it is there, its #! line or its link leads nowhere.
-            absent = isinstance(error, FileNotFoundError | NotADirectoryError) and not os.path.lexists(self.python)
+            absent = isinstance(
+                error, FileNotFoundError | NotADirectoryError
+            ) and not os.path.lexists(self.python)
             what = f"toolchain interpreter {self.python} cannot be started: {error.strerror}"
-            kind = NoInterpreter if absent else ToolchainError
-            raise kind(what, "Correct its path under toolchains in params.yaml, or make the environment") from None
+            kind = MissingInterpreterError if absent else ToolchainError
+            raise kind(
+                what, "Correct its path under toolchains in params.yaml, or make the environment"
+            ) from None
 
     def _environment(self) -> dict[str, str]:
-        """No credentials, and one GPU to see: the request's, counted as NVIDIA's own tools count."""
+        """No credentials, and one GPU to see: the request's, counted as
+        NVIDIA's own tools count.
+        """
         gpu = self.request.get("gpu")
-        chosen = {"CUDA_VISIBLE_DEVICES": gpu, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"} if gpu is not None else {}
+        chosen = (
+            {"CUDA_VISIBLE_DEVICES": gpu, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+            if gpu is not None
+            else {}
+        )
         return {**allowed(os.environ), **chosen}
 
     def _follow(self, process: subprocess.Popen[str]) -> None:
@@ -107,13 +130,17 @@ class Child:
             return self.ending
         if self.ending:
             raise refusal(self.python, self.request, self.ending)
-        raise early_end(self.python, self.request, self.last, None if self.expired else code, time_limit)
+        raise early_end(
+            self.python, self.request, self.last, None if self.expired else code, time_limit
+        )
 
 
 def _event(line: str) -> dict[str, Any] | None:
     """A line as an event of the child program; None if something else printed it."""
     with suppress(ValueError):
         found = json.loads(line)
-        if isinstance(found, dict) and found.keys() >= _FIELDS.get(str(found.get("event")), {"no event"}):
+        if isinstance(found, dict) and found.keys() >= _FIELDS.get(
+            str(found.get("event")), {"no event"}
+        ):
             return found
     return None

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-PREFIX = "weights/"  # NumPy takes some names of arrays for its own arguments
+WEIGHT_PREFIX = "weights/"  # NumPy takes some names of arrays for its own arguments
 Shapes = Mapping[str, Mapping[str, list[int]]]
 
 
 @dataclass(frozen=True)
 class ToolchainInfo:
-    """What a toolchain is, as its own interpreter told; `gpus` are those that its pycuda sees, `no_gpu` says why there are none.
+    """What a toolchain is, as its own interpreter told; `gpus` are those that its pycuda sees,
+    `no_gpu` says why there are none.
 
     `blind`: it could see none, because its NumPy or pycuda is missing or broken.
     """
@@ -31,11 +32,13 @@ class ToolchainInfo:
 
 @dataclass(frozen=True)
 class BuildRequest:
-    """One plan to build. Each of `profiles` maps an input to its shapes at min, opt and max; none for static shapes.
+    """One plan to build. Each of `profiles` maps an input to its shapes at min, opt and max; none
+    for static shapes.
 
-    The fields from `strongly_typed` on are for `tensorrt`. `timing_caches` are merged and `timing_cache` is written. A weakly typed build
-    takes `precision`; for INT8 `cache` holds the ranges (or, with `native_images`, a float32 .npy (n, 3, height, width), is where
-    TensorRT's own calibration writes them), and `float_layers` stay in fp16.
+    The fields from `strongly_typed` on are for `tensorrt`. `timing_caches` are merged and
+    `timing_cache` is written. A weakly typed build takes `precision`; for INT8 `cache` holds the
+    ranges (or, with `native_images`, a float32 .npy (n, 3, height, width), is where TensorRT's own
+    calibration writes them), and `fp16_layers` stay in fp16.
     """
 
     runtime: str
@@ -59,14 +62,14 @@ class BuildRequest:
     timing_cache: Path | None = None
     precision: str = "fp32"
     cache: Path | None = None
-    float_layers: tuple[str, ...] = ()
+    fp16_layers: tuple[str, ...] = ()
     native_images: Path | None = None
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """A plan that was built: digests, bytes, seconds, MiB, tactics skipped for want of memory, layers that DLA left to the GPU, and
-    TensorRT's warnings."""
+    """A plan that was built: digests, bytes, seconds, MiB, tactics skipped for want of memory,
+    layers that DLA left to the GPU, and TensorRT's warnings."""
 
     plan_sha256: str
     plan_bytes: int
@@ -82,7 +85,9 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """A plan to load on a GPU (an index or UUID); `host_code` is for version-compatible plans, which bring code of their own."""
+    """A plan to load on a GPU (an index or UUID); `host_code` is for version-compatible plans,
+    which bring code of their own.
+    """
 
     runtime: str
     plan: Path
@@ -94,12 +99,14 @@ class PlanRequest:
 
 @dataclass(frozen=True)
 class RefitRequest(PlanRequest):
-    """New weights (an .npz by name, each after `prefix`) and INT8 ranges (largest magnitude by tensor); the plan goes to `out`."""
+    """New weights (an .npz by name, each after `prefix`) and INT8 ranges (largest magnitude by
+    tensor); the plan goes to `out`.
+    """
 
     weights: Path = field(kw_only=True)
     out: Path = field(kw_only=True)
     ranges: Mapping[str, float] = field(default_factory=dict)
-    prefix: str = PREFIX
+    prefix: str = WEIGHT_PREFIX
 
 
 @dataclass(frozen=True)
@@ -113,8 +120,9 @@ class RefitResult:
 
 
 @dataclass(frozen=True)
-class Point:
-    """An input shape (batch, channels, height, width) in a profile, and the images, a float32 .npy, that are run at it.
+class PointRequest:
+    """An input shape (batch, channels, height, width) in a profile, and the images, a float32 .npy,
+    that are run at it.
 
     The engine's outputs go to the folder `outputs` as 0.npy, 1.npy ...
     """
@@ -128,11 +136,37 @@ class Point:
 
 @dataclass(frozen=True)
 class MeasureRequest(PlanRequest):
-    """Points to run an engine at; `runs` are timed at each (0: none), again where p90 is more than `noisy` times p50."""
+    """Points to run an engine at; `runs` are timed at each (0: none), again where p90 is more than
+    `noisy` times p50.
+    """
 
-    points: tuple[Point, ...] = field(kw_only=True)
+    points: tuple[PointRequest, ...] = field(kw_only=True)
     runs: int = 200
     noisy: float = 1.25
+
+
+@dataclass(frozen=True)
+class PointResult:
+    """What came of a point: the names of the outputs, in the order of their files, and the
+    milliseconds of each batch with its transfers.
+
+    `timing` has mean, min, max, p50, p90 and p99 of a batch on the GPU alone, with transfers, and
+    as a CUDA graph, and images a second; None where nothing was timed.
+    """
+
+    outputs: tuple[str, ...]
+    milliseconds: tuple[float, ...]
+    timing: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """An engine that ran: each point's result, and the name, UUID and compute capability of the GPU
+    that it ran on.
+    """
+
+    points: tuple[PointResult, ...]
+    gpu: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -140,3 +174,14 @@ class InspectRequest(PlanRequest):
     """An engine to take apart, run at an input shape of its first profile."""
 
     shape: tuple[int, ...] = field(kw_only=True)
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """An engine taken apart: its layers, each as its TensorRT's inspector writes it, mean
+    milliseconds by a layer's name, and bytes of GPU memory for activations.
+    """
+
+    layers: tuple[Mapping[str, Any] | str, ...]
+    milliseconds: Mapping[str, float]
+    device_memory: int

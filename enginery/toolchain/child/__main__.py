@@ -1,10 +1,11 @@
-"""The child program of a toolchain: one TensorRT, one request, then gone. Self-contained: Python 3.8+, the TensorRT module, and NumPy and
-pycuda where a GPU is touched.
+"""The child program of a toolchain: one TensorRT, one request, then gone. Self-contained: Python
+3.8+, the TensorRT module, and NumPy and pycuda where a GPU is touched.
 
 One JSON request comes in on standard input; JSON lines go out on standard output:
     {"event": "log", "severity": ..., "message": ...}    what TensorRT says
     {"event": "progress", "phase": ..., "step": ..., "steps": ...}
-and last {"event": "result", ...} (exit 0) or {"event": "error", "kind": ..., "message": ...} (exit 1).
+and last {"event": "result", ...} (exit 0) or {"event": "error", "kind": ..., "message": ...} (exit
+1).
 """
 
 import ctypes
@@ -13,10 +14,16 @@ import json
 import signal
 import sys
 
-from base import Out, Refused, read_plan
+from base import Out, RefusedError, read_plan
 
 PR_SET_PDEATHSIG = 1
-WORK = {"probe": "probing", "build": "building", "refit": "refitting", "measure": "running", "inspect": "inspecting"}
+WORK = {
+    "probe": "probing",
+    "build": "building",
+    "refit": "refitting",
+    "measure": "running",
+    "inspect": "inspecting",
+}
 
 
 def die_with_parent():
@@ -33,14 +40,18 @@ def main():
         if "plan_sha256" in request:
             request["data"] = read_plan(request)
         importlib.import_module(WORK[request["do"]]).main(request, out)
-    except Refused as refused:
+    except RefusedError as refused:
         return fail(out, refused.kind, refused)
     except ImportError as error:
         return fail(out, "pycuda", error)
     except MemoryError:
         return fail(out, "memory", "out of memory")
     except OSError as error:
-        return fail(out, "file", "{}: {}".format(error.strerror or error, error.filename or request.get("plan", "")))
+        return fail(
+            out,
+            "file",
+            "{}: {}".format(error.strerror or error, error.filename or request.get("plan", "")),
+        )
     except Exception as error:
         if not type(error).__module__.startswith("pycuda"):
             raise

@@ -1,4 +1,6 @@
-"""What every part of the child program needs: the event stream, refusals, TensorRT's log, and files."""
+"""What every part of the child program needs: the event stream, refusals, TensorRT's log, and
+files.
+"""
 
 import contextlib
 import glob
@@ -8,13 +10,14 @@ import json
 import os
 
 NO_RANGE = "Missing scale and zero-point for tensor"
-# Said at severity ERROR by 8.6 of every timing cache that it wrote itself; the rest of the cache is used.
+# Said at severity ERROR by 8.6 of every timing cache that it wrote itself; the rest of the cache is
+# used.
 HARMLESS = ("myelinCache.h::deserializeFromBuffer", "The timing cache will not be used")
 SKIPPED = ("Skipping tactic", "insufficient memory")  # with both, once for each tactic
 NO_ROOM = "insufficient to use tactic"  # said before it
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The request cannot be done; `kind` tells the client which error to raise."""
 
     def __init__(self, kind, message):
@@ -23,7 +26,9 @@ class Refused(Exception):
 
 
 class Out:
-    """The event stream. File descriptor 1 itself goes to standard error, for libraries that print."""
+    """The event stream. File descriptor 1 itself goes to standard error, for
+    libraries that print.
+    """
 
     def __init__(self):
         self.stream = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -37,13 +42,18 @@ class Out:
 def load(runtime):
     try:
         return importlib.import_module(runtime)
-    except (ImportError, OSError) as error:  # a package that loads its libraries itself raises the second
-        raise Refused("toolchain", "cannot import {}: {}".format(runtime, error))
+    except (
+        ImportError,
+        OSError,
+    ) as error:  # a package that loads its libraries itself raises the second
+        raise RefusedError("toolchain", "cannot import {}: {}".format(runtime, error))
 
 
 def make_logger(trt, out):
     class Logger(trt.ILogger):
-        """Passes TensorRT's messages on; `errors` are kept, tactics without room are counted in `skipped`."""
+        """Passes TensorRT's messages on; `errors` are kept, tactics without room are counted in
+        `skipped`.
+        """
 
         def __init__(self):
             trt.ILogger.__init__(self)
@@ -62,7 +72,9 @@ def make_logger(trt, out):
             elif NO_ROOM in message:
                 out.send("log", severity="debug", message=message)
             elif severity == trt.ILogger.WARNING and message.startswith(NO_RANGE):
-                out.send("log", severity="debug", message=message)  # one line for each tensor around a layer in fp16
+                out.send(
+                    "log", severity="debug", message=message
+                )  # one line for each tensor around a layer in fp16
             elif severity == trt.ILogger.WARNING:
                 out.send("log", severity="warning", message=message)
             elif severity == trt.ILogger.INFO:
@@ -80,7 +92,7 @@ def read_plan(request):
     with open(request["plan"], "rb") as file:
         data = file.read()
     if hashlib.sha256(data).hexdigest() != request["plan_sha256"]:
-        raise Refused("integrity", "its digest is not the one recorded")
+        raise RefusedError("integrity", "its digest is not the one recorded")
     return data
 
 
@@ -92,7 +104,9 @@ def write(path, data):
 
 
 def write_whole(path, data):
-    """As `enginery.files.replacing`, and with its names: either finds what a killed one left behind."""
+    """As `enginery.system.files.replacing`, and with its names: either finds what a killed one left
+    behind.
+    """
     folder, name = os.path.split(os.path.abspath(path))
     sweep(folder, name)
     partial = os.path.join(folder, ".{}.{}.part".format(name, os.getpid()))

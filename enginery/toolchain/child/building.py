@@ -8,11 +8,16 @@ import time
 
 import calibrating
 import timing
-from base import Refused, load, make_logger, write
+from base import RefusedError, load, make_logger, write
 from probing import full_version
 
 # What TensorRT says of a failed build, and what it means.
-MEANINGS = {"out of memory": "memory", "outofmemory": "memory", "insufficient workspace": "memory", "unable to load library": "library"}
+MEANINGS = {
+    "out of memory": "memory",
+    "outofmemory": "memory",
+    "insufficient workspace": "memory",
+    "unable to load library": "library",
+}
 
 
 def main(request, out):
@@ -35,7 +40,7 @@ def build(trt, logger, request, out):
         if request["timing_cache"]:
             timing.save(config, request["timing_cache"])
     if plan is None:
-        raise Refused(meaning(logger), logger.reason() or "TensorRT gave no reason")
+        raise RefusedError(meaning(logger), logger.reason() or "TensorRT gave no reason")
     data = memoryview(plan).cast("B")  # no copy: a plan may have gigabytes
     write(request["plan"], data)  # a temporary name already: the client puts it in its place
     out.send(
@@ -48,13 +53,17 @@ def build(trt, logger, request, out):
         runtime_version=full_version(request["runtime"], trt),
         skipped_tactics=logger.skipped,
         dla_fallback=fallback,
-        refittable_weights=refittable_weights(trt, logger, data, request) if request["refittable"] else [],
+        refittable_weights=refittable_weights(trt, logger, data, request)
+        if request["refittable"]
+        else [],
     )
     del parser  # the parser must not outlive the network, nor the network the builder
 
 
 def meaning(logger):
-    """What a failed build means: TensorRT's last words are often of a later failure than the cause."""
+    """What a failed build means: TensorRT's last words are often of a later
+    failure than the cause.
+    """
     text = " ".join(logger.errors).lower()
     kinds = [kind for words, kind in MEANINGS.items() if words in text]
     if logger.skipped and "could not find any implementation" in text:
@@ -75,22 +84,33 @@ def make_builder(trt, logger):
     try:
         return trt.Builder(logger)
     except TypeError:  # what its bindings say of a builder that could not start
-        raise Refused("driver", "TensorRT does not start: {}".format(logger.reason() or "it gave no reason"))
+        raise RefusedError(
+            "driver", "TensorRT does not start: {}".format(logger.reason() or "it gave no reason")
+        )
 
 
 def parse(trt, builder, logger, request):
     flags = 0
-    if hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH") and request["runtime"] == "tensorrt":
+    if (
+        hasattr(trt.NetworkDefinitionCreationFlag, "EXPLICIT_BATCH")
+        and request["runtime"] == "tensorrt"
+    ):
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.EXPLICIT_BATCH)
     if request["strongly_typed"] and hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
         flags |= 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(flags)
-    network.name = request["name"]  # part of the plan: without a name of its own the plan differs from build to build
+    network.name = request[
+        "name"
+    ]  # part of the plan: without a name of its own the plan differs from build to build
     parser = trt.OnnxParser(network, logger)
-    parsed = parser.parse_from_file(request["onnx"])  # by its path, beside which a large graph has its weights
+    parsed = parser.parse_from_file(
+        request["onnx"]
+    )  # by its path, beside which a large graph has its weights
     if not parsed or parser.num_errors or not network.num_outputs:
         found = [parser.get_error(index) for index in range(parser.num_errors)]
-        raise Refused("parse", "; ".join(map(parser_error, found)) or "the graph has no outputs")
+        raise RefusedError(
+            "parse", "; ".join(map(parser_error, found)) or "the graph has no outputs"
+        )
     return network, parser
 
 
@@ -103,7 +123,9 @@ def parser_error(error):
 def configure(trt, builder, network, request, out):
     config = builder.create_builder_config()
     if request["runtime"] == "tensorrt":
-        config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # costs no speed, and the inspector can tell what each layer does
+        config.profiling_verbosity = (
+            trt.ProfilingVerbosity.DETAILED
+        )  # costs no speed, and the inspector can tell what each layer does
         if not request["tf32"]:
             config.clear_flag(trt.BuilderFlag.TF32)
     if hasattr(trt.BuilderFlag, "FP16") and not request["strongly_typed"]:
@@ -123,7 +145,10 @@ def set_capability(trt, config, request):
         config.num_compute_capabilities = 1
         name = "SM" + capability.replace(".", "")
         if not hasattr(trt.ComputeCapability, name):
-            raise Refused("toolchain", "this {} knows no compute capability {}".format(request["runtime"], capability))
+            raise RefusedError(
+                "toolchain",
+                "this {} knows no compute capability {}".format(request["runtime"], capability),
+            )
         config.set_compute_capability(getattr(trt.ComputeCapability, name), 0)
 
 
@@ -148,12 +173,17 @@ def tactic_mask(trt, names):
     known = trt.TacticSource.__members__
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise Refused("parameter", "tactic_sources: {}: unknown; this version has {}".format(unknown[0], ", ".join(known)))
+        raise RefusedError(
+            "parameter",
+            "tactic_sources: {}: unknown; this version has {}".format(unknown[0], ", ".join(known)),
+        )
     return sum(1 << int(known[name]) for name in names)
 
 
 def set_precision(trt, config, network, request):
-    """A weakly typed TensorRT (up to 10) takes the precision from flags, and INT8's ranges from a cache."""
+    """A weakly typed TensorRT (up to 10) takes the precision from flags, and INT8's ranges from a
+    cache.
+    """
     if request["precision"] == "fp32":
         return
     config.set_flag(trt.BuilderFlag.FP16)
@@ -161,18 +191,24 @@ def set_precision(trt, config, network, request):
         config.set_flag(trt.BuilderFlag.INT8)
         if request["cache"]:
             config.int8_calibrator = make_calibrator(trt, network, request)
-        keep_in_half(trt, config, network, set(request["float_layers"]))
+        keep_in_half(trt, config, network, set(request["fp16_layers"]))
 
 
 def make_calibrator(trt, network, request):
     if not request["native_images"]:
         return calibrating.from_cache(trt, request["cache"])
-    [shapes] = request["profiles"][0].values() if request["profiles"] else [{"opt": network.get_input(0).shape}]
+    [shapes] = (
+        request["profiles"][0].values()
+        if request["profiles"]
+        else [{"opt": network.get_input(0).shape}]
+    )
     return calibrating.native(trt, request["native_images"], shapes["opt"][0], request["cache"])
 
 
 def keep_in_half(trt, config, network, names):
-    """What an exclusion rule names runs in fp16; what it writes, and the layers between two such ones, are TensorRT's own choice."""
+    """What an exclusion rule names runs in fp16; what it writes, and the layers between two such
+    ones, are TensorRT's own choice.
+    """
     if not names:
         return
     config.set_flag(trt.BuilderFlag.PREFER_PRECISION_CONSTRAINTS)
@@ -187,7 +223,10 @@ def use_dla(trt, builder, network, config, core):
     if core is None:
         return []
     if core >= builder.num_DLA_cores:
-        raise Refused("parameter", "dla_core: {}: this GPU has {} DLA cores".format(core, builder.num_DLA_cores))
+        raise RefusedError(
+            "parameter",
+            "dla_core: {}: this GPU has {} DLA cores".format(core, builder.num_DLA_cores),
+        )
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = core
     config.set_flag(trt.BuilderFlag.GPU_FALLBACK)
@@ -201,9 +240,9 @@ def add_profile(builder, config, shapes):
         for name, shape in shapes.items():
             profile.set_shape(name, shape["min"], shape["opt"], shape["max"])
     except (ValueError, TypeError) as error:
-        raise Refused("profile", str(error))
+        raise RefusedError("profile", str(error))
     if config.add_optimization_profile(profile) < 0:
-        raise Refused("profile", "TensorRT refused the optimization profile {}".format(shapes))
+        raise RefusedError("profile", "TensorRT refused the optimization profile {}".format(shapes))
 
 
 def make_monitor(trt, out):
@@ -223,7 +262,9 @@ def make_monitor(trt, out):
             now = time.monotonic()
             if now - self.said > 0.2:
                 self.said = now
-                out.send("progress", phase=phase_name, step=step, steps=self.steps.get(phase_name, 0))
+                out.send(
+                    "progress", phase=phase_name, step=step, steps=self.steps.get(phase_name, 0)
+                )
             return True
 
     return Monitor()
@@ -236,17 +277,20 @@ def refittable_weights(trt, logger, data, request):
         runtime.engine_host_code_allowed = True
     engine = runtime.deserialize_cuda_engine(data)
     if engine is None:
-        raise Refused("build", "its own plan does not load: {}".format(logger.reason()))
+        raise RefusedError("build", "its own plan does not load: {}".format(logger.reason()))
     return sorted(trt.Refitter(engine, logger).get_all_weights())
 
 
 def weights_digest(data):
     """Digest of the weights section, or None where a plan has none.
 
-    A TensorRT-RTX plan has a table at byte 64: rows of a tag (8 bytes), an offset and a size; the weights' tag reads THGW.
+    A TensorRT-RTX plan has a table at byte 64: rows of a tag (8 bytes), an offset and a size; the
+    weights' tag reads THGW.
     """
     for start in range(64, 64 + 16 * 24, 24):
-        tag, offset, size = struct.unpack_from("<8sQQ", data, start) if start + 24 <= len(data) else (b"", 0, 0)
+        tag, offset, size = (
+            struct.unpack_from("<8sQQ", data, start) if start + 24 <= len(data) else (b"", 0, 0)
+        )
         if tag[:4] == b"THGW" and offset + size <= len(data):
             return hashlib.sha256(data[offset : offset + size]).hexdigest()
     return None

@@ -1,6 +1,8 @@
-"""INT8's ranges for a weakly typed TensorRT: read from a cache, or measured on the GPU by TensorRT's own entropy calibration."""
+"""INT8's ranges for a weakly typed TensorRT: read from a cache, or measured on the GPU by
+TensorRT's own entropy calibration.
+"""
 
-from base import Refused, write_whole
+from base import RefusedError, write_whole
 
 
 def from_cache(trt, path):
@@ -27,7 +29,8 @@ def from_cache(trt, path):
 
 
 def native(trt, images, batch, path):
-    """Full batches of a float32 .npy (n, 3, height, width), one on the GPU at a time; TensorRT's cache is kept at `path`.
+    """Full batches of a float32 .npy (n, 3, height, width), one on the GPU at a time; TensorRT's
+    cache is kept at `path`.
 
     A GPU context must be current.
     """
@@ -36,7 +39,10 @@ def native(trt, images, batch, path):
 
     data = np.load(images, mmap_mode="r")
     if len(data) < batch:
-        raise Refused("data", "calibration needs at least one batch of {} images and has {}".format(batch, len(data)))
+        raise RefusedError(
+            "data",
+            "calibration needs at least one batch of {} images and has {}".format(batch, len(data)),
+        )
 
     class Native(trt.IInt8EntropyCalibrator2):
         def __init__(self):

@@ -21,12 +21,16 @@ def describe(device, index):
         "uuid": uuid(index),
         "compute_capability": "{}.{}".format(*device.compute_capability()),
         "memory_mib": device.total_memory() >> 20,
-        "driver_cuda": "{}.{}".format(cuda.get_driver_version() // 1000, cuda.get_driver_version() % 1000 // 10),
+        "driver_cuda": "{}.{}".format(
+            cuda.get_driver_version() // 1000, cuda.get_driver_version() % 1000 // 10
+        ),
     }
 
 
 def uuid(index):
-    """A device's UUID as NVIDIA's tools write it. pycuda does not tell it: the driver is asked directly."""
+    """A device's UUID as NVIDIA's tools write it. pycuda does not tell it: the driver is asked
+    directly.
+    """
     raw = ctypes.create_string_buffer(16)
     if ctypes.CDLL("libcuda.so.1").cuDeviceGetUuid(raw, ctypes.c_int(index)):
         return ""
@@ -37,8 +41,8 @@ def uuid(index):
 class Context:
     """The first visible GPU's primary context, current inside `with`.
 
-    What uses the GPU must be gone at its end: call a function inside, so that its names go with it. The context is popped, because one
-    left on pycuda's stack aborts the process at exit.
+    What uses the GPU must be gone at its end: call a function inside, so that its names go with it.
+    The context is popped, because one left on pycuda's stack aborts the process at exit.
     """
 
     def __enter__(self):

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pycuda.driver as cuda
-from base import Refused
+from base import RefusedError
 
 if not hasattr(np, "bool"):
     np.bool = np.bool_  # TensorRT 8.5 and NumPy 1.24 to 1.26 differ about this name
@@ -17,14 +17,19 @@ class Loaded:
         self.trt, self.logger = trt, logger
         self.runtime = runtime = trt.Runtime(logger)
         if request["host_code"]:
-            runtime.engine_host_code_allowed = True  # a version-compatible plan brings a lean runtime of its own
+            runtime.engine_host_code_allowed = (
+                True  # a version-compatible plan brings a lean runtime of its own
+            )
         if request["dla_core"] is not None:
             runtime.DLA_core = request["dla_core"]
         self.engine = runtime.deserialize_cuda_engine(request["data"])
 
     def __enter__(self):
         if self.engine is None:
-            raise Refused("engine", self.logger.reason() or "TensorRT could not load it on this GPU and gave no reason")
+            raise RefusedError(
+                "engine",
+                self.logger.reason() or "TensorRT could not load it on this GPU and gave no reason",
+            )
         return self.engine
 
     def __exit__(self, *_):
@@ -32,7 +37,9 @@ class Loaded:
 
 
 class Runner:
-    """An engine's buffers on the GPU and in pinned memory, for one profile and input shape (batch, channels, height, width)."""
+    """An engine's buffers on the GPU and in pinned memory, for one profile and input shape (batch,
+    channels, height, width).
+    """
 
     def __init__(self, trt, engine, shape, profile=0):
         self.trt, self.engine, self.input_shape, self.profile = trt, engine, tuple(shape), profile
@@ -42,7 +49,10 @@ class Runner:
     def __enter__(self):
         self.context = self.engine.create_execution_context()
         if self.context is None:
-            raise Refused("memory", "no room on the GPU for the engine's {} MiB".format(memory_size(self.engine) >> 20))
+            raise RefusedError(
+                "memory",
+                "no room on the GPU for the engine's {} MiB".format(memory_size(self.engine) >> 20),
+            )
         self.stream = cuda.Stream()
         if self.profile:
             self.context.set_optimization_profile_async(self.profile, self.stream.handle)
@@ -50,7 +60,9 @@ class Runner:
             self.set_shape(name)
         for name in self.names:
             kind = self.trt.nptype(self.engine.get_tensor_dtype(name))
-            self.host[name] = cuda.pagelocked_zeros(tuple(self.context.get_tensor_shape(name)), kind)
+            self.host[name] = cuda.pagelocked_zeros(
+                tuple(self.context.get_tensor_shape(name)), kind
+            )
             self.device[name] = cuda.mem_alloc(self.host[name].nbytes)
             self.context.set_tensor_address(name, int(self.device[name]))
         return self
@@ -62,36 +74,57 @@ class Runner:
         del self.context
 
     def set_shape(self, name):
-        low, _, high = (tuple(shape) for shape in self.engine.get_tensor_profile_shape(name, self.profile))
-        fits = len(low) == len(self.input_shape) and all(a <= size <= b for a, size, b in zip(low, self.input_shape, high))
+        low, _, high = (
+            tuple(shape) for shape in self.engine.get_tensor_profile_shape(name, self.profile)
+        )
+        fits = len(low) == len(self.input_shape) and all(
+            a <= size <= b for a, size, b in zip(low, self.input_shape, high)
+        )
         if not fits or not self.context.set_input_shape(name, self.input_shape):
             limits = "takes {}".format(low) if low == high else "takes {} to {}".format(low, high)
-            raise Refused("engine", "input {} {} in profile {}, not {}".format(name, limits, self.profile, self.input_shape))
+            raise RefusedError(
+                "engine",
+                "input {} {} in profile {}, not {}".format(
+                    name, limits, self.profile, self.input_shape
+                ),
+            )
 
     def inputs(self):
-        return [name for name in self.names if self.engine.get_tensor_mode(name) == self.trt.TensorIOMode.INPUT]
+        return [
+            name
+            for name in self.names
+            if self.engine.get_tensor_mode(name) == self.trt.TensorIOMode.INPUT
+        ]
 
     def outputs(self):
-        return [name for name in self.names if self.engine.get_tensor_mode(name) != self.trt.TensorIOMode.INPUT]
+        return [
+            name
+            for name in self.names
+            if self.engine.get_tensor_mode(name) != self.trt.TensorIOMode.INPUT
+        ]
 
     def enqueue(self, transfers=False):
         if transfers:
             for name in self.inputs():
                 cuda.memcpy_htod_async(self.device[name], self.host[name], self.stream)
         if not self.context.execute_async_v3(self.stream.handle):
-            raise Refused("engine", "the engine refused to run")
+            raise RefusedError("engine", "the engine refused to run")
         if transfers:
             for name in self.outputs():
                 cuda.memcpy_dtoh_async(self.host[name], self.device[name], self.stream)
 
     def run_all(self, images, folder, progress):
-        """Write every image's outputs into a folder, 0.npy, 1.npy ... in the engine's order; each batch's milliseconds with its transfers.
+        """Write every image's outputs into a folder, 0.npy, 1.npy ... in the engine's order; each
+        batch's milliseconds with its transfers.
 
         A batch that is not full is filled with what was there before.
         """
         [name] = self.inputs()
         size = len(self.host[name])
-        files, milliseconds = [self.file(folder, number, len(images)) for number in range(len(self.outputs()))], []
+        files, milliseconds = (
+            [self.file(folder, number, len(images)) for number in range(len(self.outputs()))],
+            [],
+        )
         for start in range(0, len(images), size):
             rows = images[start : start + size]
             self.host[name][: len(rows)] = rows
@@ -107,7 +140,9 @@ class Runner:
         """An output of all images on the disk: they need not fit into memory."""
         one = self.host[self.outputs()[number]]
         path = os.path.join(folder, "{}.npy".format(number))
-        return np.lib.format.open_memmap(path, mode="w+", dtype=one.dtype, shape=(images, *one.shape[1:]))
+        return np.lib.format.open_memmap(
+            path, mode="w+", dtype=one.dtype, shape=(images, *one.shape[1:])
+        )
 
     def once(self, work):
         """Milliseconds that `work` takes on the stream, by CUDA events."""
@@ -120,4 +155,8 @@ class Runner:
 
 
 def memory_size(engine):
-    return engine.device_memory_size_v2 if hasattr(engine, "device_memory_size_v2") else engine.device_memory_size
+    return (
+        engine.device_memory_size_v2
+        if hasattr(engine, "device_memory_size_v2")
+        else engine.device_memory_size
+    )

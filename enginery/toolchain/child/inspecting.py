@@ -1,4 +1,6 @@
-"""inspect: what an engine is made of, as TensorRT's inspector tells, and what each layer takes of a run."""
+"""inspect: what an engine is made of, as TensorRT's inspector tells, and what each layer takes of a
+run.
+"""
 
 import json
 
@@ -19,8 +21,15 @@ def inspect(trt, logger, request, out):
     with Loaded(trt, logger, request) as engine, Runner(trt, engine, request["shape"]) as runner:
         inspector = engine.create_engine_inspector()
         inspector.execution_context = runner.context
-        found = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON), strict=False)  # 8.6 writes control characters
-        out.send("result", layers=found["Layers"], milliseconds=layer_times(trt, runner), device_memory=memory_size(engine))
+        found = json.loads(
+            inspector.get_engine_information(trt.LayerInformationFormat.JSON), strict=False
+        )  # 8.6 writes control characters
+        out.send(
+            "result",
+            layers=found["Layers"],
+            milliseconds=layer_times(trt, runner),
+            device_memory=memory_size(engine),
+        )
 
 
 def layer_times(trt, runner):

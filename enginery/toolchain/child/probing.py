@@ -1,4 +1,6 @@
-"""probe: what this toolchain is: TensorRT, Python, what that version can do, and the GPUs it sees."""
+"""probe: what this toolchain is: TensorRT, Python, what that version can do,
+and the GPUs it sees.
+"""
 
 import ctypes
 import platform
@@ -60,15 +62,25 @@ def features(trt):
 
 
 def named_capabilities(trt):
-    names = [name for name in dir(getattr(trt, "ComputeCapability", object)) if name.startswith("SM") and name[2:].isdigit()]
-    return ["{}.{}".format(number // 10, number % 10) for number in sorted(int(name[2:]) for name in names)]
+    names = [
+        name
+        for name in dir(getattr(trt, "ComputeCapability", object))
+        if name.startswith("SM") and name[2:].isdigit()
+    ]
+    return [
+        "{}.{}".format(number // 10, number % 10)
+        for number in sorted(int(name[2:]) for name in names)
+    ]
 
 
 def visible_gpus():
-    """The GPUs that this toolchain's pycuda sees, why there are none, and whether that is the toolchain's own fault."""
+    """The GPUs that this toolchain's pycuda sees, why there are none, and whether that is the
+    toolchain's own fault.
+    """
     try:
         import devices
-    except ImportError as error:  # where there is no driver, it may be as it should: pycuda cannot even be imported there
+    # where there is no driver, it may be as it should: pycuda cannot even be imported there
+    except ImportError as error:
         return [], "NumPy or pycuda does not work: {}".format(error), has_driver()
     return (*devices.visible(), False)
 

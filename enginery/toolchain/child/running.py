@@ -1,13 +1,15 @@
-"""measure: an engine on its GPU: the outputs for real images at each point of its profiles, and its speed.
+"""measure: an engine on its GPU: the outputs for real images at each point of its profiles, and its
+speed.
 
-A point is an input shape (batch, channels, height, width) in a profile, with the images (a float32 .npy) that are run at it.
+A point is an input shape (batch, channels, height, width) in a profile, with the images (a float32
+.npy) that are run at it.
 """
 
 import ctypes
 import time
 
 import numpy as np
-from base import Refused, load, make_logger
+from base import RefusedError, load, make_logger
 from devices import Context, cuda, describe
 from engines import Loaded, Runner, memory_size
 
@@ -24,7 +26,12 @@ def main(request, out):
 def measure(trt, logger, request, out):
     with Loaded(trt, logger, request) as engine:
         points = [measured(trt, engine, point, request, out) for point in request["points"]]
-        out.send("result", points=points, gpu=describe(cuda.Device(0), 0), device_memory=memory_size(engine))
+        out.send(
+            "result",
+            points=points,
+            gpu=describe(cuda.Device(0), 0),
+            device_memory=memory_size(engine),
+        )
 
 
 def measured(trt, engine, point, request, out):
@@ -43,7 +50,9 @@ def measured(trt, engine, point, request, out):
 
 
 def timings(runner, runs, noisy, out):
-    """Milliseconds a batch on the GPU alone, with transfers, and replayed from a CUDA graph (None where it cannot be captured)."""
+    """Milliseconds a batch on the GPU alone, with transfers, and replayed from a CUDA graph (None
+    where it cannot be captured).
+    """
 
     def timed(phase, once):
         for done in range(1, TRIES + 1):
@@ -83,8 +92,13 @@ def throughput(runner, runs):
 def statistics(milliseconds):
     p50, p90, p99 = (float(value) for value in np.percentile(milliseconds, (50, 90, 99)))
     return {
-        "mean": float(milliseconds.mean()), "min": float(milliseconds.min()), "max": float(milliseconds.max()),
-        "p50": p50, "p90": p90, "p99": p99, "runs": len(milliseconds),
+        "mean": float(milliseconds.mean()),
+        "min": float(milliseconds.min()),
+        "max": float(milliseconds.max()),
+        "p50": p50,
+        "p90": p90,
+        "p99": p99,
+        "runs": len(milliseconds),
     }
 
 
@@ -94,23 +108,31 @@ class CapturedGraph:
     RELAXED = 2
 
     def __init__(self, runner):
-        self.driver, self.stream = ctypes.CDLL("libcuda.so.1"), ctypes.c_void_p(runner.stream.handle)
+        self.driver, self.stream = (
+            ctypes.CDLL("libcuda.so.1"),
+            ctypes.c_void_p(runner.stream.handle),
+        )
         self.graph, self.executable = ctypes.c_void_p(), ctypes.c_void_p()
         self.ready = self.driver.cuStreamBeginCapture_v2(self.stream, self.RELAXED) == 0
         if self.ready:
             try:
                 runner.enqueue()
-            except Refused:
+            except RefusedError:
                 self.ready = False
             ended = self.driver.cuStreamEndCapture(self.stream, ctypes.byref(self.graph)) == 0
             self.ready = self.ready and ended and self.instantiate()
 
     def instantiate(self):
-        return self.driver.cuGraphInstantiateWithFlags(ctypes.byref(self.executable), self.graph, ctypes.c_ulonglong(0)) == 0
+        return (
+            self.driver.cuGraphInstantiateWithFlags(
+                ctypes.byref(self.executable), self.graph, ctypes.c_ulonglong(0)
+            )
+            == 0
+        )
 
     def launch(self):
         if self.driver.cuGraphLaunch(self.executable, self.stream):
-            raise Refused("engine", "the CUDA graph did not launch")
+            raise RefusedError("engine", "the CUDA graph did not launch")
 
     def __enter__(self):
         return self

@@ -1,4 +1,5 @@
-"""Timing caches: what TensorRT measured of its kernels, merged from several builds and kept for the next.
+"""Timing caches: what TensorRT measured of its kernels, merged from several builds and kept for the
+next.
 
 Where the version has an editable cache, it also makes the same choices again.
 """
@@ -23,7 +24,11 @@ def load(trt, config, paths, out):
         else:
             taken = merged.combine(cache, False)
         if not taken:
-            out.send("log", severity="warning", message="{}: not of this TensorRT and GPU, left out".format(path))
+            out.send(
+                "log",
+                severity="warning",
+                message="{}: not of this TensorRT and GPU, left out".format(path),
+            )
     if merged is None:
         config.set_timing_cache(config.create_timing_cache(b""), False)
 

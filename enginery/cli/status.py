@@ -1,0 +1,45 @@
+"""`enginery status`: what is stale and why, without building anything."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+from enginery.cli import Command, new_app
+from enginery.errors import EngineryError, ExcludedTargetError, TargetLostError
+
+app = new_app()
+
+
+@app.command(cls=Command)
+def status() -> int:
+    """What is stale and why."""
+    from enginery.pipeline.overview import overview
+
+    logging.getLogger("dvc").setLevel(logging.ERROR)
+    stages = overview()
+    _say(stages.excluded, stages.stale, stages.count)
+    return int(any(_is_fault(error) for error in stages.excluded.values()))
+
+
+def _say(excluded: Mapping[str, EngineryError], stale: Mapping[str, str], count: int) -> None:
+    for target, error in excluded.items():
+        print(f"{target}: {_why(error)}")
+    for title, reason in stale.items():
+        print(f"{title}: {reason}")
+    up_to_date = f"all {count} steps are up to date"
+    print(f"{len(stale)} of {count} steps are stale" if stale else up_to_date)
+
+
+def _why(error: EngineryError) -> str:
+    """Why a target's steps are not judged on this machine."""
+    if isinstance(error, TargetLostError):
+        return f"lost: {error.why}"
+    if isinstance(error, ExcludedTargetError):
+        return f"elsewhere: {error.why}"
+    return f"broken: {error}"
+
+
+def _is_fault(error: EngineryError) -> bool:
+    """Whether a target is missing that this machine should be able to build."""
+    return not isinstance(error, ExcludedTargetError) or isinstance(error, TargetLostError)

@@ -1,0 +1,45 @@
+"""Opening a DVC repository as this project uses it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from enginery.errors import EngineryError
+from enginery.pipeline import yaml12
+from enginery.pipeline.lockfile import LOCK_FILE
+from enginery.pipeline.site_cache import private_site_cache
+
+
+def read_lock(stage: Any) -> None:
+    """Bring a stage of DVC's up to what dvc.lock records of it now."""
+    from dvc.stage.loader import StageLoader
+
+    path = Path(stage.repo.root_dir) / LOCK_FILE
+    content: dict[str, Any] = {}
+    if path.is_file():
+        content = yaml12.load(path.read_bytes()) or {}
+    entry = (content.get("stages") or {}).get(stage.name)
+    stage.cmd_changed = entry is not None and entry.get("cmd") != stage.cmd
+    StageLoader.fill_from_lock(stage, entry)
+
+
+def open_repository(root: Path) -> Any:
+    """DVC's own object for the repository that a folder belongs to.
+
+    Raises:
+        EngineryError: there is none.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        site_cache = private_site_cache(Path(Repo.find_root(str(root))))
+        # The stages of a run wait for each other, as long as it takes.
+        config = {"core": {"site_cache_dir": site_cache}}
+        repository = Repo(str(root), config=config, _wait_for_lock=True)
+        repository.lock._friendly = False  # and say nothing of it
+        return repository
+    except DvcException as error:
+        what = f"{root.resolve()} is no DVC project: {error}"
+        raise EngineryError(what, "Run this in the project's folder") from None

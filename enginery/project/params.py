@@ -1,0 +1,282 @@
+"""params.yaml as frozen types."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+from enginery import runtimes
+from enginery.project.engine_name import NAME, EngineName
+from enginery.vision.tasks import Task, metric_of
+
+BUILD_OPTIONS = (
+    "strongly_typed",
+    "tf32",
+    "sparsity",
+    "version_compatible",
+    "hardware_compatible",
+    "refittable",
+    "dla_core",
+)
+OLDEST_COMPATIBLE = 8.0  # hardware-compatible plans run from this compute capability (Ampere) on
+PARAMS_FILE = Path("params.yaml")
+# The own interpreter as a toolchain: its name, its path. No recipe holds the path.
+OWN_TOOLCHAIN, OWN_INTERPRETER = "this", Path(sys.executable)
+
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+Digest = Annotated[str, StringConstraints(pattern=r"^[0-9a-fA-F]{64}$", to_lower=True)]
+Positive = Annotated[int, Field(ge=1)]
+Seconds = Annotated[int, Field(ge=1, le=100_000_000)]  # three years: no timer overflows
+Share = Annotated[float, Field(ge=0, le=1)]
+# Beyond these no GPU holds even the images: one of 16,384 x 16,384 is 3 GB as a tensor.
+Side = Annotated[int, Field(ge=1, le=16_384)]
+Batch = Annotated[int, Field(ge=1, le=65_536)]
+SideExtent = Side | Annotated[tuple[Side, Side, Side], Field(description="[min, opt, max]")]
+BatchExtent = Batch | Annotated[tuple[Batch, Batch, Batch], Field(description="[min, opt, max]")]
+Precision = Literal["fp32", "fp16", "int8"]
+Algorithm = Literal["mse", "entropy", "percentile", "minmax"]
+
+
+def _runtime(name: str) -> str:
+    if name not in runtimes.names():
+        raise ValueError(f"{' or '.join(runtimes.names())} is expected")
+    return name
+
+
+Runtime = Annotated[str, AfterValidator(_runtime)]
+SIZES = ("batch", "height", "width")
+Capability = Literal[
+    "7.0", "7.2", "7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1"
+]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+def extent(value: int | tuple[int, int, int]) -> tuple[int, int, int]:
+    """(min, opt, max) of a size."""
+    return value if isinstance(value, tuple) else (value, value, value)
+
+
+class Sizes(_Frozen):
+    """The sizes of a further optimization profile; what is left out is as in the model."""
+
+    batch: BatchExtent | None = None
+    height: SideExtent | None = None
+    width: SideExtent | None = None
+
+
+class Model(_Frozen):
+    """Weights or an ONNX file, and the shapes it runs at; `profiles` are optimization profiles
+    beside the one of its own sizes.
+
+    `targets` and `precisions` take the place of the matrix's for this model. `sha256` is the digest
+    that the source must have. Only `trusted` weights may run code when they
+    are loaded.
+    """
+
+    source: str
+    sha256: Digest | None = None
+    trusted: bool = False
+    task: Task = "detect"
+    batch: BatchExtent = 1
+    height: SideExtent = 640
+    width: SideExtent = 640
+    opset: Annotated[int, Field(ge=13, le=20)] = 17
+    input: str | None = None
+    profiles: tuple[Sizes, ...] = ()
+    validation: str
+    targets: tuple[Name, ...] = ()
+    precisions: tuple[Precision, ...] = ()
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether any size has a range, or differs from profile to profile."""
+        return (
+            len({tuple(shape) for profile in self.all_profiles() for shape in profile.values()}) > 1
+        )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Model:
+        for where, sizes in (
+            ("", self),
+            *((f"profiles.{index}.", sizes) for index, sizes in enumerate(self.profiles)),
+        ):
+            for key in SIZES:
+                low, opt, high = extent(getattr(sizes, key) or getattr(self, key))
+                if not low <= opt <= high:
+                    raise ValueError(
+                        f"{where}{key}: min <= opt <= max must hold, not {[low, opt, high]}"
+                    )
+        return self
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) at opt."""
+        return extent(self.height)[1], extent(self.width)[1]
+
+    def profile(self, sizes: Sizes = Sizes()) -> dict[str, list[int]]:  # noqa: B008  frozen
+        """The input's shape (batch, 3, height, width) at min, opt and max, of the model's own
+        profile or a further one.
+        """
+        batch, height, width = (extent(getattr(sizes, key) or getattr(self, key)) for key in SIZES)
+        return {
+            which: [batch[index], 3, height[index], width[index]]
+            for index, which in enumerate(("min", "opt", "max"))
+        }
+
+    def all_profiles(self) -> list[dict[str, list[int]]]:
+        """The model's own profile, then the further ones."""
+        return [self.profile(), *map(self.profile, self.profiles)]
+
+
+class Int8(_Frozen):
+    """How a model is quantized: `calibration` is a folder of images or a TensorRT .cache; `rule`
+    and `exclude` keep nodes in float.
+    """
+
+    calibration: str
+    algorithm: Algorithm = "mse"
+    percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
+    minimum_images: Positive = 300
+    rule: str = "none"
+    exclude: tuple[str, ...] = ()
+
+
+def _gpu(value: Any) -> Any:
+    if (type(value) is int and value >= 0) or (
+        isinstance(value, str) and re.fullmatch(r"GPU-[0-9a-f-]+", value)
+    ):
+        return value
+    raise ValueError("an index, as nvidia-smi counts, or a UUID (GPU-...) is expected")
+
+
+class Target(_Frozen):
+    """What an engine is for, and how it is built. `version` is as much of TensorRT's version as
+    matters; `gpu` is an index or UUID.
+
+    `compute_capability` is what TensorRT-RTX builds for; `tensorrt` builds for its GPU, which must
+    then have it.
+
+    The options from `gpu` on are for runtime `tensorrt`.
+    """
+
+    runtime: Runtime
+    version: Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)*$")] | None = None
+    compute_capability: Capability | None = None
+    toolchain: Name | None = None
+    workspace_mib: Annotated[int, Field(ge=1, le=1 << 20)] | None = None  # a terabyte
+    optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
+    tactic_sources: tuple[str, ...] | None = None
+    time_limit_s: Seconds = 1800
+    gpu: Annotated[int | str, BeforeValidator(_gpu)] | None = None
+    calibration: Literal["portable", "native"] = "portable"
+    strongly_typed: bool = False
+    tf32: bool = False
+    sparsity: bool = False
+    version_compatible: bool = False
+    hardware_compatible: bool = False
+    refittable: bool = False
+    dla_core: Annotated[int, Field(ge=0, le=15)] | None = None
+
+    def chosen(self, *names: str) -> dict[str, Any]:
+        """Those of the named options that are not at their defaults."""
+        return self.model_dump(include=set(names), exclude_defaults=True)
+
+
+class Toolchain(_Frozen):
+    """An interpreter with one TensorRT in it."""
+
+    python: str
+
+
+class Matrix(_Frozen):
+    """What is built."""
+
+    models: Annotated[tuple[Name, ...], Field(min_length=1)]
+    targets: Annotated[tuple[Name, ...], Field(min_length=1)]
+    precisions: Annotated[tuple[Precision, ...], Field(min_length=1)]
+
+
+class Rms(_Frozen):
+    """How far raw outputs may be from the original's (RMS), relative to them, at each precision."""
+
+    fp32: Share = 0.001
+    fp16: Share = 0.02
+    int8: Share = 0.05
+
+
+class Tolerance(_Frozen):
+    """How far a graph may be from the FP32 original; `top1_drop` is for models that classify."""
+
+    map50_95_drop: Share = 0.01
+    top1_drop: Share = 0.01
+    rms_relative: Rms = Rms()
+
+    def of(self, task: str, precision: str) -> dict[str, float]:
+        """What the gate allows a model of a task at a precision."""
+        drop = f"{metric_of(task).key}_drop"
+        return {drop: getattr(self, drop), "rms_relative": getattr(self.rms_relative, precision)}
+
+
+class Demo(_Frozen):
+    """How many images the demo draws."""
+
+    validation_images: Annotated[int, Field(ge=1, le=100_000)]
+    calibration_images: Annotated[int, Field(ge=1, le=100_000)]
+
+
+_HOUR = 3600
+# These two run every image through a network on a CPU; a build waits for its turn on the GPU, and
+# its own limit is its target's.
+_TIME_LIMITS_S: Mapping[str, int] = {
+    "calibrate": 12 * _HOUR,
+    "validate": 12 * _HOUR,
+    "build": 12 * _HOUR,
+}
+
+
+class Spec(_Frozen):
+    """All of params.yaml; `time_limit_s` is of single steps."""
+
+    matrix: Matrix
+    models: dict[Name, Model]
+    int8: dict[Name, Int8]
+    targets: dict[Name, Target]
+    toolchains: dict[Name, Toolchain]
+    validation: Tolerance = Tolerance()
+    demo: Demo | None = None
+    time_limit_s: dict[Name, Seconds] = {}
+
+    def engines(self) -> list[EngineName]:
+        """Every engine that is asked for: the matrix, or what a model says of itself."""
+        return [
+            EngineName(name, target, precision)
+            for name in self.matrix.models
+            if name in self.models
+            for target in self.models[name].targets or self.matrix.targets
+            for precision in self.models[name].precisions or self.matrix.precisions
+        ]
+
+    def used_targets(self) -> list[str]:
+        """The targets of these engines, each once."""
+        return list(dict.fromkeys(engine.target for engine in self.engines()))
+
+
+def default_time_limit(step: str) -> int:
+    """After how many seconds a step is stopped if params.yaml does not say: it hangs."""
+    return _TIME_LIMITS_S.get(step, _HOUR)

@@ -1,0 +1,74 @@
+"""TensorRT 8.5 to 11: builds on the GPU that an engine is for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from enginery.errors import ExcludedTargetError
+
+if TYPE_CHECKING:
+    from enginery.project.params import Target
+    from enginery.toolchain.requests import ToolchainInfo
+    from enginery.toolchain.selection import Choice
+
+OLDEST = (8, 5)
+# An option of a target: the feature it needs, and what to do without.
+_NEEDS = {
+    "optimization_level": ("optimization level", "leave it out, or use TensorRT 8.6 or later"),
+    "strongly_typed": ("strong typing", "leave it out, or use TensorRT 10"),
+    "sparsity": ("sparsity", "leave it out"),
+    "version_compatible": ("version compatible", "leave it out, or use TensorRT 8.6 or later"),
+    "hardware_compatible": ("hardware compatible", "leave it out, or use TensorRT 8.6 or later"),
+    "refittable": ("refit", "leave it out"),
+    "dla_core": ("DLA", "leave it out, or use TensorRT 10"),
+}
+
+
+class TensorRt:
+    """See `enginery.runtimes.interface.Runtime`."""
+
+    name, title, on_own_gpu = "tensorrt", "TensorRT", True
+
+    def mistakes(self, name: str, target: Target, info: ToolchainInfo) -> Iterator[str]:
+        """What this version lacks."""
+        what = f"{info.runtime} {info.version}"
+        if tuple(map(int, info.version.split(".")[:2])) < OLDEST:
+            yield f"targets.{name}: {what} is too old; 8.5 to 11 are supported"
+        for key in target.chosen(*_NEEDS):
+            feature, cure = _NEEDS[key]
+            if feature not in info.features:
+                yield f"targets.{name}.{key}: {what} has no {feature}: {cure}"
+        if target.calibration == "native" and "calibrators" not in info.features:
+            lacks = f"{what} has no calibrators"
+            cure = "use `portable`, whose ranges become Q/DQ nodes"
+            yield f"targets.{name}.calibration: 'native': {lacks}: {cure}"
+
+    def builds_for(self, name: str, target: Target, choice: Choice) -> Mapping[str, Any]:
+        """The GPU at hand.
+
+        Its UUID is not part of it: another card of the same kind runs the same engine.
+        """
+        from enginery.toolchain.selection import no_gpu
+
+        info, capability = choice.info, target.compute_capability
+        if not info.gpus:
+            raise no_gpu(name, choice)
+        gpu = info.gpus[0]
+        if capability and capability != gpu["compute_capability"]:
+            has = f"the GPU here, {gpu['gpu']}, has {gpu['compute_capability']}"
+            why = f"it is for compute capability {capability}, and {has}"
+            cure = "Run this on a machine with such a GPU, or correct the target in params.yaml"
+            raise ExcludedTargetError(name, why, cure)
+        typed = {} if "weak typing" in info.features else {"strongly_typed": True}
+        return {"compute_capability": gpu["compute_capability"], "gpu": gpu["gpu"], **typed}
+
+    def check_plan(self, path: Path, digest: str, compute_capability: str | None) -> None:
+        """Its plans say nothing of themselves: the digest is all there is."""
+        from enginery.toolchain.plan import check_digest
+
+        check_digest(path, digest)
+
+
+RUNTIME = TensorRt()

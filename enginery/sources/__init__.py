@@ -1,0 +1,42 @@
+"""Sources: the kinds of model files, one module each behind `interface.Source`.
+
+Another package adds one by an entry point of the group `enginery.sources`: a suffix without its
+dot, and an object of that interface.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from enginery.sources import onnx, ultralytics
+from enginery.sources.interface import Source
+
+GROUP = "enginery.sources"
+_OWN: tuple[Source, ...] = (ultralytics.SOURCE, onnx.SOURCE)
+
+
+@cache
+def suffixes() -> tuple[str, ...]:
+    """Of every file that a model may come from."""
+    others = sorted(f".{name}" for name in entry_points(group=GROUP).names)
+    return (*(source.suffix for source in _OWN), *others)
+
+
+def find(path: str | Path) -> Source:
+    """The source that a file is.
+
+    Raises:
+        KeyError: there is none of its suffix.
+    """
+    return _find(Path(path).suffix)
+
+
+@cache
+def _find(suffix: str) -> Source:
+    for source in _OWN:
+        if source.suffix == suffix:
+            return source
+    other: Source = entry_points(group=GROUP)[suffix.removeprefix(".")].load()
+    return other

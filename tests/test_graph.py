@@ -1,0 +1,360 @@
+"""dvc.yaml as the only list of stages: what it holds for a params.yaml, its order, a part of it,
+and its mistakes.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from enginery.errors import ConfigError, EngineryError
+from enginery.orchestration.preparation import Selection
+from enginery.pipeline.graph import Graph, check_graph, read_graph
+from enginery.pipeline.matrix import write_matrix
+from enginery.pipeline.repository import open_repository
+from enginery.project.load import load_spec
+from enginery.project.params import Spec
+from enginery.project.stage import Stage, record_file
+from tests.stages import stages_of
+
+ROOT = Path(__file__).resolve().parents[1]
+MODEL, OTHER = "yolov8n-shapes", "other"
+Edit = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shipped dvc.yaml and params.yaml in a folder of their own."""
+    (tmp_path / ".dvc").mkdir()
+    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def change(name: str, edit: Edit) -> None:
+    """Edit a YAML file."""
+    content = yaml.safe_load(Path(name).read_text())
+    edit(content)
+    Path(name).write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def add(**stages: Any) -> None:
+    """Stages of the team's own."""
+    change("dvc.yaml", lambda content: content["stages"].update(stages))
+
+
+def dvcs() -> Graph:
+    """The graph that DVC reads for params.yaml as it is."""
+    write_matrix(load_spec())
+    repository = open_repository(Path())
+    try:
+        return read_graph(repository)
+    finally:
+        repository.close()
+
+
+def another_model(**own: Any) -> Edit:
+    """A second model: an ONNX with what it says of its own."""
+
+    def edit(params: dict[str, Any]) -> None:
+        params["models"][OTHER] = {"source": "o.onnx", "validation": "data/o", **own}
+        params["matrix"]["models"].append(OTHER)
+        params["int8"][OTHER] = {"calibration": "o.cache", "rule": "none"}
+        if "int8" not in own.get("precisions", ["int8"]):
+            del params["int8"][OTHER]
+
+    return edit
+
+
+def without_int8(params: dict[str, Any]) -> None:
+    params["matrix"]["precisions"] = ["fp32", "fp16"]
+    params["int8"] = {}
+
+
+def with_toolchains(params: dict[str, Any]) -> None:
+    params["toolchains"] = {"trt10": {"python": "ten"}, "trt8-6": {"python": "eight"}}
+
+
+def nothing(params: dict[str, Any]) -> None:
+    pass
+
+
+def test_titles_and_recipes() -> None:
+    stage = Stage("build", "yolov8n", "rtx-ada", "fp16")
+    assert (stage.title, stage.key) == ("build yolov8n fp16 for rtx-ada", "yolov8n-rtx-ada-fp16")
+    assert stage.recipe.as_posix() == "artifacts/recipes/build/yolov8n-rtx-ada-fp16.json"
+    assert Stage("demo-data").recipe.as_posix() == "artifacts/recipes/demo-data/recipe.json"
+    timing = Stage("timing", toolchain="trt10")
+    assert (timing.title, timing.key) == ("timing trt10", "trt10")
+    record = record_file(Stage("quantize", "m", precision="int8"))
+    assert record.as_posix() == "artifacts/models/m/int8/graph/record.json"
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        nothing,
+        without_int8,
+        with_toolchains,
+        another_model(),
+        another_model(targets=["rtx-ada"], precisions=["fp16"]),
+        another_model(targets=["rtx-ada", "rtx-ampere"], precisions=["int8"]),
+    ],
+)
+def test_dvc_has_a_stage_for_all_that_params_yaml_asks_and_no_other(edit: Edit) -> None:
+    """With the words, the address and the recipe that the stage's own parts make."""
+    change("params.yaml", edit)
+    graph = dvcs()
+    expected = stages_of(load_spec())
+    assert sorted(map(repr, graph.stages())) == sorted(map(repr, expected))
+    for node in graph:
+        stage = node.stage
+        assert node.title == stage.title
+        name = "quantize-int8" if (stage.step, stage.precision) == ("quantize", "int8") else ""
+        key = stage.model if name else stage.key
+        assert node.address == f"{name or stage.step}{'@' if key else ''}{key}"
+    check_graph(graph, load_spec())
+
+
+def test_a_stage_reads_its_own_recipe_and_what_its_record_is_written_to_is_its_output() -> None:
+    """So a changed parameter makes its stage stale, and DVC keeps what a manifest quotes."""
+    write_matrix(load_spec())
+    repository = open_repository(Path())
+    nodes = {node.address: node for node in read_graph(repository)}
+    for stage in repository.stage.load_all("dvc.yaml"):
+        if stage.addressing == "fingerprint":
+            continue
+        read = [dependency.def_path for dependency in stage.deps]
+        known = nodes[stage.addressing].stage
+        assert [path for path in read if "recipes" in path] == [known.recipe.as_posix()]
+        if known.step not in ("demo-data", "images", "calibration-images", "timing"):
+            record = record_file(known)
+            outs = [Path(out.def_path) for out in stage.outs]
+            assert any(out in (record, *record.parents) for out in outs), stage.addressing
+    repository.close()
+
+
+def test_every_stage_comes_after_those_it_needs() -> None:
+    change("params.yaml", with_toolchains)
+    graph = dvcs()
+    places = {node.address: index for index, node in enumerate(graph)}
+    for node in graph:
+        assert all(places[need] < places[node.address] for need in node.needs), node
+    needs = {node.address: node.needs for node in graph}
+    engine = f"{MODEL}-rtx-ada-fp16"
+    assert {f"build@{engine}", f"validate@{MODEL}-fp16"} <= set(needs[f"register@{engine}"])
+    assert f"build@{MODEL}-rtx-ampere-fp16" not in needs[f"register@{engine}"]
+    assert {f"quantize@{MODEL}-fp16", f"quantize@{MODEL}-fp32"} <= set(needs[f"build@{engine}"])
+    assert f"quantize-int8@{MODEL}" not in needs[f"build@{engine}"]
+    around = [node for node in graph if node.around]
+    assert [node.stage for node in around] == [
+        Stage("timing", toolchain="trt10"),
+        Stage("timing", toolchain="trt8-6"),
+    ]
+    assert {need for node in around for need in node.needs} == {"fingerprint"}
+    assert not any(node.address in needs[other] for node in around for other in needs)
+
+
+@pytest.mark.parametrize(
+    ("precisions", "made"),
+    [
+        (["fp32"], ["fp32"]),
+        (["fp16"], ["fp32", "fp16"]),
+        (["int8"], ["fp32", "int8"]),
+        (["int8", "fp16"], ["fp32", "fp16", "int8"]),
+    ],
+)
+def test_only_graphs_that_something_reads_are_made(precisions: list[str], made: list[str]) -> None:
+    def edit(params: dict[str, Any]) -> None:
+        params["matrix"]["precisions"] = precisions
+        if "int8" not in precisions:
+            params["int8"] = {}
+
+    change("params.yaml", edit)
+    graph = dvcs()
+    found = {node.stage.precision for node in graph if node.stage.step == "quantize"}
+    assert found == set(made)
+    validated = {node.stage.precision for node in graph if node.stage.step == "validate"}
+    assert validated == set(precisions)
+    read = {need for node in graph for need in node.needs}
+    ends = {node.stage.step for node in graph if node.address not in read}
+    assert ends == {"register"}
+
+
+@pytest.mark.parametrize(
+    ("asked", "builds"),
+    [
+        ({}, 12),
+        ({"models": [MODEL]}, 9),
+        ({"targets": ["rtx-ada"]}, 4),
+        ({"targets": ["rtx-ada", "rtx-ampere"]}, 8),
+        ({"precisions": ["fp16", "int8"]}, 9),
+        ({"models": [OTHER], "precisions": ["fp16"]}, 3),
+        ({"models": [MODEL, OTHER], "targets": ["rtx-ada"], "precisions": ["int8", "fp16"]}, 3),
+    ],
+)
+def test_a_part_has_all_that_its_stages_read(asked: dict[str, list[str]], builds: int) -> None:
+    change("params.yaml", with_toolchains)
+    change("params.yaml", another_model(precisions=["fp16"]))
+    graph = dvcs()
+    part = Selection(**asked).part_of(graph, load_spec())
+    addresses = {node.address for node in part}
+    assert {need for node in part for need in node.needs} <= addresses
+    chosen = [node.stage for node in part if node.stage.step == "build"]
+    assert len(chosen) == builds
+    for stage in chosen:
+        for kind, names in asked.items():
+            assert getattr(stage, kind.removesuffix("s")) in names
+    assert {"fingerprint", "timing@trt10", "timing@trt8-6"} <= addresses
+    if "int8" not in asked.get("precisions", ["int8"]):
+        assert not [each for each in addresses if each.startswith("calibrat")]
+    if asked.get("models") == [OTHER]:
+        assert not [each for each in addresses if MODEL in each or each == "demo-data"]
+
+
+def test_a_part_that_params_yaml_does_not_build() -> None:
+    selection = Selection(models=["nano", MODEL], targets=["rtx-ada", "h100"], precisions=["int4"])
+    with pytest.raises(ConfigError) as error:
+        selection.part_of(dvcs(), load_spec())
+    assert error.value.mistakes == (
+        f"--model nano: not in params.yaml's matrix, which has {MODEL}",
+        "--target h100: not in params.yaml's matrix, which has rtx-ampere, rtx-ada, rtx-blackwell",
+        "--precision int4: not in params.yaml's matrix, which has fp32, fp16, int8",
+    )
+
+
+def test_a_stage_of_the_teams_own_is_called_as_dvc_yaml_calls_it() -> None:
+    engine = f"artifacts/engines/{MODEL}/rtx-ada/fp16"
+    add(notify={"cmd": "true", "deps": [engine]}, tell={"cmd": "true", "desc": "tell\n  all"})
+    graph = dvcs()
+    check_graph(graph, load_spec())
+    nodes = {node.address: node for node in graph}
+    notify, tell = nodes["notify"], nodes["tell"]
+    assert (notify.title, notify.stage, notify.needs) == (
+        "notify",
+        Stage(""),
+        (f"register@{MODEL}-rtx-ada-fp16",),
+    )
+    assert (tell.title, tell.needs) == ("tell all", ())
+    assert not [stage for stage in graph.stages() if not stage.step]
+    part = graph.only({"target": ["rtx-ada"]})
+    assert not {"notify", "tell"} & {node.address for node in part}
+
+
+def test_what_comes_before_a_stage() -> None:
+    add(
+        sharpen={
+            "cmd": "true",
+            "meta": {"step": "sharpen", "model": MODEL},
+            "deps": [f"artifacts/models/{MODEL}/export"],
+            "outs": ["sharp.onnx"],
+        }
+    )
+    earlier = dvcs().before()
+    assert set(earlier[Stage("sharpen", MODEL)]) >= {Stage("export", MODEL), Stage("fingerprint")}
+    register = earlier[Stage("register", MODEL, "rtx-ada", "fp16")]
+    assert Stage("sharpen", MODEL) not in register
+    assert Stage("simplify", MODEL) in register
+
+
+def mistakes(spec: Spec) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as error:
+        check_graph(dvcs(), spec)
+    return error.value.mistakes
+
+
+def test_the_demos_stage_and_its_key_go_together() -> None:
+    change("dvc.yaml", lambda content: content["stages"].pop("demo-data"))
+    what = "demo: dvc.yaml has no stage demo-data for it"
+    assert mistakes(load_spec()) == (f"{what}: take this key out, too, or put the stage back",)
+    change("params.yaml", lambda params: params.pop("demo"))
+    check_graph(dvcs(), load_spec())
+    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
+    what = "demo: missing: dvc.yaml has the stage demo-data"
+    assert mistakes(load_spec()) == (f"{what}: take that out, too, or put this key back",)
+
+
+def test_stages_that_params_yaml_asks_for_are_missing() -> None:
+    def edit(content: dict[str, Any]) -> None:
+        del content["stages"]["simplify"]
+        content["stages"]["register"]["foreach"] = {
+            "x": {"model": MODEL, "target": "rtx-ada", "precision": "fp16"}
+        }
+
+    change("dvc.yaml", edit)
+    change("params.yaml", lambda params: params.update(time_limit_s={"exprot": 5, "export": 6}))
+    found = mistakes(load_spec())
+    assert found[0] == "dvc.yaml has no stage of the step simplify: put it back"
+    assert len([line for line in found if "has no stage that registers" in line]) == 8
+    assert found[-1].startswith("time_limit_s.exprot: dvc.yaml has no such step; it has build, ")
+
+
+def test_models_that_are_not_quantized_need_no_calibration() -> None:
+    change("params.yaml", without_int8)
+    for name in ("calibrate", "calibration-images", "quantize-int8"):
+        change("dvc.yaml", lambda content, name=name: content["stages"].pop(name))  # type: ignore[misc]
+    check_graph(dvcs(), load_spec())
+
+
+CYCLE = {
+    "one": {"cmd": "true", "deps": ["b"], "outs": ["a"]},
+    "two": {"cmd": "true", "deps": ["a"], "outs": ["b"]},
+}
+TWICE = {"one": {"cmd": "true", "outs": ["a"]}, "two": {"cmd": "true", "outs": ["a"]}}
+
+
+@pytest.mark.parametrize(
+    ("stages", "words"),
+    [
+        (CYCLE, ["both a dependency and an output", "one", "two", ". Correct"]),
+        (TWICE, ["'a'", "one", "two"]),
+        (
+            {"one": {"cmd": "true", "meta": {"step": "export", "modle": "m"}}},
+            ["the meta of one has modle", "Enginery knows around, model, precision, step, target"],
+        ),
+        ({"one": {"command": "true"}}, ["stages.one", "command", "cmd"]),
+        ({"one": {"cmd": "python ${nothing}"}}, ["nothing"]),
+    ],
+)
+def test_a_wrong_stage_is_one_line(stages: dict[str, Any], words: list[str]) -> None:
+    add(**stages)
+    with pytest.raises(EngineryError) as error:
+        dvcs()
+    [line] = str(error.value).splitlines()
+    assert line.startswith("dvc.yaml: "), line
+    assert [word for word in words if word not in line] == [], line
+
+
+@pytest.mark.parametrize("content", ["stages: 1\n", "a: [\n", "- 1\n", "\x00", "stages: {a: 1}\n"])
+def test_a_damaged_dvc_yaml_is_one_line(content: str) -> None:
+    Path("dvc.yaml").write_text(content)
+    with pytest.raises(EngineryError) as error:
+        dvcs()
+    [line] = str(error.value).splitlines()
+    assert line.startswith("dvc.yaml: "), line
+
+
+def test_a_missing_dvc_yaml_is_one_line() -> None:
+    Path("dvc.yaml").unlink()
+    with pytest.raises(EngineryError, match=r"^dvc\.yaml is missing\. Take it from git again$"):
+        dvcs()
+
+
+@pytest.mark.parametrize("content", ["", "stages: {}\n"])
+def test_a_dvc_yaml_without_stages_has_all_its_mistakes_said(content: str) -> None:
+    Path("dvc.yaml").write_text(content)
+    assert "dvc.yaml has no stage of the step export: put it back" in mistakes(load_spec())
+
+
+def test_a_meta_that_is_the_teams_own_is_left_alone() -> None:
+    """DVC allows anything in it."""
+    add(one={"cmd": "true", "meta": {"owner": "me"}}, two={"cmd": "true", "meta": "ours"})
+    found = {node.address: node.stage for node in dvcs()}
+    assert (found["one"], found["two"]) == (Stage(""), Stage(""))
