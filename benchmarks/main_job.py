@@ -1,7 +1,7 @@
 """The main job's figures, as a table: nothing to do (flow with a running server, dvc repro), a full
 build, and memory.
 
-    .venv/bin/python benchmarks/main_job.py
+    .venv/bin/python -m benchmarks.main_job
 
 Works in a clone of this checkout in a temporary folder, with this environment. Each figure is the
 median of RUNS runs.
@@ -9,16 +9,16 @@ median of RUNS runs.
 
 from __future__ import annotations
 
-import os
 import resource
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
+
+from benchmarks.scale import with_server
+from benchmarks.trouble.checkouts import prefect_server
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 3
@@ -39,51 +39,24 @@ def timed(command: list[str], folder: Path, environment: dict[str, str]) -> floa
     return time.monotonic() - began
 
 
-def start_server(environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A Prefect server at PREFECT_API_URL, ready."""
-    url = environment["PREFECT_API_URL"]
-    port = url.rsplit(":", 1)[1].split("/")[0]
-    command = [PYTHON, "-m", "prefect", "server", "start", "--port", port]
-    server = subprocess.Popen(
-        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while True:
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=2).close()
-            return server
-        except OSError:
-            time.sleep(0.3)
-
-
 def main() -> None:
     """Measure and print."""
     with tempfile.TemporaryDirectory() as temporary:
         clone = Path(temporary) / "clone"
         subprocess.run(["git", "clone", "-q", str(ROOT), str(clone)], check=True)
         (clone / ".venv").symlink_to(ROOT / ".venv")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        environment = {
-            **os.environ,
-            "PREFECT_HOME": temporary,
-            "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        }
         flow, repro = [PYTHON, "-m", "enginery", "build"], [PYTHON, "-m", "dvc", "repro"]
-        offline = {key: value for key, value in environment.items() if key != "PREFECT_API_URL"}
+        offline = {**with_server(""), "PREFECT_HOME": temporary}
         rows = [("nine engines from nothing, own server", timed(flow, clone, offline))]
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-        server = start_server(environment)
-        try:
+        with prefect_server() as url:
+            environment = with_server(url)
             idle = statistics.median(timed(flow, clone, environment) for _ in range(RUNS))
             rows.append(("nothing to do, flow with a running server", idle))
-        finally:
-            server.terminate()
-            server.wait()
         rows.append(
             (
                 "nothing to do, dvc repro",
-                statistics.median(timed(repro, clone, environment) for _ in range(RUNS)),
+                statistics.median(timed(repro, clone, offline) for _ in range(RUNS)),
             )
         )
     for name, seconds in rows:

@@ -12,21 +12,19 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import yaml
+
+from benchmarks.trouble.checkouts import prefect_server
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHON = str(ROOT / ".venv/bin/python")
@@ -69,7 +67,8 @@ def measure(revision: str, targets: int, runs: int) -> dict[str, Figure]:
     with tempfile.TemporaryDirectory(prefix="enginery-scale-") as temporary:
         clone = cloned(revision, Path(temporary) / "clone")
         with_targets(clone, targets)
-        with prefect_server(Path(temporary)) as environment:
+        with prefect_server() as url:
+            environment = with_server(url)
             figures = {"from nothing": build(clone, environment)}
             for name, command in COMMANDS.items():
                 seconds = [timed(command, clone, environment) for _ in range(runs)]
@@ -154,34 +153,10 @@ def start(
         return subprocess.Popen(line, cwd=clone, env=environment, stdout=said, stderr=said)
 
 
-@contextmanager
-def prefect_server(home: Path) -> Iterator[dict[str, str]]:
-    """The environment of a run with a Prefect server of its own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(PYTHON).parent}{os.pathsep}{os.environ['PATH']}",
-        "PREFECT_HOME": str(home / "prefect"),
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    }
-    command = [PYTHON, "-m", "prefect", "server", "start", "--port", str(port)]
-    with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        while True:
-            try:
-                url = f"{environment['PREFECT_API_URL']}/health"
-                urllib.request.urlopen(url, timeout=2).close()
-                break
-            except OSError:
-                time.sleep(0.3)
-        yield environment
-    finally:
-        server.terminate()
-        server.wait()
+def with_server(url: str) -> dict[str, str]:
+    """The environment of a command that uses a Prefect server, with this Python first."""
+    path = f"{Path(PYTHON).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": path, "PREFECT_API_URL": url}
 
 
 def table(targets: int, figures: dict[str, dict[str, Figure]]) -> list[str]:

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 
 class EngineryError(Exception):
@@ -108,6 +109,11 @@ class ExcludedTargetError(EngineryError):
 
 class TargetLostError(ExcludedTargetError):
     """A target whose toolchain or GPU was here at the last run."""
+
+
+def is_elsewhere(error: object) -> TypeGuard[ExcludedTargetError]:
+    """Whether a target is excluded only because another machine builds for it."""
+    return isinstance(error, ExcludedTargetError) and not isinstance(error, TargetLostError)
 
 
 class IntegrityError(EngineryError):

@@ -29,7 +29,8 @@ from enginery.report.events import emit, log
 from enginery.system.files import atomic_folder, read_json, sha256, write_json
 from enginery.toolchain.client import build as build_plan
 from enginery.toolchain.requests import BuildRequest, BuildResult
-from enginery.vision.images import image_folder, preprocess, read_image, save_batch
+from enginery.vision.folders import image_folder
+from enginery.vision.images import preprocess, read_image, save_batch
 from tasks.refitting import refitted, structure
 
 MINIMUM_MIB = 1024  # GPU memory without which no build is begun

@@ -33,7 +33,7 @@ from enginery.quantization.placement import place, tensors_to_calibrate
 from enginery.quantization.rules import patterns
 from enginery.report.events import log, progress
 from enginery.system.files import atomic_folder, dumps, read_json, sha256, write_json
-from enginery.vision.images import image_folder
+from enginery.vision.folders import image_folder
 
 TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python")
 CLASSIFIERS_TOOLS = ("pillow", "torchvision", "ultralytics")  # they feed what classifies

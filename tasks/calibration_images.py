@@ -17,7 +17,8 @@ from enginery.project.paths import calibration_images_file, images_file
 from enginery.project.stage import Stage
 from enginery.report.events import log
 from enginery.system.files import read_json, sha256, write_json
-from enginery.vision.images import image_folder, list_images
+from enginery.vision.folders import image_folder
+from enginery.vision.images import list_images
 from enginery.vision.tasks import Task
 
 

@@ -21,7 +21,8 @@ from enginery.registry.store import Engine
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.system.files import atomic_write, scratch
 from enginery.toolchain.requests import PointRequest
-from enginery.vision.images import SUFFIXES, preprocess, read_image
+from enginery.vision.folders import SUFFIXES
+from enginery.vision.images import preprocess, read_image
 from enginery.vision.results import describe, draw, to_results
 
 AT_ONCE = 64  # images that are in memory together

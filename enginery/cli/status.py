@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 
 from enginery.cli import Command, new_app
-from enginery.errors import EngineryError, ExcludedTargetError, TargetLostError
+from enginery.errors import EngineryError, TargetLostError, is_elsewhere
 
 app = new_app()
 
@@ -35,11 +35,11 @@ def _why(error: EngineryError) -> str:
     """Why a target's steps are not judged on this machine."""
     if isinstance(error, TargetLostError):
         return f"lost: {error.why}"
-    if isinstance(error, ExcludedTargetError):
+    if is_elsewhere(error):
         return f"elsewhere: {error.why}"
     return f"broken: {error}"
 
 
 def _is_fault(error: EngineryError) -> bool:
     """Whether a target is missing that this machine should be able to build."""
-    return not isinstance(error, ExcludedTargetError) or isinstance(error, TargetLostError)
+    return not is_elsewhere(error)

@@ -24,8 +24,6 @@ from enginery.report.tables import (
     validation_rows,
 )
 
-_BUSY = ("Completed", "Restored", "Failed")
-
 
 def publish_tables(run: Run) -> None:
     """The engines, the validations, what failed, and what each class lost in a failed gate."""

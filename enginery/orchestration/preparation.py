@@ -10,9 +10,8 @@ from prefect.client.schemas.objects import State
 
 from enginery.errors import ConfigError, EngineryError
 from enginery.orchestration.room import default_jobs
-from enginery.pipeline import Pipeline
-from enginery.pipeline.graph import Graph, Node, check_graph
-from enginery.pipeline.matrix import write_matrix
+from enginery.pipeline import Pipeline, open_project
+from enginery.pipeline.graph import Graph
 from enginery.project.load import load_spec
 from enginery.project.params import Spec
 from enginery.project.preflight import doubts
@@ -74,10 +73,6 @@ class Run:
         """The targets whose engines it brings up to date."""
         return frozenset(node.stage.target for node in self.graph if node.stage.target)
 
-    def node(self, address: str) -> Node:
-        """A stage of the run."""
-        return next(node for node in self.graph if node.address == address)
-
 
 def prepare(selection: Selection, jobs: int | None, display: Display) -> Run:
     """Read params.yaml and dvc.yaml, and check both.
@@ -86,10 +81,7 @@ def prepare(selection: Selection, jobs: int | None, display: Display) -> Run:
         ConfigError, EngineryError: one of them has mistakes.
     """
     spec = load_spec()
-    write_matrix(spec)
-    pipeline = Pipeline()
-    graph = pipeline.graph()
-    check_graph(graph, spec)
+    pipeline, graph = open_project(spec)
     for doubt in doubts(spec, graph.tracked):
         display.warn(doubt)
     missing = absent(spec)

@@ -24,7 +24,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed
 from prefect.utilities.annotations import quote
 
-from enginery.errors import EngineryError, ExcludedTargetError, TargetLostError
+from enginery.errors import EngineryError, is_elsewhere
 from enginery.orchestration.preparation import Run
 from enginery.pipeline.fingerprint import NAME as FINGERPRINT
 from enginery.pipeline.fingerprint import fingerprint
@@ -50,17 +50,7 @@ def restore_around(run: Run) -> None:
     """What others have measured, before the builds, and what the builds measured, after them."""
     for node in run.graph:
         if node.around:
-            decided = _decided(run, node)
-            if decided:
-                _note(run, node, _end.with_options(task_run_name=node.title), quote(decided))
-            else:
-                _note(
-                    run,
-                    node,
-                    _stage.with_options(task_run_name=node.title),
-                    quote(run),
-                    quote(node),
-                )
+            _note(run, node, *_work_of(run, node, _decided(run, node)))
 
 
 def work_through(run: Run) -> None:
@@ -125,18 +115,22 @@ def _interrupts_into(ended: Ended) -> Iterator[None]:
 def _submit(run: Run, node: Node, ended: Ended) -> PrefectFuture[Any]:
     began = time.monotonic()
     decided = _decided(run, node)
-    body: Any
-    if decided:
-        body = _end.with_options(task_run_name=node.title)
-        future = body.submit(quote(decided))  # Prefect begins nothing that waits for what failed
-    else:
+    needed: list[State[Any]] = []  # Prefect begins nothing that waits for what failed
+    if not decided:
         run.display.started(node.title)
         needed = [run.states[need] for need in node.needs if need in run.states]
-        body = _stage.with_options(task_run_name=node.title)
-        future = body.submit(quote(run), quote(node), wait_for=needed)
+    body, *arguments = _work_of(run, node, decided)
+    future = body.submit(*arguments, wait_for=needed)
     future.add_done_callback(lambda _: ended.put((node, began)))
     submitted: PrefectFuture[Any] = future
     return submitted
+
+
+def _work_of(run: Run, node: Node, decided: State[None] | None) -> tuple[Any, ...]:
+    """Prefect's task of a stage, and its arguments."""
+    body: Any = _end if decided else _stage
+    arguments = (quote(decided),) if decided else (quote(run), quote(node))
+    return (body.with_options(task_run_name=node.title), *arguments)
 
 
 def _note(run: Run, node: Node, body: Any, *arguments: Any) -> None:
@@ -159,7 +153,7 @@ def _ended(run: Run, node: Node, state: State[Any], seconds: float) -> None:
 def _decided(run: Run, node: Node) -> State[None] | None:
     """How a stage ends that is not begun: its target is excluded, or what it needs has failed."""
     excluded = run.excluded.get(node.stage.target)
-    if isinstance(excluded, ExcludedTargetError) and not isinstance(excluded, TargetLostError):
+    if is_elsewhere(excluded):
         return Completed(name="Elsewhere", message=excluded.why)
     for need in node.needs:
         outcome = run.outcomes.get(need)
@@ -194,7 +188,7 @@ def _fingerprint(run: Run) -> State[None]:
         return Failed(message=_cause(FINGERPRINT, FINGERPRINT, error))
     run.excluded.update(excluded)
     for name, reason in excluded.items():
-        if isinstance(reason, ExcludedTargetError) and not isinstance(reason, TargetLostError):
+        if is_elsewhere(reason):
             run.display.left_out(name, reason.why)
     return Completed(name="Completed", message="wrote the recipe of every stage for this machine")
 

@@ -3,6 +3,6 @@ checked, repaired, pushed.
 """
 
 from enginery.pipeline.process import OnEvent
-from enginery.pipeline.stages import Pipeline
+from enginery.pipeline.stages import Pipeline, open_project
 
-__all__ = ["OnEvent", "Pipeline"]
+__all__ = ["OnEvent", "Pipeline", "open_project"]

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import ConfigError, EngineryError
-from enginery.pipeline.matrix import write_matrix
 from enginery.project.params import PARAMS_FILE, Spec
 from enginery.project.paths import DVC_FILE, RECORDS
 from enginery.project.stage import KINDS, Stage
@@ -127,7 +126,6 @@ def read_stages(spec: Spec) -> tuple[Graph, list[Stage]]:
     """The graph and its stages, for a process that does nothing else with DVC."""
     from enginery.pipeline.repository import open_repository
 
-    write_matrix(spec)
     graph = read_graph(open_repository(Path()))
     check_graph(graph, spec)
     return graph, graph.stages()

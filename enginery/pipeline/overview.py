@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from enginery.errors import EngineryError
-from enginery.pipeline import Pipeline
+from enginery.pipeline import open_project
 from enginery.pipeline.fingerprint import NAME as FINGERPRINT
 from enginery.pipeline.fingerprint import fingerprint
-from enginery.pipeline.graph import check_graph
-from enginery.pipeline.matrix import write_matrix
 from enginery.pipeline.staleness import explain
 from enginery.project.load import load_spec
 from enginery.system.checkout_lock import checkout_lock
@@ -36,10 +34,7 @@ def overview() -> Overview:
     """
     spec = load_spec()
     with checkout_lock():  # it writes recipes, which a run at work reads
-        write_matrix(spec)
-        pipeline = Pipeline()
-        graph = pipeline.graph()
-        check_graph(graph, spec)
+        pipeline, graph = open_project(spec)
         excluded = fingerprint(spec, graph.stages(), earlier=graph.before())
         missing = absent(spec)
         nodes = [

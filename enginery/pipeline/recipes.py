@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from enginery.errors import EngineryError
@@ -50,11 +49,6 @@ def write_recipes(recipes: Mapping[Stage, Mapping[str, Any]], stages: Iterable[S
         if path not in known:
             make_way(path)
             path.unlink(missing_ok=True)
-
-
-def remove_recipe(path: Path) -> None:
-    """Without its recipe, DVC does not begin a stage."""
-    path.unlink(missing_ok=True)
 
 
 def _version(tool: str) -> str:

@@ -18,8 +18,9 @@ from typing import Any
 
 from enginery.errors import IntegrityError
 from enginery.pipeline.disk import disk_full_guard
-from enginery.pipeline.graph import Graph, read_graph
-from enginery.pipeline.lockfile import Output, md5_of, recorded
+from enginery.pipeline.graph import Graph, check_graph, read_graph
+from enginery.pipeline.lockfile import Output, md5_of
+from enginery.pipeline.matrix import write_matrix
 from enginery.pipeline.objects import Objects
 from enginery.pipeline.process import GRACE_S, OnEvent, StageProcess
 from enginery.pipeline.push import Progress, Pushed, push
@@ -27,7 +28,21 @@ from enginery.pipeline.repair import keep, repair
 from enginery.pipeline.repository import open_repository, read_lock
 from enginery.pipeline.worker import Request, Worker
 from enginery.project.inputs import check_plain
+from enginery.project.params import Spec
 from enginery.system.files import sweep_below
+
+
+def open_project(spec: Spec) -> tuple[Pipeline, Graph]:
+    """The pipeline of the current folder with its graph, which has what params.yaml asks for.
+
+    Raises:
+        EngineryError: dvc.yaml has mistakes, or lacks stages.
+    """
+    write_matrix(spec)
+    pipeline = Pipeline()
+    graph = pipeline.graph()
+    check_graph(graph, spec)
+    return pipeline, graph
 
 
 class Pipeline:
@@ -181,13 +196,10 @@ class Pipeline:
         place. False if they must stay.
         """
         with self._dvc:
-            outputs = {output.path: output for output in self._recorded(address)}
-            outs = [out for out in self._stage(address).outs if out.def_path in outputs]
+            outs = self._cached_outs(address)
             unsaved = [out for out in outs if out.exists and out.changed_cache()]
             altered = [
-                out
-                for out in unsaved
-                if md5_of(self._root / out.def_path) != outputs[out.def_path].digest
+                out for out in unsaved if md5_of(self._root / out.def_path) != out.hash_info.value
             ]
             if any(out.persist for out in altered):
                 return False
@@ -205,14 +217,20 @@ class Pipeline:
 
         with self._dvc:
             objects = Objects(self._repo, self._root)
-            whole = [objects.make_whole(output, tell) for output in self._recorded(address)]
+            outputs = [
+                Output(out.def_path, out.hash_info.value) for out in self._cached_outs(address)
+            ]
+            whole = [objects.make_whole(output, tell) for output in outputs]
         return all(whole)
 
-    def _recorded(self, address: str) -> list[Output]:
-        """The outputs of a stage that DVC keeps in its cache, as dvc.lock records them now."""
-        kept = {out.def_path for out in self._stage(address).outs if out.use_cache}
-        outputs = recorded(self._root).get(address, ())
-        return [output for output in outputs if output.path in kept]
+    def _cached_outs(self, address: str) -> list[Any]:
+        """DVC's outputs of a stage that it keeps in its cache, as dvc.lock records them: they are
+        read anew after each run of the stage.
+        """
+        outs = self._stage(address).outs
+        return [
+            out for out in outs if out.use_cache and out.hash_info and out.hash_info.name == "md5"
+        ]
 
 
 def _words(change: Any) -> str:

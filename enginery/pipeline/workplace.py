@@ -67,9 +67,7 @@ class Workplace:
         try:
             return SourceTrust.model_validate(self.values["sources"][model])
         except (KeyError, TypeError, ValidationError):
-            what = f"{WORKPLACE} does not say whether the source of {model} is trusted"
-            cure = "Run the fingerprint step first: dvc repro fingerprint"
-            raise EngineryError(what, cure) from None
+            raise _unsaid(f"whether the source of {model} is trusted") from None
 
     def toolchain(self, target: str) -> ToolchainInUse:
         """What this machine builds with for a target.
@@ -80,9 +78,12 @@ class Workplace:
         try:
             return ToolchainInUse.model_validate(self.values["targets"][target]["toolchain"])
         except (KeyError, TypeError, ValidationError):
-            what = f"{WORKPLACE} does not say how this machine builds for {target}"
-            cure = "Run the fingerprint step first: dvc repro fingerprint"
-            raise EngineryError(what, cure) from None
+            raise _unsaid(f"how this machine builds for {target}") from None
+
+
+def _unsaid(what: str) -> EngineryError:
+    cure = "Run the fingerprint step first: dvc repro fingerprint"
+    return EngineryError(f"{WORKPLACE} does not say {what}", cure)
 
 
 def read_workplace() -> Workplace:

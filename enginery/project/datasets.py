@@ -18,9 +18,9 @@ import yaml
 
 from enginery.errors import DataError
 from enginery.system.files import sha256
+from enginery.vision.folders import SUFFIXES
 
 SAMPLE = 512  # calibration images: INT8's ranges hardly change with more
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")  # as enginery.vision.images reads them
 _VALIDATION = ("validation", "images/val", "val", "valid", "images")
 _CALIBRATION = ("calibration", "images/train", "train")
 _LAYOUTS = "a data.yaml, or folders named train and val (to classify, with a folder for each class)"

@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from enginery.project.params import Spec
-
-_IMAGES = (".jpg", ".jpeg", ".png", ".bmp")
+from enginery.vision.folders import SUFFIXES, image_folder
 
 
 def doubts(spec: Spec, tracked: Collection[Path]) -> Iterator[str]:
@@ -47,8 +46,8 @@ def _too_few(spec: Spec, inputs: Collection[str]) -> Iterator[str]:
         key, folder = f"int8.{name}.calibration", Path(settings.calibration)
         if key not in inputs or not folder.is_dir():
             continue
-        images = folder / "images" if (folder / "images").is_dir() else folder
-        count = sum(path.suffix.lower() in _IMAGES for path in images.rglob("*"))
+        images = image_folder(folder).rglob("*")
+        count = sum(path.suffix.lower() in SUFFIXES for path in images)
         if count < settings.minimum_images:
             asked = f"minimum_images asks for {settings.minimum_images}"
             yield f"{key}: {folder} holds {count} images, and {asked}"

@@ -19,16 +19,11 @@ from numpy.typing import NDArray
 
 from enginery.errors import DataError
 from enginery.project.inputs import check_plain
+from enginery.vision.folders import SUFFIXES, image_folder
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 FILL = 114
 _SMALLEST = 10  # pixels; Ultralytics leaves smaller images out
 _DECODERS = min(len(os.sched_getaffinity(0)), 8)
-
-
-def image_folder(folder: Path) -> Path:
-    """Where a data set's images lie: in its images/, or in itself."""
-    return folder / "images" if (folder / "images").is_dir() else folder
 
 
 def list_images(folder: Path, task: str) -> tuple[Path, ...]:
