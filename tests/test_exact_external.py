@@ -15,8 +15,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import ModelError
-from enginery.graphs import external
-from enginery.graphs.external import Place
+from enginery.graphs import data_files, external, tensors
+from enginery.graphs.tensors import Place
 from enginery.system.files import sha256
 
 CURE = "Copy the graph with its data files, or export it again"
@@ -33,10 +33,10 @@ def tensor(name: str, values: np.ndarray[Any, Any], raw: bool = True) -> TensorP
     return helper.make_tensor(name, kind, values.shape, values.reshape(-1).tolist())
 
 
-def model(*tensors: TensorProto, **metadata: str) -> onnx.ModelProto:
+def model(*weights: TensorProto, **metadata: str) -> onnx.ModelProto:
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy"]
     node = helper.make_node("Relu", ["x"], ["y"])
-    body = helper.make_graph([node], "g", ends[:1], ends[1:], list(tensors))
+    body = helper.make_graph([node], "g", ends[:1], ends[1:], list(weights))
     made = helper.make_model(body, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     for key, value in metadata.items():
         made.metadata_props.add(key=key, value=value)
@@ -44,13 +44,13 @@ def model(*tensors: TensorProto, **metadata: str) -> onnx.ModelProto:
 
 
 def four(**metadata: str) -> onnx.ModelProto:
-    tensors = [
+    weights = [
         tensor("b", BIG),
         tensor("e", EDGE),
         tensor("s", SMALL),
         tensor("p", PLAIN, raw=False),
     ]
-    return model(*tensors, **metadata)
+    return model(*weights, **metadata)
 
 
 def refers(name: str, to: str, size: int = 8, **fields: str) -> TensorProto:
@@ -74,8 +74,8 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_constants() -> None:
     assert external.LARGEST == 1_900_000_000
     assert (external.SUFFIX, external.DIGEST) == (".data", "data_sha256")
-    assert (external._SMALLEST, external._PAGE, external._CHUNK) == (1024, 4096, 1 << 24)
-    assert external._CURE == CURE
+    assert (external._SMALLEST, external._PAGE, tensors._CHUNK) == (1024, 4096, 1 << 24)
+    assert data_files._CURE == CURE
 
 
 def test_a_place_is_read_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,7 +84,7 @@ def test_a_place_is_read_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     place = Place(file, 10, 25)
     assert place.read() == bytes(range(10, 35))
     assert place.digest() == hashlib.sha256(bytes(range(10, 35))).digest()
-    monkeypatch.setattr(external, "_CHUNK", 10)
+    monkeypatch.setattr(tensors, "_CHUNK", 10)
     assert list(place.chunks()) == [
         bytes(range(start, end)) for start, end in ((10, 20), (20, 30), (30, 35))
     ]
@@ -120,7 +120,7 @@ def test_a_large_graph_is_written_as_two_files(tmp_path: Path) -> None:
     ]
     assert [each.data_location for each in written.graph.initializer] == [1, 1, 0, 1]
     # In memory, the same by its absolute path, and none of the weights.
-    kept = [external.place_of(each) for each in made.graph.initializer]
+    kept = [tensors.place_of(each) for each in made.graph.initializer]
     assert kept == [
         Place(tmp_path / "m.onnx.data", 0, 2400),
         Place(tmp_path / "m.onnx.data", 4096, 1024),
@@ -130,9 +130,9 @@ def test_a_large_graph_is_written_as_two_files(tmp_path: Path) -> None:
     assert [len(each.raw_data) for each in made.graph.initializer] == [0, 0, 1020, 0]
     assert len(made.graph.initializer[3].int64_data) == 0
     for each, values in zip(made.graph.initializer, (BIG, EDGE, SMALL, PLAIN), strict=True):
-        assert np.array_equal(external.values(each), values)
-        assert external.values(each).dtype == values.dtype
-    assert isinstance(external.values(made.graph.initializer[0]), np.memmap)
+        assert np.array_equal(tensors.values(each), values)
+        assert tensors.values(each).dtype == values.dtype
+    assert isinstance(tensors.values(made.graph.initializer[0]), np.memmap)
     # Written from there to another place, it is the same two files.
     external.write_graph(made, tmp_path / "n.onnx")
     assert (tmp_path / "n.onnx.data").read_bytes() == data
@@ -145,7 +145,7 @@ def test_the_data_of_a_graph_lies_in_a_relative_place_too(
     monkeypatch.chdir(tmp_path)
     made = four()
     external.write_graph(made, Path("m.onnx"))
-    place = external.place_of(made.graph.initializer[0])
+    place = tensors.place_of(made.graph.initializer[0])
     assert place is not None
     assert place.file == tmp_path / "m.onnx.data"
 
@@ -179,7 +179,7 @@ def test_a_graph_is_large_above_the_limit(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_every_kind_of_tensor_has_its_size() -> None:
     def size(kind: int, *dims: int) -> int:
-        return external._size(TensorProto(data_type=kind, dims=dims))
+        return tensors.byte_count(TensorProto(data_type=kind, dims=dims))
 
     assert size(TensorProto.FLOAT16, 3, 5) == 30
     assert size(TensorProto.DOUBLE) == 8
@@ -223,7 +223,7 @@ def test_the_weights_of_a_large_graph_stay_where_they_are(
     made.graph.node[0].attribute.append(helper.make_attribute("value", refers("d", "w", 1024)))
     external.load(made, Path(), Path("own.onnx"))
     assert [len(each.raw_data) for each in made.graph.initializer] == [1020, 0]
-    assert external.place_of(made.graph.initializer[1]) == Place(tmp_path / "w", 4, 1024)
+    assert tensors.place_of(made.graph.initializer[1]) == Place(tmp_path / "w", 4, 1024)
     assert len(made.graph.node[0].attribute[0].t.raw_data) == 1024
 
 
@@ -278,7 +278,7 @@ def test_data_that_cannot_be_used_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_a_data_file_is_one_of_bytes(tmp_path: Path) -> None:
     (tmp_path / "w").write_bytes(bytes(20))
-    assert external.check_data_file(tmp_path / "w", Path("w"), Path("g")) == 20
+    assert data_files.check_data_file(tmp_path / "w", Path("w"), Path("g")) == 20
 
 
 def test_data_files_are_named_once_and_in_order(tmp_path: Path) -> None:
@@ -324,41 +324,41 @@ def test_data_files_are_named_once_and_in_order(tmp_path: Path) -> None:
         "values",
         "z",
     ]
-    assert external.data_files(tmp_path / "m.onnx", Path("own.onnx")) == names
-    assert external.data_digests(tmp_path / "m.onnx") == dict.fromkeys(names, "missing")
+    assert data_files.data_files(tmp_path / "m.onnx", Path("own.onnx")) == names
+    assert data_files.data_digests(tmp_path / "m.onnx") == dict.fromkeys(names, "missing")
     (tmp_path / "z").write_bytes(b"1")
     (tmp_path / "t").mkdir()
-    digests = external.data_digests(tmp_path / "m.onnx")
+    digests = data_files.data_digests(tmp_path / "m.onnx")
     assert (digests["z"], digests["t"]) == (sha256(tmp_path / "z"), "missing")
 
 
 def test_what_has_no_data_files(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
-    assert external.data_digests(path) == {}
+    assert data_files.data_digests(path) == {}
     path.touch()
-    assert external.data_files(path, path) == []
+    assert data_files.data_files(path, path) == []
     path.write_bytes(b"no graph at all")
-    assert external.data_files(path, path) == []  # without the word nothing is read
+    assert data_files.data_files(path, path) == []  # without the word nothing is read
     path.write_bytes(b"location")
     with pytest.raises(ModelError) as error:
-        external.data_files(path, Path("own.onnx"))
+        data_files.data_files(path, Path("own.onnx"))
     assert error.value.what == "own.onnx is no ONNX file, or was cut off or altered"
     assert error.value.cure == "Copy or export it again"
-    assert external.data_digests(path) == {}
+    assert data_files.data_digests(path) == {}
     path.write_bytes(model(refers("t", "/w")).SerializeToString())
-    assert external.data_digests(path) == {}
+    assert data_files.data_digests(path) == {}
     path.unlink()
     os.mkfifo(path)
-    assert external.data_digests(path) == {}
+    assert data_files.data_digests(path) == {}
 
 
 def test_the_digest_of_a_source_with_its_data(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     path.write_bytes(b"graph")
     own = hashlib.sha256(b"graph").hexdigest()
-    assert external.source_digest(path, {}) == own
+    assert data_files.source_digest(path, {}) == own
     expected = hashlib.sha256(f"{own}\na\0002\nb\0001\n".encode()).hexdigest()
-    assert external.source_digest(path, {"b": "1", "a": "2"}) == expected
+    assert data_files.source_digest(path, {"b": "1", "a": "2"}) == expected
 
 
 def test_weights_on_the_disk_are_inputs_of_what_is_checked() -> None:
@@ -402,10 +402,10 @@ def test_a_reference_takes_the_place_of_values_of_any_kind() -> None:
     found = TensorProto(raw_data=b"1")
     for key, value in kinds.items():
         getattr(found, key).append(value)
-    external._refer(found, Place(Path("/w"), 1, 2))
-    external._refer(found, Place(Path("/w"), 4, 8))
+    tensors.refer(found, Place(Path("/w"), 1, 2))
+    tensors.refer(found, Place(Path("/w"), 4, 8))
     expected = TensorProto(data_location=TensorProto.EXTERNAL)
     for key, text in (("location", "/w"), ("offset", "4"), ("length", "8")):
         expected.external_data.add(key=key, value=text)
     assert found == expected
-    assert external.place_of(found) == Place(Path("/w"), 4, 8)
+    assert tensors.place_of(found) == Place(Path("/w"), 4, 8)

@@ -579,19 +579,19 @@ def test_an_operator_is_described_with_its_domain() -> None:
 
 
 def test_where_weights_lie_does_not_count(tmp_path: Path) -> None:
-    from enginery.graphs import external
+    from enginery.graphs import tensors
 
     digests = []
     for name, content in (("a", b"12345678"), ("b", b"12345678"), ("c", b"12345679")):
         (tmp_path / name).write_bytes(content)
         made = onnx.ModelProto()
         tensor = made.graph.initializer.add(name="w", data_type=1, dims=[2])
-        external._refer(tensor, external.Place(tmp_path / name, 0, 8))
+        tensors.refer(tensor, tensors.Place(tmp_path / name, 0, 8))
         digests.append(structure_digest(made, [], ""))
         held = onnx.ModelProto()
         held.graph.initializer.add(
             name="w", data_type=1, dims=[2], raw_data=hashlib.sha256(content).digest()
         )
         assert digests[-1] == structure_digest(held, [], "")
-        assert external.place_of(tensor) is not None
+        assert tensors.place_of(tensor) is not None
     assert digests[0] == digests[1] != digests[2]

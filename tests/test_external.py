@@ -20,7 +20,7 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import DiskFullError, ModelError
-from enginery.graphs import external
+from enginery.graphs import data_files, external, tensors
 from enginery.graphs.inspect import read_graph
 from enginery.graphs.precision import write_fp16, write_fp32
 from enginery.graphs.session import open_model, open_session
@@ -102,7 +102,7 @@ def test_a_source_with_data_beside_it_becomes_the_same_graph(
     }
     assert (
         facts["source_sha256"]
-        == external.source_digest(source, facts["source_data"])
+        == data_files.source_digest(source, facts["source_data"])
         != sha256(source)
     )
     assert facts["nodes"] > 100
@@ -110,15 +110,15 @@ def test_a_source_with_data_beside_it_becomes_the_same_graph(
 
 def test_a_digest_covers_the_data(whole: Path, tmp_path: Path) -> None:
     source = split(whole, tmp_path)
-    before = external.data_digests(source)
+    before = data_files.data_digests(source)
     with (tmp_path / "model.onnx_data").open("r+b") as file:
         file.seek(5000)
         file.write(b"!")
-    after = external.data_digests(source)
+    after = data_files.data_digests(source)
     assert before.keys() == after.keys() == {"model.onnx_data"}
-    assert external.source_digest(source, before) != external.source_digest(source, after)
-    assert external.data_digests(whole) == {}
-    assert external.source_digest(whole, {}) == sha256(whole)
+    assert data_files.source_digest(source, before) != data_files.source_digest(source, after)
+    assert data_files.data_digests(whole) == {}
+    assert data_files.source_digest(whole, {}) == sha256(whole)
 
 
 def test_the_recipe_of_an_export_names_the_data(
@@ -169,7 +169,7 @@ def fifo(source: Path) -> str:
 def renamed(**fields: str) -> Callable[[Path], None]:
     def change(source: Path) -> None:
         model = onnx.load(source, load_external_data=False)
-        tensor = next(tensor for tensor in model.graph.initializer if external._is_external(tensor))
+        tensor = next(tensor for tensor in model.graph.initializer if tensors.is_external(tensor))
         for entry in tensor.external_data:
             entry.value = fields.get(entry.key, entry.value)
         source.write_bytes(model.SerializeToString())
@@ -204,7 +204,7 @@ def negative(source: Path) -> str:
 
 def of_a_huge_shape(source: Path) -> str:
     model = onnx.load(source, load_external_data=False)
-    tensor = next(tensor for tensor in model.graph.initializer if external._is_external(tensor))
+    tensor = next(tensor for tensor in model.graph.initializer if tensors.is_external(tensor))
     tensor.dims[:] = [1 << 40, 1 << 40]
     for entry in tensor.external_data:
         if entry.key == "length":
@@ -257,7 +257,7 @@ def test_a_large_graph_is_two_files_wherever_it_was_made(
     model = onnx.load(tmp_path / "a/model.onnx", load_external_data=False)
     [digest] = [entry.value for entry in model.metadata_props if entry.key == external.DIGEST]
     assert digest == made[0][1]
-    outside = [tensor for tensor in model.graph.initializer if external._is_external(tensor)]
+    outside = [tensor for tensor in model.graph.initializer if tensors.is_external(tensor)]
     assert {
         entry.value
         for tensor in outside
@@ -359,7 +359,7 @@ def test_the_structure_of_a_large_graph_counts_its_weights_and_not_where_they_li
     digests = []
     for name, change in (("a", 0.0), ("b", 0.0), ("c", 1.0)):
         model = read_graph(whole)
-        first = max(model.graph.initializer, key=external._size)
+        first = max(model.graph.initializer, key=tensors.byte_count)
         first.CopyFrom(
             numpy_helper.from_array(numpy_helper.to_array(first) + np.float32(change), first.name)
         )
@@ -371,7 +371,7 @@ def test_the_structure_of_a_large_graph_counts_its_weights_and_not_where_they_li
     assert rest_a == rest_b == rest_c
     save_weights(found, {first.name}, tmp_path / "w.npz", "weights/")
     with np.load(tmp_path / "w.npz") as saved:
-        assert np.array_equal(saved[f"weights/{first.name}"], external.values(first))
+        assert np.array_equal(saved[f"weights/{first.name}"], tensors.values(first))
 
 
 def one_convolution(kind: int, values: np.ndarray[Any, Any]) -> onnx.ModelProto:
@@ -394,9 +394,9 @@ def test_weights_of_half_a_byte(tmp_path: Path, large: Any) -> None:
     external.write_graph(one_convolution(TensorProto.INT4, values), tmp_path / "m.onnx")
     assert (tmp_path / "m.onnx.data").stat().st_size == values.size // 2
     [tensor, _] = onnx.load(tmp_path / "m.onnx", load_external_data=False).graph.initializer
-    assert external.place_of(tensor) == external.Place(Path("m.onnx.data"), 0, values.size // 2)
-    external._refer(tensor, external.Place(tmp_path / "m.onnx.data", 0, values.size // 2))
-    assert np.array_equal(external.values(tensor), values)
+    assert tensors.place_of(tensor) == tensors.Place(Path("m.onnx.data"), 0, values.size // 2)
+    tensors.refer(tensor, tensors.Place(tmp_path / "m.onnx.data", 0, values.size // 2))
+    assert np.array_equal(tensors.values(tensor), values)
 
 
 @pytest.fixture

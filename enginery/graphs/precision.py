@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from enginery.errors import ModelError
-from enginery.graphs.external import hold, place_of, values, write_graph
+from enginery.graphs.external import write_graph
 from enginery.graphs.inspect import KEPT, has_own_quantization, read_graph, strip_metadata
+from enginery.graphs.tensors import hold, place_of, values
 
 HALF_SCALES_OPSET, _HALF_SCALES_IR = 19, 10
 _CHUNK = 1 << 22  # weights that are cast at a time

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from enginery.graphs.external import hold, place_of, values
+from enginery.graphs.tensors import hold, place_of, values
 
 
 def structure_digest(model: onnx.ModelProto, weights: Collection[str], more: str) -> str:

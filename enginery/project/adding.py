@@ -96,7 +96,7 @@ def _files_of(path: Path) -> Sequence[Path]:
     """A model's file, and those beside it that hold an ONNX graph's weights."""
     if path.suffix != ".onnx":
         return [path]
-    from enginery.graphs.external import data_files
+    from enginery.graphs.data_files import data_files
 
     return [path, *(path.parent / name for name in data_files(path, path))]
 

@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from enginery.graphs.external import values as values_of
+from enginery.graphs.tensors import values as values_of
 from enginery.quantization.placement import Placement, Weights, name_of
 
 LARGEST = 127

@@ -18,14 +18,10 @@ import numpy as np
 import onnx
 
 from enginery.errors import ModelError
-from enginery.graphs.external import (
-    check_data_file,
-    data_files,
-    source_digest,
-    values,
-    write_graph,
-)
+from enginery.graphs.data_files import check_data_file, data_files, source_digest
+from enginery.graphs.external import write_graph
 from enginery.graphs.inspect import KEPT, fit_profiles, info_of, read_graph, strip_metadata
+from enginery.graphs.tensors import values
 from enginery.sources.ultralytics_compat import import_torchvision, loading, silence
 from enginery.system.files import is_full, scratch, sha256, temporary_folder
 

@@ -22,7 +22,7 @@ class OnnxFile:
 
     def data(self, source: Path) -> Mapping[str, str]:
         """The files that hold its weights, as ONNX keeps them above 2 GB."""
-        from enginery.graphs.external import data_digests
+        from enginery.graphs.data_files import data_digests
 
         return data_digests(source)
 
