@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from enginery import runtimes
 from enginery.errors import EngineError, EngineryError, ExcludedTargetError
 from enginery.evaluation.engine_report import NOISY
 from enginery.gpu.inventory import choose
@@ -157,7 +158,7 @@ def _check_gpu(engine: Engine, choice: Choice) -> None:
     info, manifest = choice.info, engine.manifest
     if any(engine.is_for(gpu["compute_capability"], gpu["gpu"]) for gpu in info.gpus):
         return
-    if not info.gpus and manifest.runtime == "tensorrt":
+    if not info.gpus and runtimes.find(manifest.runtime).on_own_gpu:
         raise no_gpu(engine.target, choice)
     shown = ", ".join(f"{gpu['gpu']} ({gpu['compute_capability']})" for gpu in info.gpus)
     capability = f"compute capability {manifest.compute_capability or 'any'}"

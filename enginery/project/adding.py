@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from enginery import sources
 from enginery.errors import ConfigError, DataError, ModelError
 from enginery.project.datasets import Dataset, copies, read_dataset, sample
 from enginery.project.draft import Draft
@@ -77,8 +78,9 @@ def _add_source(
     draft: Draft, root: Path, path: Path, name: str, is_tracked: Callable[[str], bool]
 ) -> str:
     """The model's file in the project: where it is, or a copy."""
-    if path.suffix not in (".pt", ".onnx"):
-        raise ModelError(f"{path}: a .pt or an .onnx file is expected", "Export it to ONNX first")
+    if path.suffix not in sources.suffixes():
+        expected = " or ".join(f"a {suffix}" for suffix in sources.suffixes())
+        raise ModelError(f"{path}: {expected} file is expected", "Export it to ONNX first")
     if not path.is_file():
         raise ModelError(f"{path}: no such file", "Correct the model's path")
     inside = _inside(root, path)
@@ -93,12 +95,8 @@ def _add_source(
 
 
 def _files_of(path: Path) -> Sequence[Path]:
-    """A model's file, and those beside it that hold an ONNX graph's weights."""
-    if path.suffix != ".onnx":
-        return [path]
-    from enginery.graphs.data_files import data_files
-
-    return [path, *(path.parent / name for name in data_files(path, path))]
+    """A model's file, and those beside it that belong to it."""
+    return [path, *(path.parent / name for name in sources.find(path).data(path))]
 
 
 def _inside(root: Path, path: Path) -> str | None:

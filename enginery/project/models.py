@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from enginery import sources
 from enginery.errors import ConfigError, EngineryError
 from enginery.project.engine_name import NAME
 from enginery.project.yaml_text import LayoutError, YamlText, block, inline
@@ -39,7 +40,7 @@ class NewModel:
     def settings(self) -> dict[str, Any]:
         """Its entry of `models`."""
         size = _SIZES.get(self.task, _SIZE)
-        opset = {} if self.source.endswith(".onnx") else {"opset": 17}
+        opset = {} if sources.find(self.source).has_own_sizes else {"opset": 17}
         own = {"targets": list(self.targets), "precisions": list(self.precisions)}
         return {
             "source": self.source,

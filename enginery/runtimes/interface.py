@@ -49,3 +49,6 @@ class Runtime(Protocol):
         Raises:
             IntegrityError: it is not the plan that was built.
         """
+
+    def install_cure(self, machine: str) -> str:
+        """What to do where a toolchain has it not, on a machine of this architecture."""

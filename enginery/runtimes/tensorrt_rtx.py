@@ -38,5 +38,14 @@ class TensorRtRtx:
 
         check_plan(path, digest, compute_capability)
 
+    def install_cure(self, machine: str) -> str:
+        """Its wheels are for x86_64 alone."""
+        if machine == "x86_64":
+            return "Install tensorrt_rtx there, or name another toolchain"
+        return (
+            f"TensorRT-RTX has no package for {machine}: build this target on an x86_64 machine, "
+            "or give it `runtime: tensorrt`"
+        )
+
 
 RUNTIME = TensorRtRtx()

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from enginery import runtimes
 from enginery.errors import (
     BuildError,
     ChildCrashedError,
@@ -24,16 +25,6 @@ from enginery.system.processes import ending
 _CHANGE = "The graph must be changed"
 
 
-def install_cure(runtime: str, machine: str) -> str:
-    """What to do where a toolchain has not the runtime that a target needs."""
-    if runtime == "tensorrt_rtx" and machine != "x86_64":
-        return (
-            f"TensorRT-RTX has no package for {machine}: build this target on an x86_64 machine, "
-            "or give it `runtime: tensorrt`"
-        )
-    return f"Install {runtime} there, or name another toolchain"
-
-
 def refusal(python: Path, request: Mapping[str, Any], ending: Mapping[str, Any]) -> EngineryError:
     """What a child said why it cannot do a request; its `kind` tells the error."""
     runtime, message = request["runtime"], ending["message"]
@@ -46,7 +37,7 @@ def refusal(python: Path, request: Mapping[str, Any], ending: Mapping[str, Any])
         "toolchain": (
             ToolchainError,
             f"{python}: {message}",
-            install_cure(runtime, platform.machine()),
+            runtimes.find(runtime).install_cure(platform.machine()),
         ),
         "library": (
             ToolchainError,

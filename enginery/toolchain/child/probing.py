@@ -9,7 +9,7 @@ from importlib import metadata
 
 from base import load
 
-PACKAGES = {
+PACKAGES = {  # of another runtime, the package of its name
     "tensorrt_rtx": ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx"),
     "tensorrt": ("tensorrt", "tensorrt_cu13", "tensorrt_cu12"),
 }
@@ -33,7 +33,7 @@ def main(request, out):
 
 
 def full_version(runtime, module):
-    for package in PACKAGES[runtime]:
+    for package in PACKAGES.get(runtime, (runtime,)):
         try:
             return metadata.version(package)
         except metadata.PackageNotFoundError:
