@@ -58,7 +58,7 @@ def refitted(
         weights,
         WEIGHT_PREFIX,
     )
-    wanted = RefitRequest(
+    refit_request = RefitRequest(
         request.runtime,
         engine.plan,
         engine.manifest.plan.sha256,
@@ -70,7 +70,7 @@ def refitted(
         ranges=cache.read(request.cache).thresholds() if request.cache else {},
     )
     try:
-        result = refit(python, wanted, emit, time_limit)
+        result = refit(python, refit_request, emit, time_limit)
     except ToolchainError as error:  # a build goes on where this did not
         log(f"{error.what}: it is built", "warning")
         return None
@@ -78,7 +78,7 @@ def refitted(
         weights.unlink()
     log(f"refitted the registered plan with new weights in {result.seconds:.1f} s")
     built = engine.manifest.steps.build.to_json()
-    facts: dict[str, Any] = {
+    record: dict[str, Any] = {
         "plan_sha256": result.plan_sha256,
         "plan_bytes": result.plan_bytes,
         "weights_sha256": None,
@@ -91,4 +91,4 @@ def refitted(
             if key in built
         },
     }
-    return facts, {"seconds": round(result.seconds, 3)}
+    return record, {"seconds": round(result.seconds, 3)}

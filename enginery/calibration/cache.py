@@ -55,17 +55,17 @@ def check_tensors(cache: Cache, tensors: Sequence[str], what: str) -> None:
     """
     missing = [name for name in tensors if name not in cache.scales]
     if missing:
-        found = (
+        mistake = (
             f"{what} has no range for {len(missing)} of the graph's {len(tensors)} tensors, "
             f"{missing[0]} first"
         )
         raise DataError(
-            found, "It was made for another model, or another export of it: calibrate this one"
+            mistake, "It was made for another model, or another export of it: calibrate this one"
         )
     dead = [name for name in tensors if not 0 < cache.scales[name] < float("inf")]
     if dead:
-        found = f"{what}: the range of {dead[0]} is {cache.scales[dead[0]]:g}"
-        raise DataError(found, "Exclude the layer that reads it, or calibrate anew")
+        mistake = f"{what}: the range of {dead[0]} is {cache.scales[dead[0]]:g}"
+        raise DataError(mistake, "Exclude the layer that reads it, or calibrate anew")
 
 
 def version_number(version: str) -> int:

@@ -111,8 +111,10 @@ class _Counter:
         images = np.stack(rows + rows[-1:] * (self.batch - len(rows)))
         if self._input in self._histograms:
             self._add(self._input, images, paths)
-        found = self._session.run(self._outputs, {self._input: images}) if self._outputs else []
-        for name, values in zip(self._outputs, found, strict=True):
+        activations = (
+            self._session.run(self._outputs, {self._input: images}) if self._outputs else []
+        )
+        for name, values in zip(self._outputs, activations, strict=True):
             self._add(name, values, paths)
         return paths
 

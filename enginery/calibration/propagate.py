@@ -56,9 +56,9 @@ def _spread(
     known: dict[str, float], sources: Iterator[str] | tuple[str, ...], targets: tuple[str, ...]
 ) -> None:
     """Give the targets without a range the largest of the sources', once one is known."""
-    found = [known[name] for name in sources if name in known]
-    for name in targets if found else ():
-        known.setdefault(name, max(found))
+    ranges = [known[name] for name in sources if name in known]
+    for name in targets if ranges else ():
+        known.setdefault(name, max(ranges))
 
 
 def _data(node: onnx.NodeProto) -> tuple[str, ...]:

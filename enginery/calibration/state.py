@@ -50,8 +50,8 @@ def load(path: Path, key: str) -> tuple[int, dict[str, Histogram]] | None:
 
 def images_done(path: Path, key: str) -> int:
     """How many images a stopped run with this key has counted."""
-    found = load(path, key)
-    return found[0] if found else 0
+    saved = load(path, key)
+    return saved[0] if saved else 0
 
 
 def finished(path: Path) -> dict[str, Histogram]:

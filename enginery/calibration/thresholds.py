@@ -27,11 +27,11 @@ def percentile(histogram: Histogram, percent: float) -> float:
     section 3.
     """
     counts, total = histogram.counts, histogram.counts.sum()
-    wanted = total * percent / 100
+    target = total * percent / 100
     cumulated = np.cumsum(counts)
-    index = int(np.searchsorted(cumulated, wanted))
+    index = int(np.searchsorted(cumulated, target))
     below = cumulated[index] - counts[index]
-    inside = (wanted - below) / max(int(counts[index]), 1)
+    inside = (target - below) / max(int(counts[index]), 1)
     return min((index + float(inside)) * histogram.width, histogram.amax)
 
 

@@ -73,14 +73,14 @@ class Clocks:
 
 def gpus() -> tuple[Gpu, ...]:
     """Every GPU that answers; none where there is no driver or it has no management library."""
-    with _library() as found:
+    with _library() as library:
         listed = (
-            [_ask(_gpu, index) for index in range(pynvml.nvmlDeviceGetCount())] if found else []
+            [_ask(_gpu, index) for index in range(pynvml.nvmlDeviceGetCount())] if library else []
         )
     return tuple(gpu for gpu in listed if gpu)
 
 
-def choose(wanted: int | str | None, capability: str | None = None) -> Gpu | None:
+def choose(asked: int | str | None, capability: str | None = None) -> Gpu | None:
     """The GPU with this index or UUID; or the first one visible (CUDA_VISIBLE_DEVICES), of a
     compute capability if one of these has it.
 
@@ -89,18 +89,18 @@ def choose(wanted: int | str | None, capability: str | None = None) -> Gpu | Non
     Raises:
         GpuError: there are GPUs, and this is none of them.
     """
-    found = gpus()
-    if not found:
+    present = gpus()
+    if not present:
         return None
-    given = os.environ.get("CUDA_VISIBLE_DEVICES") if wanted is None else str(wanted)
+    given = os.environ.get("CUDA_VISIBLE_DEVICES") if asked is None else str(asked)
     names = (
-        [str(gpu.index) for gpu in found]
+        [str(gpu.index) for gpu in present]
         if given is None
         else [name.strip() for name in given.split(",")]
     )
-    visible = [gpu for name in names for gpu in found if _is_called(gpu, name)]
+    visible = [gpu for name in names for gpu in present if _is_called(gpu, name)]
     if not visible or not _is_called(visible[0], names[0]):
-        known = ", ".join(f"{gpu.index} {gpu.name} {gpu.uuid}" for gpu in found)
+        known = ", ".join(f"{gpu.index} {gpu.name} {gpu.uuid}" for gpu in present)
         raise GpuError(
             f"there is no GPU {names[0] or '(CUDA_VISIBLE_DEVICES is empty)'} on this machine",
             f"It has {known}",

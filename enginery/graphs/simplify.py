@@ -35,16 +35,16 @@ def simplify(source: Path, out: Path, feeds: Feeds, time_limit: float) -> dict[s
     with scratch(out.parent) as folder:  # it may be larger than TMPDIR
         candidate = folder / "simplified.onnx"
         reason = _run(source, candidate, time_limit)
-        facts: dict[str, Any] = {
+        outcome: dict[str, Any] = {
             "simplified": not reason,
             "reason": reason,
             "nodes_before": info_of(original).nodes,
         }
         if not reason:
-            facts |= _compare(source, candidate, feeds)
-        chosen = read_graph(candidate) if facts["simplified"] else original
+            outcome |= _compare(source, candidate, feeds)
+        chosen = read_graph(candidate) if outcome["simplified"] else original
         write_graph(strip_metadata(chosen, kept), out)
-    return {**facts, "nodes_after": info_of(chosen).nodes}
+    return {**outcome, "nodes_after": info_of(chosen).nodes}
 
 
 def _run(source: Path, out: Path, time_limit: float) -> str:
@@ -94,13 +94,13 @@ def _difference(before: Sequence[NDArray[Any]], after: Sequence[NDArray[Any]]) -
     if [output.shape for output in before] != [output.shape for output in after]:
         return "its outputs have other shapes", math.nan
     worst = 0.0
-    for expected, found in zip(before, after, strict=True):
-        if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+    for expected, actual in zip(before, after, strict=True):
+        if not (np.isfinite(expected).all() and np.isfinite(actual).all()):
             return "an output has NaN or infinite values", math.nan
         if expected.dtype.kind != "f":
-            expected, found = expected.astype(np.float64), found.astype(np.float64)
+            expected, actual = expected.astype(np.float64), actual.astype(np.float64)
         largest = max(float(np.max(np.abs(expected), initial=0)), 1e-12)
-        worst = max(worst, float(np.max(np.abs(expected - found), initial=0) / largest))
+        worst = max(worst, float(np.max(np.abs(expected - actual), initial=0) / largest))
     if worst > MAX_DIFFERENCE:
         return f"its outputs differ by {worst:.2g} of the largest value", worst
     return "", worst

@@ -35,9 +35,9 @@ def structure_digest(model: onnx.ModelProto, weights: Collection[str], more: str
 
 def save_weights(model: onnx.ModelProto, names: Collection[str], out: Path, prefix: str) -> None:
     """The named initializers as an .npz, each under its name after `prefix`."""
-    found: dict[str, Any] = {
+    arrays: dict[str, Any] = {
         prefix + tensor.name: values(tensor)
         for tensor in model.graph.initializer
         if tensor.name in names
     }
-    np.savez(out, **found)
+    np.savez(out, **arrays)

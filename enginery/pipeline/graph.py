@@ -90,11 +90,12 @@ class Graph:
         return Graph(nodes, self.tracked)
 
     def _ancestors(self) -> dict[str, set[str]]:
-        found: dict[str, set[str]] = {}
+        ancestors: dict[str, set[str]] = {}
         for node in self.nodes:  # each comes after those that it needs
-            known = [need for need in node.needs if need in found]
-            found[node.address] = {*known, *(each for need in known for each in found[need])}
-        return found
+            known = [need for need in node.needs if need in ancestors]
+            further = (each for need in known for each in ancestors[need])
+            ancestors[node.address] = {*known, *further}
+        return ancestors
 
 
 def read_graph(repo: Any) -> Graph:

@@ -40,13 +40,13 @@ class Placement:
 
     def activations(self, graph: onnx.GraphProto) -> tuple[str, ...]:
         """The tensors that get a Q/DQ pair, in the graph's order."""
-        found: dict[str, None] = {}
+        readers: dict[str, None] = {}
         for node in graph.node:
             if name_of(node) in self.nodes:
-                found[node.input[0]] = None
+                readers[node.input[0]] = None
             elif name_of(node) in self.shortcuts:
-                found[node.input[self.shortcuts[name_of(node)]]] = None
-        return tuple(found)
+                readers[node.input[self.shortcuts[name_of(node)]]] = None
+        return tuple(readers)
 
 
 def name_of(node: onnx.NodeProto) -> str:
@@ -89,17 +89,17 @@ def tensors_to_calibrate(graph: onnx.GraphProto) -> tuple[str, ...]:
         if all(fused)
         for name in node.input
     }
-    wanted = either.union(placement.activations(graph))
-    found = tuple(
-        dict.fromkeys(name for node in graph.node for name in node.input if name in wanted)
+    candidates = either.union(placement.activations(graph))
+    quantized = tuple(
+        dict.fromkeys(name for node in graph.node for name in node.input if name in candidates)
     )
-    if not found:
+    if not quantized:
         what = (
             "the graph has no convolution and no matrix product with constant weights: INT8 has "
             "nothing to quantize"
         )
         raise ModelError(what, "Take this model out of `int8` in params.yaml")
-    return found
+    return quantized
 
 
 def _weights(node: onnx.NodeProto, constants: Mapping[str, int]) -> Weights | None:

@@ -52,9 +52,9 @@ def insert(model: onnx.ModelProto, placement: Placement, thresholds: Mapping[str
 
 def float16_scale(scale: NDArray[np.float64]) -> NDArray[np.float32]:
     """The next float16 number that is not below `scale`, as float32."""
-    wanted = np.maximum(np.asarray(scale, np.float64), _SMALLEST_SCALE)
-    near = wanted.astype(np.float16)
-    up = np.where(near.astype(np.float64) < wanted, np.nextafter(near, np.float16(np.inf)), near)
+    exact = np.maximum(np.asarray(scale, np.float64), _SMALLEST_SCALE)
+    near = exact.astype(np.float16)
+    up = np.where(near.astype(np.float64) < exact, np.nextafter(near, np.float16(np.inf)), near)
     return up.astype(np.float32)
 
 

@@ -46,7 +46,7 @@ def rank(
         insert(quantized, only, thresholds)
         costs.append(LayerCost(layer, _distance(expected, _run(quantized, feeds))))
         progress(number, len(alone))
-    return sorted(costs, key=lambda found: (-found.cost, found.layer))
+    return sorted(costs, key=lambda layer: (-layer.cost, layer.layer))
 
 
 def smallest_prefix(
@@ -55,18 +55,18 @@ def smallest_prefix(
     """The shortest beginning of a ranking whose exclusion passes, by doubling, then bisection; None
     if not even all of it does.
     """
-    fails, found = -1, 0
-    while not passes(ranked[:found]):
-        if found >= len(ranked):
+    fails, passing = -1, 0
+    while not passes(ranked[:passing]):
+        if passing >= len(ranked):
             return None
-        fails, found = found, min(max(2 * found, 1), len(ranked))
-    while found - fails > 1:
-        middle = (fails + found) // 2
+        fails, passing = passing, min(max(2 * passing, 1), len(ranked))
+    while passing - fails > 1:
+        middle = (fails + passing) // 2
         if passes(ranked[:middle]):
-            found = middle
+            passing = middle
         else:
             fails = middle
-    return list(ranked[:found])
+    return list(ranked[:passing])
 
 
 def _one_by_one(placement: Placement) -> Iterator[tuple[str, Placement]]:
@@ -81,14 +81,14 @@ def _run(model: onnx.ModelProto, feeds: Sequence[Feed]) -> list[Outputs]:
     return [session.run(None, dict(feed)) for feed in feeds]
 
 
-def _distance(expected: Sequence[Outputs], found: Sequence[Outputs]) -> float:
+def _distance(expected: Sequence[Outputs], actual: Sequence[Outputs]) -> float:
     """Boxes count in hundreds of pixels, scores in hundredths: each channel (axis 1) is measured by
     its own size.
     """
     shares = []
     for output in range(len(expected[0])):
         before = np.stack([_channels(image[output]) for image in expected])
-        after = np.stack([_channels(image[output]) for image in found])
+        after = np.stack([_channels(image[output]) for image in actual])
         size = np.square(before).sum(axis=(0, 2))
         error = np.square(after - before).sum(axis=(0, 2))
         shares.append(np.sqrt(error[size > 0] / size[size > 0]))

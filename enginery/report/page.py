@@ -52,12 +52,12 @@ def sections(listed: Listed) -> list[Section]:
 def as_json(listed: Listed) -> dict[str, Any]:
     """The whole manifest with the plan's path and how the engine stands."""
     entry = listed.entry
-    facts = {
+    summary = {
         "path": (entry.folder / PLAN).as_posix(),
         "state": listed.standing.state,
         "reason": listed.standing.reason,
     }
-    return {**facts, **read_json(entry.folder / MANIFEST)} if listed.engine else facts
+    return {**summary, **read_json(entry.folder / MANIFEST)} if listed.engine else summary
 
 
 def _what(engine: Engine) -> Iterator[str]:

@@ -77,13 +77,13 @@ def engine_rows(
     Of a run, `outcomes` is what `outcomes_of` says: it is shown with the reason of each state, and
     engines of other machines that are not registered here come last.
     """
-    found = list(engines)
-    titles = {engine.metric for engine in found} - {""}
+    listed = list(engines)
+    titles = {engine.metric for engine in listed} - {""}
     title = titles.pop() if len(titles) == 1 else ""
-    rows = [_engine_row(engine, title) for engine in found]
+    rows = [_engine_row(engine, title) for engine in listed]
     if outcomes is None:
         return rows
-    why = {engine.entry.name: engine.standing.reason for engine in found}
+    why = {engine.entry.name: engine.standing.reason for engine in listed}
     absent = {name for name, outcome in outcomes.items() if outcome == "Elsewhere"} - why.keys()
     rows += [_row(name, title, "elsewhere") for name in sorted(absent)]
     return [
@@ -98,9 +98,10 @@ def engine_notes(engines: Iterable[Listed]) -> Iterator[str]:
     for engine in engines:
         if engine.standing.reason:
             names.setdefault(engine.standing, []).append(engine.entry.name)
-    for found, who in names.items():
-        yield f"{who[0] if len(who) == 1 else f'{len(who)} engines'}, {found.state}: {found.reason}"
-    yield from dict.fromkeys(found.cure for found in names if found.cure)
+    for state, who in names.items():
+        engines_named = who[0] if len(who) == 1 else f"{len(who)} engines"
+        yield f"{engines_named}, {state.state}: {state.reason}"
+    yield from dict.fromkeys(state.cure for state in names if state.cure)
 
 
 def outcomes_of(ended: Iterable[tuple[Stage, str]]) -> dict[str, str]:

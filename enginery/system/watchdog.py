@@ -56,10 +56,10 @@ def _tree(root: int) -> set[int]:
             parents[int(stat.parent.name)] = int(
                 stat.read_text(errors="replace").rpartition(")")[2].split()[1]
             )
-    found = {root} & parents.keys()
-    while below := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= below
-    return found
+    tree = {root} & parents.keys()
+    while below := {pid for pid, parent in parents.items() if parent in tree} - tree:
+        tree |= below
+    return tree
 
 
 if __name__ == "__main__":

@@ -34,10 +34,10 @@ def probe(python: Path, runtime: str, gpu: str | None = None) -> ToolchainInfo:
     Raises:
         ToolchainError: the interpreter or its TensorRT is missing or broken.
     """
-    facts = Child(
+    result = Child(
         python, {"do": "probe", "runtime": runtime, "gpu": gpu}, lambda event: None
     ).result(_PROBE_LIMIT_S)
-    return ToolchainInfo(**_tuples(facts))
+    return ToolchainInfo(**_tuples(result))
 
 
 def build(python: Path, request: BuildRequest, on_event: OnEvent, time_limit: float) -> BuildResult:
@@ -49,9 +49,9 @@ def build(python: Path, request: BuildRequest, on_event: OnEvent, time_limit: fl
     """
     with atomic_write(request.plan) as partial:
         child = Child(python, {**asdict(request), "do": "build", "plan": partial}, on_event)
-        facts = child.result(time_limit)
-        check_built(partial, facts["plan_sha256"], request.runtime, request.compute_capability)
-    return BuildResult(**_tuples(facts), messages=tuple(child.warnings))
+        result = child.result(time_limit)
+        check_built(partial, result["plan_sha256"], request.runtime, request.compute_capability)
+    return BuildResult(**_tuples(result), messages=tuple(child.warnings))
 
 
 def refit(python: Path, request: RefitRequest, on_event: OnEvent, time_limit: float) -> RefitResult:
@@ -63,11 +63,11 @@ def refit(python: Path, request: RefitRequest, on_event: OnEvent, time_limit: fl
         ChildCrashedError, ChildTimeoutError, ToolchainError: the child did not come to a result.
     """
     with atomic_write(request.out) as partial:
-        facts = Child(python, {**asdict(request), "do": "refit", "out": partial}, on_event).result(
+        result = Child(python, {**asdict(request), "do": "refit", "out": partial}, on_event).result(
             time_limit
         )
-        check_digest(partial, facts["plan_sha256"])
-    return RefitResult(**facts)
+        check_digest(partial, result["plan_sha256"])
+    return RefitResult(**result)
 
 
 def measure(
@@ -98,7 +98,7 @@ def inspect(
     return Inspection(**_tuples(answer))
 
 
-def _tuples(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _tuples(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        name: tuple(value) if isinstance(value, list) else value for name, value in facts.items()
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
     }

@@ -56,7 +56,7 @@ def make(name: str, packages: Sequence[str], python: str = sys.executable) -> To
         ToolchainError: this is no name, there is one of it, pip found no such package, or TensorRT
         does not load.
     """
-    folder, wanted = _folder(name), " ".join(packages)
+    folder, listed = _folder(name), " ".join(packages)
     if folder.exists():
         raise ToolchainError(
             f"there is a toolchain {name} already",
@@ -76,7 +76,7 @@ def make(name: str, packages: Sequence[str], python: str = sys.executable) -> To
                 "--disable-pip-version-check",
                 *packages,
             ],
-            f"install {wanted}",
+            f"install {listed}",
         )
         return identify(interpreter(name))
     except BaseException:

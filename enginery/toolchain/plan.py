@@ -56,10 +56,10 @@ def check_digest(path: Path, digest: str) -> None:
     Raises:
         IntegrityError: they are not those recorded.
     """
-    found = sha256(path)
-    if found != digest:
+    actual = sha256(path)
+    if actual != digest:
         raise IntegrityError(
-            f"{path}: sha256 {found[:12]}, {digest[:12]} is recorded: a byte changed", _CURE
+            f"{path}: sha256 {actual[:12]}, {digest[:12]} is recorded: a byte changed", _CURE
         )
 
 

@@ -138,9 +138,9 @@ class Child:
 def _event(line: str) -> dict[str, Any] | None:
     """A line as an event of the child program; None if something else printed it."""
     with suppress(ValueError):
-        found = json.loads(line)
-        if isinstance(found, dict) and found.keys() >= _FIELDS.get(
-            str(found.get("event")), {"no event"}
+        event = json.loads(line)
+        if isinstance(event, dict) and event.keys() >= _FIELDS.get(
+            str(event.get("event")), {"no event"}
         ):
-            return found
+            return event
     return None

@@ -43,14 +43,14 @@ class Toolchains:
 
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
-        self._found: dict[tuple[Path, str, str | None], ToolchainInfo | ToolchainError] = {}
+        self._probed: dict[tuple[Path, str, str | None], ToolchainInfo | ToolchainError] = {}
 
     @cached_property
     def known(self) -> dict[str, Path]:
         """Every interpreter, by name."""
         return {
             OWN_TOOLCHAIN: OWN_INTERPRETER,
-            **{name: Path(found.python) for name, found in self._spec.toolchains.items()},
+            **{name: Path(toolchain.python) for name, toolchain in self._spec.toolchains.items()},
         }
 
     def choose(self, name: str) -> Choice:
@@ -62,9 +62,9 @@ class Toolchains:
         """
         target = self._spec.targets[name]
         chosen = _gpu(name, target)
-        wanted = None if target.gpu is None else str(target.gpu)
+        named = None if target.gpu is None else str(target.gpu)
         visible = (
-            chosen.uuid if chosen else wanted
+            chosen.uuid if chosen else named
         )  # where the driver lists none (Jetson, WSL), CUDA may still know it
         reasons: dict[str, ToolchainError] = {}
         for toolchain in [target.toolchain] if target.toolchain else self.known:
@@ -81,23 +81,23 @@ class Toolchains:
 
     def _probe(self, python: Path, runtime: str, visible: str | None) -> ToolchainInfo:
         key = (python, runtime, visible)
-        if key not in self._found:
+        if key not in self._probed:
             try:
-                self._found[key] = probe(*key)
+                self._probed[key] = probe(*key)
             except ToolchainError as error:
-                self._found[key] = (
+                self._probed[key] = (
                     error  # asked again for each target, a broken one would take its time each time
                 )
-        found = self._found[key]
-        if isinstance(found, ToolchainError):
-            raise found
-        return found
+        info = self._probed[key]
+        if isinstance(info, ToolchainError):
+            raise info
+        return info
 
 
 def absent(spec: Spec) -> frozenset[str]:
     """The toolchains of which this machine has no interpreter: it measures nothing with them."""
     return frozenset(
-        name for name, found in spec.toolchains.items() if not os.path.lexists(found.python)
+        name for name, toolchain in spec.toolchains.items() if not os.path.lexists(toolchain.python)
     )
 
 
@@ -158,6 +158,6 @@ def _may_be_elsewhere(reasons: Mapping[str, ToolchainError]) -> bool:
     }
 
 
-def _fits(version: str, wanted: str | None) -> bool:
-    parts = wanted.split(".") if wanted else []
+def _fits(version: str, asked: str | None) -> bool:
+    parts = asked.split(".") if asked else []
     return version.split(".")[: len(parts)] == parts

@@ -107,9 +107,9 @@ def parse(trt, builder, logger, request):
         request["onnx"]
     )  # by its path, beside which a large graph has its weights
     if not parsed or parser.num_errors or not network.num_outputs:
-        found = [parser.get_error(index) for index in range(parser.num_errors)]
+        errors = [parser.get_error(index) for index in range(parser.num_errors)]
         raise RefusedError(
-            "parse", "; ".join(map(parser_error, found)) or "the graph has no outputs"
+            "parse", "; ".join(map(parser_error, errors)) or "the graph has no outputs"
         )
     return network, parser
 

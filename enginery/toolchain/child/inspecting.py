@@ -21,12 +21,12 @@ def inspect(trt, logger, request, out):
     with Loaded(trt, logger, request) as engine, Runner(trt, engine, request["shape"]) as runner:
         inspector = engine.create_engine_inspector()
         inspector.execution_context = runner.context
-        found = json.loads(
+        description = json.loads(
             inspector.get_engine_information(trt.LayerInformationFormat.JSON), strict=False
         )  # 8.6 writes control characters
         out.send(
             "result",
-            layers=found["Layers"],
+            layers=description["Layers"],
             milliseconds=layer_times(trt, runner),
             device_memory=memory_size(engine),
         )

@@ -43,10 +43,10 @@ def measured(trt, engine, point, request, out):
             out.send("progress", phase="images", step=done, steps=len(images))
 
         milliseconds = runner.run_all(images, point["outputs"], told)
-        facts = {"outputs": runner.outputs(), "milliseconds": milliseconds}
+        result = {"outputs": runner.outputs(), "milliseconds": milliseconds}
         if request["runs"] and point["timed"]:
-            facts["timing"] = timings(runner, request["runs"], request["noisy"], out)
-        return facts
+            result["timing"] = timings(runner, request["runs"], request["noisy"], out)
+        return result
 
 
 def timings(runner, runs, noisy, out):
@@ -57,11 +57,11 @@ def timings(runner, runs, noisy, out):
     def timed(phase, once):
         for done in range(1, TRIES + 1):
             out.send("progress", phase="timing " + phase, step=done - 1, steps=TRIES)
-            found = statistics(repeat(runner, runs, once))
+            timing = statistics(repeat(runner, runs, once))
             out.send("progress", phase="timing " + phase, step=done, steps=TRIES)
-            if found["p90"] <= noisy * found["p50"]:
+            if timing["p90"] <= noisy * timing["p50"]:
                 break
-        return found
+        return timing
 
     with CapturedGraph(runner) as captured:
         return {
