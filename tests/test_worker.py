@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from enginery.pipeline import worker, yaml12
+from enginery.pipeline import lock_entries, worker, yaml12
 from enginery.pipeline.repository import open_repository
 
 LONG = "a_rather_long_word_" * 3
@@ -140,3 +140,22 @@ def test_a_lock_without_stages_gets_its_first(stages: dict[str, Any], content: s
     found = yaml.safe_load(lock_of(worker._dump_stages, [stages["plain"]]))
     assert list(found["stages"]) == ["plain"]
     assert found["schema"] == "2.0"
+
+
+@pytest.mark.parametrize("form", [b"", b"# by hand\n", b"datasets: {}\n"])
+def test_one_entry_is_read_and_exchanged_as_the_whole_file_would_be(
+    stages: dict[str, Any], form: bytes
+) -> None:
+    whole = form + lock_of(worker._dump_stages, list(stages.values()))
+    entries = yaml12.load(whole)["stages"]
+    for name, entry in entries.items():
+        assert lock_entries.read_entry(whole, name) == entry
+    assert lock_entries.read_entry(whole, "no such stage") is None
+    other = {**entries["quotes"], "cmd": "it's\nanother: 'one' # of 1e3"}
+    changed = lock_entries.with_entries(whole, {"quotes": other, "1e3": other})
+    assert yaml12.load(changed)["stages"] == {**entries, "quotes": other, "1e3": other}
+    assert list(yaml12.load(changed)["stages"]) == [*entries, "1e3"]
+    if not form:
+        one = lock_entries.with_entries(whole, {"quotes": other})
+        kept = lock_entries.with_entries(one, {"quotes": entries["quotes"]})
+        assert (one != whole, kept) == (True, whole)

@@ -17,18 +17,16 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import IO
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.context import SyncClientContext, refresh_global_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_URL,
-    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     get_current_settings,
-    temporary_settings,
 )
 
 from enginery.errors import EngineryError, ServerError, ServerLostError
+from enginery.orchestration.health import HealthCheck, share_certificates
 
 _BEGIN_S = 10  # how long a server may take to answer before a run
 _LOST_S = 4  # and in the middle of one, in which it answered before: it may be starting anew
@@ -43,6 +41,8 @@ _NO_SCHEDULES = {"PREFECT__SERVER_EPHEMERAL": "1"}
 _ERROR = re.compile(r"[\w.]+Error: ")  # a traceback's last line
 _START_CURE = "start one (`enginery server`) and set PREFECT_API_URL"
 
+share_certificates()
+
 
 class Connection:
     """The server of this process; `lost` from the moment on at which it did not answer any more."""
@@ -50,10 +50,11 @@ class Connection:
     def __init__(self, url: str) -> None:
         self.url = url
         self.lost = False
+        self._health = HealthCheck(url)
 
     def problem(self, limit_s: float) -> str:
         """Why no Prefect API answers within some seconds; empty if it does."""
-        return _problem(self.url, limit_s)
+        return self._health.problem(limit_s)
 
     def before_request(self, request: httpx.Request) -> None:
         """Let a request of the flow go out only to a server that answers.
@@ -130,35 +131,16 @@ def check_server() -> None:
         ServerError: it does not, or what answers is no Prefect API.
     """
     url = (PREFECT_API_URL.value() or "").rstrip("/")
-    problem = url and _problem(url, _BEGIN_S)
+    problem = url and HealthCheck(url).problem(_BEGIN_S)
     if not problem:
         return
-    if not url.endswith("/api") and not _problem(f"{url}/api", _BEGIN_S):
+    if not url.endswith("/api") and not HealthCheck(f"{url}/api").problem(_BEGIN_S):
         cure = f"Set PREFECT_API_URL={url}/api"
     elif problem.startswith("does not answer"):
         cure = "Start it (`enginery server`), or correct PREFECT_API_URL"
     else:
         cure = f"Correct PREFECT_API_URL; it looks like {_EXAMPLE}"
     raise ServerError(f"Prefect's server at {url} {problem}", cure)
-
-
-def _problem(url: str, limit_s: float) -> str:
-    """Why no Prefect API answers at a URL; empty if one does."""
-    settings = {PREFECT_API_URL: url, PREFECT_CLIENT_MAX_RETRIES: 0}
-    try:
-        with temporary_settings(settings), _client(limit_s) as client:
-            healthy = client.request("GET", "/health").json()
-    except httpx.HTTPStatusError as error:
-        return f"is no Prefect API: it answers {error.response.status_code} to /health"
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return f"does not answer: {str(error).rstrip('.') or type(error).__name__}"
-    except ValueError:
-        healthy = None
-    return "" if healthy is True else "is no Prefect API: something else answers"
-
-
-def _client(limit_s: float) -> SyncPrefectClient:
-    return get_client(sync_client=True, httpx_settings={"timeout": limit_s})
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import BusyError, EngineryError
-from enginery.pipeline.lockfile import LOCK_FILE, committed, parse
+from enginery.pipeline.lockfile import LOCK_FILE, committed
 from enginery.system.files import atomic_write, sweep_below
 
 Say = Callable[[str], None]
@@ -47,25 +47,14 @@ def repair(root: Path, say: Say) -> None:
     with _dvc_lock(root):
         _repair_rwlock(root)
         _repair_lock_file(root, say)
-        keep(root)
         _sweep(root)
 
 
-def keep(root: Path) -> None:
-    """Keep a copy of dvc.lock, if it is whole: what a later one that is cut is repaired from."""
-    path, kept = root / LOCK_FILE, root / KEPT
-    if not path.is_file():
-        return
-    content = path.read_bytes()
-    if (kept.is_file() and kept.read_bytes() == content) or not content.endswith(b"\n"):
-        return
-    try:
-        parse(content)  # after every step: DVC's own reader takes seven times as long
-    except ValueError:
-        return
-    with atomic_write(kept) as partial, partial.open("wb") as file:
-        file.write(content)
-        os.fsync(file.fileno())
+def write_lock(root: Path, content: bytes) -> None:
+    """Write dvc.lock, and the copy from which one that a killed DVC cut is repaired."""
+    for path in (root / LOCK_FILE, root / KEPT):
+        with atomic_write(path) as partial:
+            partial.write_bytes(content)
 
 
 def damage(content: bytes) -> str:
@@ -96,8 +85,13 @@ def _repair_lock_file(root: Path, say: Say) -> None:
         cure = f"Move it away; take {LOCK_FILE} from git again, or let the next run write it"
         raise EngineryError(f"{LOCK_FILE} is no plain file", cure)
     content = path.read_bytes() if path.is_file() else None
-    wrong = "" if content is None else damage(content)
-    if content is None or not wrong:
+    kept = (root / KEPT).read_bytes() if (root / KEPT).is_file() else None
+    if content is None or content == kept:
+        return
+    wrong = damage(content)
+    if not wrong:
+        with atomic_write(root / KEPT) as partial:
+            partial.write_bytes(content)
         return
     if b"<<<<<<< " in content:
         cure = f"Resolve it (`git checkout --ours {LOCK_FILE}` or --theirs), then run again"
@@ -107,8 +101,7 @@ def _repair_lock_file(root: Path, say: Say) -> None:
     whole = next((copy for copy in _replacements(root) if not damage(copy[1])), None)
     if whole:
         source, content = whole
-        with atomic_write(path) as partial:
-            partial.write_bytes(content)
+        write_lock(root, content)
     else:
         source = "taken away"
         path.unlink()

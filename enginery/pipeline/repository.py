@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from enginery.errors import EngineryError
-from enginery.pipeline import yaml12
+from enginery.pipeline.lock_entries import read_entry
 from enginery.pipeline.lockfile import LOCK_FILE
 from enginery.pipeline.site_cache import private_site_cache
 
@@ -16,10 +16,7 @@ def read_lock(stage: Any) -> None:
     from dvc.stage.loader import StageLoader
 
     path = Path(stage.repo.root_dir) / LOCK_FILE
-    content: dict[str, Any] = {}
-    if path.is_file():
-        content = yaml12.load(path.read_bytes()) or {}
-    entry = (content.get("stages") or {}).get(stage.name)
+    entry = read_entry(path.read_bytes(), stage.name) if path.is_file() else None
     stage.cmd_changed = entry is not None and entry.get("cmd") != stage.cmd
     StageLoader.fill_from_lock(stage, entry)
 

@@ -24,7 +24,7 @@ from enginery.pipeline.matrix import write_matrix
 from enginery.pipeline.objects import Objects
 from enginery.pipeline.process import GRACE_S, OnEvent, StageProcess
 from enginery.pipeline.push import Progress, Pushed, push
-from enginery.pipeline.repair import keep, repair
+from enginery.pipeline.repair import repair
 from enginery.pipeline.repository import open_repository, read_lock
 from enginery.pipeline.worker import Request, Worker
 from enginery.project.inputs import check_plain
@@ -187,7 +187,6 @@ class Pipeline:
             child.ended.set()
             self._children.discard(child)
             with self._dvc:
-                keep(self._root)
                 if request.address:
                     read_lock(self._stage(request.address))
 

@@ -21,12 +21,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from enginery.pipeline import yaml12
+from enginery.pipeline.lock_entries import with_entries
+from enginery.pipeline.repair import write_lock
 from enginery.pipeline.repository import open_repository, read_lock
 from enginery.pipeline.site_cache import VARIABLE as SITE_CACHE
 from enginery.pipeline.site_cache import private_site_cache
+from enginery.pipeline.step_process import is_step, load_modules, run_step
 from enginery.report.events import VARIABLE
-from enginery.system.files import atomic_write
 
 _LONGEST_REQUEST = 1 << 16
 _PROGRAM = f"import sys; from {__name__} import main; main(int(sys.argv[1]))"
@@ -103,6 +104,7 @@ def main(descriptor: int) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children: their pipes tell
     repository = open_repository(Path())
     stages = _load(repository)
+    load_modules()
     gc.freeze()  # a collection in a child would copy all that it shares
     with socket.socket(fileno=descriptor) as requests:
         while True:
@@ -128,13 +130,11 @@ def _dump_stages(lockfile: Any, stages: Any, **options: Any) -> None:
     from dvc.stage import serialize
 
     path = Path(lockfile.path)
-    content = yaml12.load(path.read_bytes()) if path.is_file() else None
-    content = content or {"schema": "2.0"}
-    content.setdefault("stages", {})
+    entries: dict[str, Any] = {}
     for stage in stages:
-        content["stages"].update(json.loads(json.dumps(serialize.to_lockfile(stage, **options))))
-    with atomic_write(path) as partial, partial.open("w", encoding="utf-8") as file:
-        yaml12.dump(content, file)
+        entries.update(json.loads(json.dumps(serialize.to_lockfile(stage, **options))))
+    content = with_entries(path.read_bytes() if path.is_file() else b"", entries)
+    write_lock(path.parent, content)
 
 
 def _child(repository: Any, stages: dict[str, Any], request: Request, descriptor: int) -> NoReturn:
@@ -191,14 +191,18 @@ def _fetch_runs(repository: Any) -> str:
 
 
 def _note_runs(ran: list[str]) -> None:
-    """Have DVC note in a list that it starts a command."""
+    """Have DVC note in a list that it starts a command, and run steps in a fork of this process."""
     from dvc.stage import run
+    from dvc.stage.exceptions import StageCmdFailedError
 
     original = run._run
 
     def noted(executable: Any, command: str, **options: Any) -> None:
         ran.append(command)
-        original(executable, command, **options)
+        if not is_step(command):
+            original(executable, command, **options)
+        elif code := run_step(command, options["cwd"], options["env"]):
+            raise StageCmdFailedError(command, code)
 
     run._run = noted
 

@@ -1,0 +1,64 @@
+"""The command of a step's stage without a new Python: a fork of the worker, which has loaded what
+steps import.
+
+`python -m tasks.NAME` would load the same modules of the same environment for each stage anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import runpy
+import signal
+import sys
+from collections.abc import Mapping
+from multiprocessing import get_context
+from typing import Any
+
+_COMMAND = re.compile(r"python -m (tasks\.\w+)((?: [\w.,=/-]+)*)")
+# What most steps import and what starts no thread: torch and ONNX Runtime load where they are used.
+_MODULES = (
+    "numpy",
+    "onnx",
+    "pydantic",
+    "enginery.calibration.cache",
+    "enginery.graphs.inspect",
+    "enginery.pipeline.step",
+    "enginery.registry.store",
+    "enginery.toolchain.client",
+)
+
+
+def load_modules() -> None:
+    """Load what the forks share."""
+    for name in _MODULES:
+        importlib.import_module(name)
+
+
+def is_step(command: Any) -> bool:
+    """Whether a stage's command is a step and nothing else: no shell is needed for it."""
+    return isinstance(command, str) and _COMMAND.fullmatch(command) is not None
+
+
+def run_step(command: str, folder: str, environment: Mapping[str, str]) -> int:
+    """Run a step's command in a folder; its exit code, negative where a signal ended it."""
+    process = get_context("fork").Process(target=_become, args=(command, folder, environment))
+    process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
+
+
+def _become(command: str, folder: str, environment: Mapping[str, str]) -> None:
+    """Go on as the command would: its folder, variables, arguments, signals and open files."""
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    match = _COMMAND.fullmatch(command)
+    assert match
+    sys.argv = [match[1], *match[2].split()]
+    sys.path[0] = folder
+    runpy.run_module(match[1], run_name="__main__", alter_sys=True)
