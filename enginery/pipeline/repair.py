@@ -52,7 +52,8 @@ def repair(root: Path, say: Say) -> None:
 
 def write_lock(root: Path, content: bytes) -> None:
     """Write dvc.lock, and the copy from which one that a killed DVC cut is repaired."""
-    for path in (root / LOCK_FILE, root / KEPT):
+    paths = [root / LOCK_FILE, *([root / KEPT] if (root / ".dvc").is_dir() else [])]
+    for path in paths:  # of a project's sub-folder, DVC's own alone
         with atomic_write(path) as partial:
             partial.write_bytes(content)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,24 @@ def read_lock(stage: Any) -> None:
     """Bring a stage of DVC's up to what dvc.lock records of it now."""
     from dvc.stage.loader import StageLoader
 
-    path = Path(stage.repo.root_dir) / LOCK_FILE
+    path = Path(stage.path).with_suffix(LOCK_FILE.suffix)
     entry = read_entry(path.read_bytes(), stage.name) if path.is_file() else None
     stage.cmd_changed = entry is not None and entry.get("cmd") != stage.cmd
     StageLoader.fill_from_lock(stage, entry)
+
+
+def stages_of(repository: Any) -> dict[str, Any]:
+    """The stages that have a command, by address, of the same parse as the graph."""
+    every = repository.index.stages
+    return {stage.addressing: stage for stage in every if hasattr(stage, "name") and stage.cmd}
+
+
+@cache
+def _parse_expressions_once() -> None:
+    """DVC parses `${item.model}` anew for each item of each `foreach`."""
+    from dvc.parsing import interpolate
+
+    interpolate.parse_expr = cache(interpolate.parse_expr)
 
 
 def open_repository(root: Path) -> Any:
@@ -30,6 +45,7 @@ def open_repository(root: Path) -> Any:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
+    _parse_expressions_once()
     try:
         site_cache = private_site_cache(Path(Repo.find_root(str(root))))
         # The stages of a run wait for each other, as long as it takes.

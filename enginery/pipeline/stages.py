@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from enginery.pipeline.objects import Objects
 from enginery.pipeline.process import GRACE_S, OnEvent, StageProcess
 from enginery.pipeline.push import Progress, Pushed, push
 from enginery.pipeline.repair import repair
-from enginery.pipeline.repository import open_repository, read_lock
+from enginery.pipeline.repository import open_repository, read_lock, stages_of
 from enginery.pipeline.worker import Request, Worker
 from enginery.project.inputs import check_plain
 from enginery.project.params import Spec
@@ -57,7 +58,6 @@ class Pipeline:
             self._repo = open_repository(root)
         self._worker = Worker(root)
         self._dvc = threading.RLock()  # DVC in this process is for one thread at a time
-        self._stages: dict[str, Any] = {}
         self._children: set[StageProcess] = set()
         self._stopping = False
         self._runs_fetched = False
@@ -159,11 +159,12 @@ class Pipeline:
         self._worker.close()
         self._repo.close()
 
+    @cached_property
+    def _stages(self) -> dict[str, Any]:
+        return stages_of(self._repo)
+
     def _stage(self, address: str) -> Any:
         with self._dvc:
-            if not self._stages:  # parsing dvc.yaml for each stage anew would take most of a run
-                every = self._repo.stage.load_all("dvc.yaml")
-                self._stages = {stage.addressing: stage for stage in every}
             return self._stages[address]
 
     def _fetch_runs(self) -> None:

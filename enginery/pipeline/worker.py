@@ -23,7 +23,7 @@ from typing import IO, Any, NoReturn
 
 from enginery.pipeline.lock_entries import with_entries
 from enginery.pipeline.repair import write_lock
-from enginery.pipeline.repository import open_repository, read_lock
+from enginery.pipeline.repository import open_repository, read_lock, stages_of
 from enginery.pipeline.site_cache import VARIABLE as SITE_CACHE
 from enginery.pipeline.site_cache import private_site_cache
 from enginery.pipeline.step_process import is_step, load_modules, run_step
@@ -103,7 +103,8 @@ def main(descriptor: int) -> None:
     """Serve requests until the run has closed its side."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the children: their pipes tell
     repository = open_repository(Path())
-    stages = _load(repository)
+    stages = stages_of(repository)
+    _write_locks_whole()
     load_modules()
     gc.freeze()  # a collection in a child would copy all that it shares
     with socket.socket(fileno=descriptor) as requests:
@@ -117,12 +118,11 @@ def main(descriptor: int) -> None:
             os.close(descriptors[0])
 
 
-def _load(repository: Any) -> dict[str, Any]:
-    """All of dvc.yaml's stages, by address, and DVC's way to write dvc.lock exchanged for ours."""
+def _write_locks_whole() -> None:
+    """Exchange DVC's way to write dvc.lock for ours."""
     from dvc.dvcfile import Lockfile
 
     Lockfile.dump_stages = _dump_stages
-    return {stage.addressing: stage for stage in repository.stage.load_all("dvc.yaml")}
 
 
 def _dump_stages(lockfile: Any, stages: Any, **options: Any) -> None:
