@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,6 @@ def stages_of(repository: Any) -> dict[str, Any]:
     return {stage.addressing: stage for stage in every if hasattr(stage, "name") and stage.cmd}
 
 
-@cache
-def _parse_expressions_once() -> None:
-    """DVC parses `${item.model}` anew for each item of each `foreach`."""
-    from dvc.parsing import interpolate
-
-    interpolate.parse_expr = cache(interpolate.parse_expr)
-
-
 def open_repository(root: Path) -> Any:
     """DVC's own object for the repository that a folder belongs to.
 
@@ -45,7 +36,6 @@ def open_repository(root: Path) -> Any:
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    _parse_expressions_once()
     try:
         site_cache = private_site_cache(Path(Repo.find_root(str(root))))
         # The stages of a run wait for each other, as long as it takes.
