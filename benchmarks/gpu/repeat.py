@@ -22,6 +22,8 @@ from enginery.graphs.inspect import graph_info
 from enginery.toolchain.client import build, probe
 from enginery.toolchain.requests import BuildRequest
 
+_SIDE = 640  # of a graph whose height and width are open
+
 
 def main() -> None:
     """Build, compare, and write a line for each build."""
@@ -65,7 +67,7 @@ def _profiles(
     if not batch:
         return ()
     [tensor] = graph_info(graph).inputs
-    rest = [int(size) for size in tensor.shape[1:]]
+    rest = [size if isinstance(size, int) else _SIDE for size in tensor.shape[1:]]
     names = ("min", "opt", "max")
     return ({tensor.name: {name: [size, *rest] for name, size in zip(names, batch, strict=True)}},)
 
