@@ -85,9 +85,17 @@ class Engine:
 
     @property
     def gpu_check(self) -> GpuCheck:
-        """Its report, which counts if it is whole, of these bytes, and its own numbers pass."""
+        """Its report beside the registry."""
+        return self.check_report(self.report_path)
+
+    @property
+    def report_path(self) -> Path:
+        """Where `enginery validate` writes its report."""
         usual = engine_report(self.model, self.target, self.precision)
-        path = self.folder.parents[3] / usual.relative_to(ARTIFACTS)
+        return self.folder.parents[3] / usual.relative_to(ARTIFACTS)
+
+    def check_report(self, path: Path) -> GpuCheck:
+        """A report, which counts if it is whole, of these bytes, and its own numbers pass."""
         if not path.exists():
             return GpuCheck()
         try:
