@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from enginery.cli.main import main
+from enginery.errors import RegistryError
+from enginery.project.registry_settings import RegistrySettings
+from enginery.registries import open_registry
+from enginery.registries.interface import Registry
+from enginery.registry.published import PublishedEngine
 from enginery.system.files import sha256
 from tests.conftest import ROOT
 from tests.team import MODEL, Machine, Team, clone, git, identity, make_team
@@ -94,6 +101,106 @@ def test_dvc_and_gto_read_it(
     assert digest == sha256(got)
     git(machine.root, "fetch", "--quiet", "--tags")
     assert "v1.0.0" in run("gto", "show", "--repo", str(machine.root), ADA)
+
+
+def test_a_stage_serves_what_was_promoted_and_says_who_when_and_why(
+    team: Team, machine: Machine, capsys: Captured
+) -> None:
+    for content in ("one", "two", "three"):
+        machine.register(ADA, content, valid=content != "three")
+        said(capsys, "publish")
+    candidate = refused(capsys, "promote", ADA)
+    assert f"{ADA} v3 is a candidate: only its graph was checked" in candidate
+    assert "It has v1, v2, v3" in refused(capsys, "promote", ADA, "--version", "4")
+    assert "is no stage" in refused(capsys, "promote", ADA, "--stage", "validated")
+    assert "no earlier version in production: none serves" in refused(capsys, "rollback", ADA)
+
+    said(capsys, "promote", ADA, "--version", "1", "--reason", "first\nin the field")
+    assert "serves in production already" in refused(capsys, "promote", ADA, "--version", "1")
+    said(capsys, "promote", "fp16", "--version", "2")
+    said(capsys, "promote", ADA, "--unvalidated", "--stage", "canary")
+    back = said(capsys, "rollback", ADA, "--reason", "too slow")
+    assert back == f"{ADA} v1 serves in production again, in the place of v2\n"
+
+    events = json.loads(said(capsys, "history", ADA, "--json"))
+    assert [(event["version"], event["stage"], event["why"]) for event in events] == [
+        (1, "production", "first in the field"),
+        (2, "production", f"{ADA} v2 to production"),
+        (3, "canary", f"{ADA} v3 to canary"),
+        (1, "production", "too slow"),
+    ]
+    assert {event["who"] for event in events} == {"Ada <ada@example.org>"}
+    assert sorted(event["when"] for event in events) == [event["when"] for event in events]
+    [listed] = json.loads(said(capsys, "published", "--json"))
+    assert (listed["version"], listed["stages"]) == (3, {"canary": 3, "production": 1})
+    git(machine.root, "fetch", "--quiet", "--tags")
+    shown = run("gto", "show", "--repo", str(machine.root), ADA)
+    assert [line.split()[1:] for line in shown.splitlines() if "v1.0.0" in line]
+    served = run("gto", "show", "--repo", str(machine.root), f"{ADA}#production")
+    assert "v1.0.0" in served and "v2.0.0" not in served
+    assert "too slow" in run("gto", "history", "--repo", str(machine.root), ADA, "--json")
+
+
+def test_prune_keeps_what_stages_serve(team: Team, machine: Machine, capsys: Captured) -> None:
+    for content in ("one", "two", "three", "four", "five"):
+        machine.register(ADA, content, valid=True)
+        said(capsys, "publish")
+    said(capsys, "promote", ADA, "--version", "1")
+    said(capsys, "promote", ADA, "--version", "3")
+    prune = ("prune", "--published", "--keep", "1")
+    dry = said(capsys, *prune, "--dry-run").splitlines()
+    assert dry[:-1] == [f"would remove {ADA} v{number}" for number in (2, 4)]
+    versions = {engine.version: engine for engine in registry().engines()}
+    with pytest.raises(RegistryError, match=rf"{ADA} v3 serves in production\. Nothing was"):
+        registry().remove([versions[2], versions[3]])
+    before = team.git("rev-parse", "engines")
+    said(capsys, *prune)
+    assert [engine.version for engine in registry().engines()] == [1, 3, 5]
+    tags = team.git("tag", "--list").split()
+    assert f"{ADA}@v2.0.0" not in tags and f"{ADA}@v3.0.0" in tags
+    assert team.git("rev-parse", "engines^").strip() == before.strip()
+    registry().remove([versions[5]])
+    assert b"five" not in registry_plan(registry().engines()[-1]) and len(team.tree()) == 5
+    machine.register(ADA, "six", valid=True)
+    assert f"published {ADA} v4" in said(capsys, "publish")
+
+
+def test_many_machines_publish_at_once_and_nothing_is_lost(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = ("rtx-ada", "rtx-ampere", "rtx-blackwell")
+    machines = [clone(team, f"machine-{number}") for number in range(4)]
+    for number, machine in enumerate(machines):
+        machine.register(f"{MODEL}/{targets[number % 3]}/fp32", f"of machine {number}")
+        machine.register(f"{MODEL}/{targets[number % 3]}/int8", "the same everywhere")
+    lines = [sys.executable, "-m", "enginery", "publish"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    runs = [
+        subprocess.Popen(lines, cwd=machine.root, env=environment, stderr=subprocess.PIPE)
+        for machine in machines
+    ]
+    assert [run.communicate(timeout=120)[1] for run in runs] == [b""] * 4
+    monkeypatch.chdir(machines[0].root)
+    engines = registry().engines()
+    versions = {(engine.target, engine.precision): engine.version for engine in engines}
+    assert versions == {
+        (target, precision): 2 if (target, precision) == ("rtx-ada", "fp32") else 1
+        for target in targets
+        for precision in ("fp32", "int8")
+    }
+    assert len(engines) == 7  # of an engine that two machines have alike, one version
+    assert not team.git("rev-list", "--merges", "engines")
+    team.git("fsck", "--strict")
+
+
+def registry() -> Registry:
+    return open_registry(RegistrySettings())
+
+
+def registry_plan(engine: PublishedEngine) -> bytes:
+    with TemporaryDirectory() as folder:
+        registry().fetch(engine, Path(folder))
+        return (Path(folder) / "model.plan").read_bytes()
 
 
 TOY = """

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,7 @@ def fetch_plan(config: bytes, digest: str, plan: Path, local: Path = Path(_LOCAL
     """
     with temporary_folder() as folder:
         (folder / ".dvc").mkdir()
-        (folder / CONFIG).write_bytes(config + b"\n[core]\n    no_scm = true\n")
+        (folder / CONFIG).write_bytes(_without_git(config))
         if local.is_file():
             (folder / _LOCAL).write_bytes(local.read_bytes())
         repository = open_repository(folder)
@@ -112,20 +112,47 @@ def pointed_at(content: bytes) -> str:
 
 def _shared_config(repository: object, remote: Remote) -> bytes:
     """What the project's committed settings say of the remote; a folder by its whole path."""
-    from configobj import ConfigObj  # type: ignore[import-untyped]  # DVC brings it
-
     settings = repository.config.load_one("repo")  # type: ignore[attr-defined]
     section = settings["remote"].get(remote.name)
     if not section:
         what = f"other machines do not know the DVC remote {remote.name}: .dvc/config lacks it"
         cure = f"Add it there: dvc remote add --default {remote.name} URL, and commit .dvc/config"
         raise EngineryError(what, cure)
-    shared = ConfigObj(interpolation=False)
-    shared["core"] = {"remote": remote.name}
-    shared[f'remote "{remote.name}"'] = {**section, "url": remote.url}
-    written = io.BytesIO()
-    shared.write(written)
+    return _text(
+        {"core": {"remote": remote.name}, _key(remote.name): {**section, "url": remote.url}}
+    )
+
+
+def _without_git(config: bytes) -> bytes:
+    """The remote of a configuration, and no other setting, for a folder outside of git.
+
+    Raises:
+        EngineryError: it is none.
+    """
+    from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]
+
+    try:
+        settings = ConfigObj(io.BytesIO(config), encoding="utf-8", interpolation=False)
+        name = settings["core"]["remote"]
+        remote = dict(settings[_key(name)])
+    except (ConfigObjError, KeyError, TypeError, ValueError):
+        what = f"the registry's {CONFIG} names no DVC remote"
+        cure = "Publish again from a project that has one (`dvc remote add --default`)"
+        raise EngineryError(what, cure) from None
+    return _text({"core": {"remote": name, "no_scm": "true"}, _key(name): remote})
+
+
+def _text(sections: Mapping[str, Mapping[str, str]]) -> bytes:
+    from configobj import ConfigObj
+
+    settings, written = ConfigObj(interpolation=False), io.BytesIO()
+    settings.update(sections)
+    settings.write(written)
     return written.getvalue()
+
+
+def _key(remote: str) -> str:
+    return f'remote "{remote}"'
 
 
 def _failed(name: str, url: str, error: Exception) -> EngineryError:

@@ -34,11 +34,19 @@ from enginery.registries.git_branch import (
     removal,
 )
 from enginery.registries.git_objects import Objects, Remote
-from enginery.registries.interface import PLAN, SMALL_FILES, Publication, Registry, StageEvent
+from enginery.registries.interface import (
+    PLAN,
+    SMALL_FILES,
+    Publication,
+    Registry,
+    StageEvent,
+    serving,
+)
 from enginery.registry.published import PublishedEngine
 
 _TRY_FOR_S = 300.0  # how long somebody who is overtaken again and again goes on
 _LONGEST_WAIT_S = 2.0
+_KEEP = "Nothing was removed; run again, and it is kept"
 _REPUBLISH = "Publish it again (`enginery publish`)"
 
 
@@ -119,7 +127,17 @@ class GitRegistry:
 
     def remove(self, engines: Sequence[PublishedEngine]) -> None:
         """Out of the index and the branch, with their tags; events stay."""
-        self._commit(lambda branch: removal(branch, engines))
+        numbers = {(engine.name, engine.version) for engine in engines}
+
+        def change(branch: Branch) -> Change | None:
+            events = self._tags(branch.objects, [engine.name for engine in engines]).stage_events()
+            for stage in {event.stage for event in events}:
+                for name, version in serving(events, stage).items():
+                    if (name, version) in numbers:
+                        raise RegistryError(f"{name} v{version} serves in {stage}", _KEEP)
+            return removal(branch, engines)
+
+        self._commit(change)
 
     def _send(
         self, publications: Sequence[Publication]

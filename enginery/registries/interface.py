@@ -107,10 +107,10 @@ class Registry(Protocol):
         """
 
     def remove(self, engines: Sequence[PublishedEngine]) -> None:
-        """Take versions away.
+        """Take versions away, all or none.
 
         Raises:
-            RegistryError: it cannot be reached, or takes no change.
+            RegistryError: it cannot be reached or takes no change, or one serves in a stage.
         """
 
 
