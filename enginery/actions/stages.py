@@ -61,7 +61,8 @@ def promote(
         what = f"{engine.title} is a candidate: only its graph was checked, not the engine itself"
         cure = "Run `enginery validate` on its GPU and publish again, or add --unvalidated"
         raise EngineryError(what, cure)
-    if _serves(registry, engine.name, stage) == engine.version:
+    now = serving(registry.stage_events([engine.name]), stage).get(engine.name)
+    if now and now.version == engine.version and not now.doubt:
         raise EngineryError(f"{engine.title} serves in {stage} already", "There is nothing to do")
     registry.assign(engine, stage, _line(why) or f"{engine.title} to {stage}")
     return engine
@@ -78,13 +79,14 @@ def roll_back(
     """
     name, known = versions[0].name, {engine.version: engine for engine in versions}
     events = registry.stage_events([name])
-    present = serving(events, stage).get(name)
+    now = serving(events, stage).get(name)
+    present = now.version if now else 0
     before = [
         number
         for number in _served_before(events, stage).get(name, ())
         if number in known and number != present
     ]
-    if present is None or not before:
+    if not (present and before):
         serves = f"v{present} is the only one that ever served" if present else "none serves"
         cure = "`enginery history` shows what served; `enginery promote --version` takes any"
         raise EngineryError(f"{name} has no earlier version in {stage}: {serves}", cure)
@@ -136,10 +138,6 @@ def _version(versions: Sequence[PublishedEngine], number: int | None) -> Publish
     raise EngineryError(f"{versions[0].name} has no version {number}", f"It has {there}")
 
 
-def _serves(registry: Registry, name: EngineName, stage: str) -> int | None:
-    return serving(registry.stage_events([name]), stage).get(name)
-
-
 def _served_before(events: Sequence[StageEvent], stage: str) -> Mapping[EngineName, list[int]]:
     """Every version that a stage was given to, in the order of the last time."""
     order: dict[EngineName, list[int]] = {}
@@ -157,8 +155,8 @@ def _needed(events: Sequence[StageEvent]) -> Mapping[EngineName, set[int]]:
     for stage in {event.stage for event in events}:
         for name, versions in _served_before(events, stage).items():
             needed.setdefault(name, set()).update(versions[-2:])
-        for name, version in serving(events, stage).items():
-            needed.setdefault(name, set()).add(version)
+        for name, event in serving(events, stage).items():
+            needed.setdefault(name, set()).add(event.version)
     return needed
 
 

@@ -16,7 +16,7 @@ SECTIONS = {
     "Build engines": ("build", "status", "serve", "server"),
     "Look at engines": ("list", "show", "inspect", "verify"),
     "Use engines": ("validate", "predict", "export-ultralytics", "push", "prune"),
-    "Share engines": ("publish", "promote", "rollback", "published", "history"),
+    "Share engines": ("publish", "published", "pull", "promote", "rollback", "history"),
     "INT8": ("calibration", "sensitivity"),
     "This machine": ("toolchain", "gpus"),
 }

@@ -15,7 +15,7 @@ from enginery.pipeline import yaml12
 from enginery.pipeline.lockfile import md5
 from enginery.pipeline.push import Progress, Remote
 from enginery.pipeline.repository import open_repository
-from enginery.system.files import temporary_folder
+from enginery.system.files import is_full, temporary_folder
 
 CONFIG = ".dvc/config"
 _LOCAL = ".dvc/config.local"  # a host's own passwords
@@ -82,6 +82,8 @@ def fetch_plan(config: bytes, digest: str, plan: Path, local: Path = Path(_LOCAL
         except EngineryError:
             raise
         except Exception as error:  # each kind of remote has errors of its own
+            if is_full(error):
+                raise
             raise _failed(remote.name, remote.url, error) from None
         finally:
             repository.close()

@@ -41,14 +41,21 @@ def load_spec(path: Path = PARAMS_FILE) -> Spec:
     return spec
 
 
-def team_settings(location: str | None = None, path: Path = PARAMS_FILE) -> RegistrySettings:
+def team_settings(
+    location: str | None = None, signers: Path | None = None, path: Path = PARAMS_FILE
+) -> RegistrySettings:
     """Where the team's registry is: as params.yaml says, if there is one, or at a location.
+
+    With `signers`, a file of ssh-keygen's, only what one of them signed counts.
 
     Raises:
         ConfigError: params.yaml has mistakes.
     """
     settings = load_spec(path).registry if path.exists() else RegistrySettings()
-    return settings.model_copy(update={"location": location}) if location else settings
+    changes: dict[str, object] = {"location": location} if location else {}
+    if signers:
+        changes.update(allowed_signers=str(signers.resolve()), require_signature=True)
+    return settings.model_copy(update=changes)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

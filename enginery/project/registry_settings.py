@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pydantic import BaseModel, ConfigDict
 
 from enginery import registries
+from enginery.errors import SignatureError
 
 
 class RegistrySettings(BaseModel):
@@ -24,6 +25,17 @@ class RegistrySettings(BaseModel):
     signing_key: str | None = None
     allowed_signers: str | None = None
     require_signature: bool = False
+
+
+def check_can_sign(settings: RegistrySettings) -> None:
+    """Make sure that hosts will take what this machine adds to the registry.
+
+    Raises:
+        SignatureError: signatures are asked for, and it has no key.
+    """
+    if settings.require_signature and not settings.signing_key:
+        what = "registry.require_signature is true, and registry.signing_key is not set"
+        raise SignatureError(what, "Name this machine's key: hosts would refuse what it adds")
 
 
 def mistakes(settings: RegistrySettings) -> Iterator[str]:

@@ -17,11 +17,12 @@ import random
 import subprocess
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from enginery.errors import RegistryError
+from enginery.errors import RegistryError, SignatureError
 from enginery.project.engine_name import EngineName
-from enginery.project.registry_settings import RegistrySettings
+from enginery.project.registry_settings import RegistrySettings, check_can_sign
 from enginery.registries import git_tags
 from enginery.registries.git_branch import (
     POINTER,
@@ -72,6 +73,7 @@ class GitRegistry:
 
     def publish(self, publications: Sequence[Publication]) -> Sequence[PublishedEngine]:
         """First the plans, then one commit."""
+        check_can_sign(self._settings)
         pointers, config = self._send(publications)
         added: list[PublishedEngine] = []
 
@@ -105,12 +107,16 @@ class GitRegistry:
     def stage_events(self, names: Sequence[EngineName]) -> Sequence[StageEvent]:
         """From the tags of these engines."""
         with Objects(self._remote) as objects:
-            return self._tags(objects, names).stage_events()
+            git_tags.fetch_tags(objects, names)
+            events = git_tags.read_tags(objects).stage_events()
+            return self._with_doubts(objects, events)
 
     def assign(self, engine: PublishedEngine, stage: str, why: str) -> None:
         """One more tag."""
+        check_can_sign(self._settings)
         with Objects(self._remote) as objects:
-            tags = self._tags(objects, [engine.name])
+            git_tags.fetch_tags(objects, [engine.name])
+            tags = git_tags.read_tags(objects)
             commit = tags.commit(engine.name, engine.version)
             if not commit:
                 what = (
@@ -130,11 +136,13 @@ class GitRegistry:
         numbers = {(engine.name, engine.version) for engine in engines}
 
         def change(branch: Branch) -> Change | None:
-            events = self._tags(branch.objects, [engine.name for engine in engines]).stage_events()
+            git_tags.fetch_tags(branch.objects, [engine.name for engine in engines])
+            events = git_tags.read_tags(branch.objects).stage_events()
             for stage in {event.stage for event in events}:
-                for name, version in serving(events, stage).items():
-                    if (name, version) in numbers:
-                        raise RegistryError(f"{name} v{version} serves in {stage}", _KEEP)
+                for event in serving(events, stage).values():
+                    if (event.name, event.version) in numbers:
+                        what = f"{event.name} v{event.version} serves in {stage}"
+                        raise RegistryError(what, _KEEP)
             return removal(branch, engines)
 
         self._commit(change)
@@ -166,14 +174,21 @@ class GitRegistry:
                 time.sleep(random.uniform(0, wait))
                 wait = min(2 * wait, _LONGEST_WAIT_S)
 
-    def _tags(self, objects: Objects, names: Sequence[EngineName]) -> git_tags.Tags:
-        git_tags.fetch_tags(objects, names)
-        tags = git_tags.read_tags(objects)
-        if self._settings.require_signature:
-            git_tags.check_signatures(
-                objects, tags, self._root / (self._settings.allowed_signers or "")
-            )
-        return tags
+    def _with_doubts(self, objects: Objects, events: Sequence[StageEvent]) -> list[StageEvent]:
+        """Where signatures are asked for: look at those by which a version serves now."""
+        if not self._settings.require_signature:
+            return list(events)
+        allowed = self._root / (self._settings.allowed_signers or "")
+        stages = {event.stage for event in events}
+        deciding = {
+            event.reference for stage in stages for event in serving(events, stage).values()
+        }
+        return [
+            replace(event, doubt=_doubt(objects, event, allowed))
+            if event.reference in deciding
+            else event
+            for event in events
+        ]
 
 
 class GitBackend:
@@ -197,6 +212,16 @@ class GitBackend:
 
 
 BACKEND = GitBackend()
+
+
+def _doubt(objects: Objects, event: StageEvent, allowed: Path) -> str:
+    """Why an event shall not be believed: its own tag counts, and that of its version."""
+    try:
+        for title in (event.reference, git_tags.version_tag(event.name, event.version)):
+            git_tags.check_signature(objects, title, allowed)
+    except SignatureError as error:
+        return error.what
+    return ""
 
 
 def _git(root: Path, *arguments: str) -> str:

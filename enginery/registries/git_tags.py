@@ -63,6 +63,7 @@ class Tags:
                 who=tag.who,
                 when=datetime.fromtimestamp(tag.seconds, UTC),
                 why=tag.subject,
+                reference=tag.title,
             )
             for name, match, tag in ordered
             if (name, tag.commit) in numbers
@@ -145,16 +146,15 @@ def make_tag(
         raise unknown_identity(error) from None
 
 
-def check_signatures(objects: Objects, tags: Tags, allowed: Path) -> None:
-    """Make sure that every tag was signed by somebody whose signature counts.
+def check_signature(objects: Objects, title: str, allowed: Path) -> None:
+    """Make sure that a tag was signed by somebody whose signature counts.
 
     Raises:
-        SignatureError: one was not.
+        SignatureError: it was not.
     """
-    for _, _, tag in (*tags.versions, *tags.events):
-        content = objects.git("cat-file", "tag", f"{_PREFIX}{tag.title}").encode()
-        signed, mark, rest = content.partition(_SIGNATURE)
-        verify(signed, mark + rest if mark else b"", allowed, _GIT_NAMESPACE, f"tag {tag.title}")
+    content = objects.git("cat-file", "tag", f"{_PREFIX}{title}").encode()
+    signed, mark, rest = content.partition(_SIGNATURE)
+    verify(signed, mark + rest if mark else b"", allowed, _GIT_NAMESPACE, f"tag {title}")
 
 
 def unknown_identity(error: GitError) -> RegistryError:

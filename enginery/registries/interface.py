@@ -34,8 +34,7 @@ class Publication:
         """Whether that is this very engine already."""
         if engine is None or (self.signed and not engine.signed):
             return False
-        mine = self.contents.to_json()
-        return mine == {key: value for key, value in engine.to_json().items() if key in mine}
+        return not self.contents.differences(engine)
 
     def published(self, version: int, reference: str) -> PublishedEngine:
         """The version that it becomes, and where the back end keeps its files."""
@@ -47,7 +46,11 @@ class Publication:
 
 @dataclass(frozen=True)
 class StageEvent:
-    """Someone gave a stage, such as `production`, to a version of an engine, or took it away."""
+    """Someone gave a stage, such as `production`, to a version of an engine, or took it away.
+
+    `reference` is the back end's own. `doubt` says why hosts shall not believe it: nobody signed it
+    whose signature counts; only of events that tell what serves now.
+    """
 
     name: EngineName
     version: int
@@ -56,6 +59,8 @@ class StageEvent:
     who: str
     when: datetime
     why: str
+    reference: str = ""
+    doubt: str = ""
 
 
 class Registry(Protocol):
@@ -96,7 +101,7 @@ class Registry(Protocol):
         """Every event of these engines, the oldest first.
 
         Raises:
-            RegistryError: it cannot be reached, or an event is not signed as the settings ask.
+            RegistryError: it cannot be reached.
         """
 
     def assign(self, engine: PublishedEngine, stage: str, why: str) -> None:
@@ -130,14 +135,13 @@ def newest(engines: Iterable[PublishedEngine]) -> Mapping[EngineName, PublishedE
     return {engine.name: engine for engine in sorted(engines, key=lambda each: each.version)}
 
 
-def serving(events: Sequence[StageEvent], stage: str) -> Mapping[EngineName, int]:
-    """Which version of each engine serves in a stage, by the events so far, the oldest first."""
-    order: dict[EngineName, list[int]] = {}
+def serving(events: Sequence[StageEvent], stage: str) -> Mapping[EngineName, StageEvent]:
+    """By which event each engine serves in a stage; the oldest of the events is the first."""
+    order: dict[EngineName, dict[int, StageEvent]] = {}
     for event in events:
         if event.stage == stage:
-            versions = order.setdefault(event.name, [])
-            if event.version in versions:
-                versions.remove(event.version)
+            versions = order.setdefault(event.name, {})
+            versions.pop(event.version, None)
             if event.assigned:
-                versions.append(event.version)
-    return {name: versions[-1] for name, versions in order.items() if versions}
+                versions[event.version] = event
+    return {name: list(versions.values())[-1] for name, versions in order.items() if versions}

@@ -46,6 +46,11 @@ class Contents(Record):
         """Which engine it is."""
         return EngineName(self.model, self.target, self.precision)
 
+    def differences(self, other: Contents) -> list[str]:
+        """Which keys another one has otherwise."""
+        mine = {key: getattr(self, key) for key in Contents.model_fields}
+        return [key for key, value in mine.items() if getattr(other, key) != value]
+
     @property
     def state(self) -> str:
         """candidate: its graph passed; validated: it ran on its own GPU and passed."""

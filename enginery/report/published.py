@@ -53,4 +53,7 @@ def made_for(engine: PublishedEngine) -> str:
 
 
 def _stages(events: Sequence[StageEvent]) -> Mapping[str, Mapping[EngineName, int]]:
-    return {stage: serving(events, stage) for stage in sorted({event.stage for event in events})}
+    return {
+        stage: {name: event.version for name, event in serving(events, stage).items()}
+        for stage in sorted({event.stage for event in events})
+    }
