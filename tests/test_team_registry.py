@@ -13,9 +13,10 @@ import pytest
 
 from enginery.cli.main import main
 from enginery.errors import RegistryError
+from enginery.project.engine_name import EngineName
 from enginery.project.registry_settings import RegistrySettings
 from enginery.registries import open_registry
-from enginery.registries.interface import Registry
+from enginery.registries.interface import Registry, all_serving
 from enginery.registry.published import PublishedEngine
 from enginery.system.files import sha256
 from tests.conftest import ROOT
@@ -104,11 +105,12 @@ def test_dvc_and_gto_read_it(
 
 
 def test_a_stage_serves_what_was_promoted_and_says_who_when_and_why(
-    team: Team, machine: Machine, capsys: Captured
+    machine: Machine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for content in ("one", "two", "three"):
         machine.register(ADA, content, valid=content != "three")
         said(capsys, "publish")
+    monkeypatch.setenv("COLUMNS", "200")
     candidate = refused(capsys, "promote", ADA)
     assert f"{ADA} v3 is a candidate: only its graph was checked" in candidate
     assert "It has v1, v2, v3" in refused(capsys, "promote", ADA, "--version", "4")
@@ -132,7 +134,13 @@ def test_a_stage_serves_what_was_promoted_and_says_who_when_and_why(
     assert {event["who"] for event in events} == {"Ada <ada@example.org>"}
     assert sorted(event["when"] for event in events) == [event["when"] for event in events]
     [listed] = json.loads(said(capsys, "published", "--json"))
+    listed_name = EngineName(*ADA.split("/"))
     assert (listed["version"], listed["stages"]) == (3, {"canary": 3, "production": 1})
+    overview = said(capsys, "published").splitlines()[-2].split()
+    assert overview == [MODEL, "1", "0", "1", "1"]
+    row = said(capsys, "published", MODEL).splitlines()[-2].split()
+    assert row[:3] == [ADA, "v3", "candidate"]
+    assert registry().stages() == all_serving(registry().stage_events([listed_name]))
     git(machine.root, "fetch", "--quiet", "--tags")
     shown = run("gto", "show", "--repo", str(machine.root), ADA)
     assert [line.split()[1:] for line in shown.splitlines() if "v1.0.0" in line]

@@ -41,6 +41,7 @@ from enginery.registries.interface import (
     Publication,
     Registry,
     StageEvent,
+    all_serving,
     serving,
 )
 from enginery.registry.published import PublishedEngine
@@ -110,6 +111,11 @@ class GitRegistry:
             git_tags.fetch_tags(objects, names)
             events = git_tags.read_tags(objects).stage_events()
             return self._with_doubts(objects, events)
+
+    def stages(self) -> Mapping[str, Mapping[EngineName, int]]:
+        """From the names of all tags."""
+        with Objects(self._remote) as objects:
+            return all_serving(git_tags.read_remote_tags(objects).stage_events())
 
     def assign(self, engine: PublishedEngine, stage: str, why: str) -> None:
         """One more tag."""

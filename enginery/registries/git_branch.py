@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from enginery.errors import RegistryError
 from enginery.project.engine_name import EngineName
 from enginery.registries import git_tags
 from enginery.registries.git_index import INDEX, dump_index, parse_index
@@ -37,10 +36,16 @@ class Branch:
         return sorted(name for name in self.top if name != _DVC)
 
     def fetch(self, models: Iterable[str]) -> None:
-        """Fetch the indexes of some models, in one request."""
-        self.objects.fetch(self.top[model].id for model in models if model in self.top)
-        for model in models:
-            self._indexes[model] = self._read(model)
+        """Fetch the indexes of some models, in one request.
+
+        Raises:
+            RegistryError: the repository cannot be reached, or an index is not whole.
+        """
+        known = {model: self.top[model].id for model in models if model in self.top}
+        self.objects.fetch(known.values())
+        contents = self.objects.blobs([f"{tree}:{INDEX}" for tree in known.values()])
+        for model, content in zip(known, contents, strict=True):
+            self._indexes[model] = parse_index(content or b"", f"{model}/{INDEX}")
 
     def engines(self, model: str) -> tuple[PublishedEngine, ...]:
         """The engines of a model that was fetched."""
@@ -58,21 +63,13 @@ class Branch:
             RegistryError: the repository cannot be reached, or has it not.
         """
         self.objects.fetch([tree])
-        entries = self.objects.entries(tree).items()
-        return {name: self.objects.blob(entry.id) for name, entry in entries if not entry.is_tree}
+        files = {name: each.id for name, each in self.objects.entries(tree).items() if each.is_blob}
+        contents = self.objects.blobs(list(files.values()))
+        return {name: content or b"" for name, content in zip(files, contents, strict=True)}
 
     def config(self) -> bytes:
         """The settings of DVC's remote; empty if there are none."""
         return self.files(self.top[_DVC].id).get(_CONFIG, b"") if _DVC in self.top else b""
-
-    def _read(self, model: str) -> tuple[PublishedEngine, ...]:
-        if model not in self.top:
-            return ()
-        entries, where = self.objects.entries(self.top[model].id), f"{model}/{INDEX}"
-        if INDEX not in entries:
-            cure = "Take an earlier commit of the branch again"
-            raise RegistryError(f"the registry's branch {BRANCH} has no {where}", cure)
-        return parse_index(self.objects.blob(entries[INDEX].id), where)
 
 
 @dataclass(frozen=True)

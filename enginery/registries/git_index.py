@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from enginery.errors import RegistryError
 from enginery.registry.published import PublishedEngine
@@ -38,6 +39,8 @@ def parse_index(content: bytes, where: str) -> tuple[PublishedEngine, ...]:
     Raises:
         RegistryError: it is not whole, or a newer Enginery wrote it.
     """
+    with suppress(ValidationError):  # the usual case, for which a second reading is too slow
+        return _Index.model_validate_json(content).engines
     try:
         if parse(content, _Schema).schema_ > SCHEMA:
             what = f"the registry's {where} was written by a newer Enginery"

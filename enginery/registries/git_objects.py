@@ -21,6 +21,7 @@ from enginery.errors import RegistryError
 
 _REMOTE = "registry"
 _BLOB, _TREE = "blob", "tree"
+_PEELED = "^{}"
 _NO_SUCH_REF = "couldn't find remote ref"
 # Whoever pushed first made these; the next attempt begins with what they pushed.
 _OVERTAKEN = ("[rejected]", "cannot lock ref", "incorrect old value", "failed to update ref")
@@ -50,9 +51,9 @@ class TreeEntry:
         return cls(_TREE, id_)
 
     @property
-    def is_tree(self) -> bool:
-        """Whether it is a folder."""
-        return self.kind == _TREE
+    def is_blob(self) -> bool:
+        """Whether it is a file."""
+        return self.kind == _BLOB
 
 
 class GitError(Exception):
@@ -133,15 +134,39 @@ class Objects:
         except GitError as error:
             raise self._unreachable(error) from None
 
+    def remote_tags(self) -> list[tuple[str, str]]:
+        """Every annotated tag of the repository, with the commit that it is on.
+
+        Raises:
+            RegistryError: the repository cannot be reached.
+        """
+        try:
+            listed = self.git("ls-remote", "--tags", _REMOTE)
+        except GitError as error:
+            raise self._unreachable(error) from None
+        lines = (line.split("\t") for line in listed.splitlines() if line.endswith(_PEELED))
+        return [(ref.removesuffix(_PEELED), commit) for commit, ref in lines]
+
     def entries(self, tree: str) -> Mapping[str, TreeEntry]:
         """What stands in a tree that was fetched."""
         listed = self.git("ls-tree", "-z", tree).split("\0")
         lines = (line.split("\t", 1) for line in listed if line)
         return {name: TreeEntry(*about.split()[1:3]) for about, name in lines}
 
-    def blob(self, id_: str) -> bytes:
-        """The bytes of a blob that was fetched."""
-        return self._run(("cat-file", _BLOB, id_), b"", None)
+    def blobs(self, names: Sequence[str]) -> list[bytes | None]:
+        """The bytes of blobs that were fetched, by id or as TREE:PATH; None where there is none."""
+        asked = "".join(f"{name}\n" for name in names).encode()
+        answer = self._run(("cat-file", "--batch"), asked, None) if names else b""
+        contents: list[bytes | None] = []
+        for _ in names:
+            head, _, answer = answer.partition(b"\n")
+            if head.endswith(b" missing"):
+                contents.append(None)
+                continue
+            size = int(head.rpartition(b" ")[2])
+            contents.append(answer[:size])
+            answer = answer[size + 1 :]
+        return contents
 
     def write_blob(self, content: bytes) -> TreeEntry:
         """Keep some bytes."""

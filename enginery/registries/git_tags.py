@@ -111,18 +111,17 @@ def fetch_tags(objects: Objects, names: Iterable[EngineName]) -> None:
 def read_tags(objects: Objects) -> Tags:
     """The tags that were fetched."""
     listed = objects.git("for-each-ref", f"--format={_FORMAT}", _PREFIX)
-    tags = list(chain.from_iterable(map(_tag, listed.splitlines())))
-    versions = [
-        (name, int(match["version"]), tag)
-        for tag in tags
-        if (match := _VERSION.fullmatch(tag.title)) and (name := _engine(match["name"]))
-    ]
-    events = [
-        (name, match, tag)
-        for tag in tags
-        if (match := _EVENT.fullmatch(tag.title)) and (name := _engine(match["name"]))
-    ]
-    return Tags(versions, events)
+    return _sorted(chain.from_iterable(map(_tag, listed.splitlines())))
+
+
+def read_remote_tags(objects: Objects) -> Tags:
+    """The tags of every engine, without who, when and why: a tag itself is not fetched.
+
+    Raises:
+        RegistryError: the repository cannot be reached.
+    """
+    refs = objects.remote_tags()
+    return _sorted(Tag(ref.removeprefix(_PREFIX), commit, "", 0, "") for ref, commit in refs)
 
 
 def make_tag(
@@ -165,6 +164,22 @@ def unknown_identity(error: GitError) -> RegistryError:
     return RegistryError(
         f"git does not make what the registry needs: {error}", "Correct this first"
     )
+
+
+def _sorted(tags: Iterable[Tag]) -> Tags:
+    """Those of versions and those of events; others are not the registry's."""
+    every = list(tags)
+    versions = [
+        (name, int(match["version"]), tag)
+        for tag in every
+        if (match := _VERSION.fullmatch(tag.title)) and (name := _engine(match["name"]))
+    ]
+    events = [
+        (name, match, tag)
+        for tag in every
+        if (match := _EVENT.fullmatch(tag.title)) and (name := _engine(match["name"]))
+    ]
+    return Tags(versions, events)
 
 
 def _tag(line: str) -> Iterator[Tag]:

@@ -104,6 +104,13 @@ class Registry(Protocol):
             RegistryError: it cannot be reached.
         """
 
+    def stages(self) -> Mapping[str, Mapping[EngineName, int]]:
+        """Which version of each engine serves, by stage; signatures are not looked at.
+
+        Raises:
+            RegistryError: it cannot be reached.
+        """
+
     def assign(self, engine: PublishedEngine, stage: str, why: str) -> None:
         """Let a version serve in a stage, in the place of the one that serves now.
 
@@ -145,3 +152,11 @@ def serving(events: Sequence[StageEvent], stage: str) -> Mapping[EngineName, Sta
             if event.assigned:
                 versions[event.version] = event
     return {name: list(versions.values())[-1] for name, versions in order.items() if versions}
+
+
+def all_serving(events: Sequence[StageEvent]) -> Mapping[str, Mapping[EngineName, int]]:
+    """Which version of each engine serves, by stage."""
+    return {
+        stage: {name: event.version for name, event in serving(events, stage).items()}
+        for stage in sorted({event.stage for event in events})
+    }
