@@ -13,7 +13,7 @@ import fcntl
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from enginery.errors import (
     NothingFitsError,
     SignatureError,
 )
+from enginery.project.engine_name import EngineName
 from enginery.project.load import team_settings
 from enginery.project.registry_settings import RegistrySettings
 from enginery.registries import open_registry
@@ -102,12 +103,7 @@ def choose(
         cure = "`enginery published` shows what it has; `enginery publish` adds to it"
         raise EngineryError(f"{registry.location} has no engine of {of}", cure)
     names = [] if state in STATES else runs_here(engines, host)
-    events = serving(registry.stage_events(names), state) if names else {}
-    for event in events.values():
-        if event.doubt:
-            cure = "Promote it again with a key that counts, or find out who did this"
-            raise SignatureError(f"{event.name} in {state}: {event.doubt}", cure)
-    return judge(engines, host, state, {name: each.version for name, each in events.items()})
+    return judge(engines, host, state, _served(registry, names, state))
 
 
 def best(verdicts: list[Verdict], host: Host, state: str) -> PublishedEngine:
@@ -165,6 +161,44 @@ def install(
     return pulled
 
 
+def served_engines(
+    registry: Registry,
+    model: str,
+    precision: str,
+    stage: str,
+    settings: RegistrySettings,
+    folder: Path,
+) -> list[Engine]:
+    """Every engine of a model that serves in a stage, fetched below a folder and checked.
+
+    Raises:
+        IntegrityError: the bytes of one are not those that were published.
+        SignatureError: somebody published or promoted one whose signature does not count.
+        RegistryError: the registry cannot be reached.
+    """
+    engines = [each for each in registry.engines({model}) if each.precision == precision]
+    names = sorted({engine.name for engine in engines})
+    numbers = _served(registry, names, stage)
+    served = []
+    for engine in engines:
+        if numbers.get(engine.name) == engine.version:
+            place = folder / str(engine.name)
+            place.mkdir(parents=True)
+            registry.fetch(engine, place)
+            served.append(_check(engine, place, settings))
+    return served
+
+
+def _served(registry: Registry, names: Sequence[EngineName], stage: str) -> dict[EngineName, int]:
+    """Which versions serve in a stage, by events that are to be believed."""
+    events = serving(registry.stage_events(names), stage) if names else {}
+    for event in events.values():
+        if event.doubt:
+            cure = "Promote it again with a key that counts, or find out who did this"
+            raise SignatureError(f"{event.name} in {stage}: {event.doubt}", cure)
+    return {name: event.version for name, event in events.items()}
+
+
 def _is_here(engine: PublishedEngine, folder: Path, settings: RegistrySettings) -> bool:
     if not folder.is_dir():
         return False
@@ -174,7 +208,7 @@ def _is_here(engine: PublishedEngine, folder: Path, settings: RegistrySettings) 
     return False
 
 
-def _check(engine: PublishedEngine, folder: Path, settings: RegistrySettings) -> None:
+def _check(engine: PublishedEngine, folder: Path, settings: RegistrySettings) -> Engine:
     """Compare every byte with what was published, and that with its signature."""
     try:
         here = Engine(folder, read_manifest(folder / MANIFEST, engine.name))
@@ -188,6 +222,7 @@ def _check(engine: PublishedEngine, folder: Path, settings: RegistrySettings) ->
         raise IntegrityError(f"{engine.title}: {harm[0].partition(': ')[2]}", _TRUST)
     if settings.require_signature:
         check_signature(engine, folder, Path(settings.allowed_signers or ""))
+    return here
 
 
 def _linked(out: Path) -> str:
