@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from enginery.cli.main import main
 from enginery.errors import RegistryError
 from enginery.project.engine_name import EngineName
 from enginery.project.registry_settings import RegistrySettings
-from enginery.registries import open_registry
+from enginery.registries import git_tags, open_registry
 from enginery.registries.interface import Registry, all_serving
 from enginery.registry.published import PublishedEngine
 from enginery.system.files import sha256
@@ -147,6 +148,63 @@ def test_a_stage_serves_what_was_promoted_and_says_who_when_and_why(
     served = run("gto", "show", "--repo", str(machine.root), f"{ADA}#production")
     assert "v1.0.0" in served and "v2.0.0" not in served
     assert "too slow" in run("gto", "history", "--repo", str(machine.root), ADA, "--json")
+
+
+def test_two_who_change_a_stage_at_once_are_told(
+    machine: Machine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in ("one", "two"):
+        machine.register(ADA, content, valid=True)
+        said(capsys, "publish")
+    make_tag = git_tags.make_tag
+
+    def overtaken(*given: Any) -> None:
+        monkeypatch.setattr(git_tags, "make_tag", make_tag)
+        assert main(["promote", ADA, "--version", "1"]) == 0
+        make_tag(*given)
+
+    monkeypatch.setattr(git_tags, "make_tag", overtaken)
+    assert main(["promote", ADA]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: somebody else changed a stage of {ADA} at this moment. Look")
+    assert list(registry().stages()["production"].values()) == [1]
+
+
+def test_a_clock_that_is_wrong_changes_no_order(
+    machine: Machine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in ("one", "two"):
+        machine.register(ADA, content, valid=True)
+        said(capsys, "publish")
+    for clock, version in ((2e9, "1"), (1e9, "2"), (1.5e9, "1")):
+        monkeypatch.setattr(git_tags.time, "time", lambda clock=clock: clock)
+        said(capsys, "promote", ADA, "--version", version)
+    events = json.loads(said(capsys, "history", ADA, "--json"))
+    assert [event["version"] for event in events] == [1, 2, 1]
+    assert list(registry().stages()["production"].values()) == [1]
+
+
+def test_without_a_remote_that_others_know_nothing_is_published(
+    team: Team, machine: Machine, capsys: Captured
+) -> None:
+    machine.register(ADA)
+    settings = machine.root / ".dvc/config"
+    (machine.root / ".dvc/config.local").write_text(settings.read_text())
+    settings.write_text("")
+    assert "other machines do not know the DVC remote shared" in refused(capsys, "publish")
+    (machine.root / ".dvc/config.local").unlink()
+    assert "no DVC remote is configured" in refused(capsys, "publish")
+    (team.folder / "remote").write_text("a file lies in its place")
+    git(machine.root, "checkout", "--quiet", ".dvc/config")
+    assert "the DVC remote shared (" in refused(capsys, "publish")
+    assert "engines" not in team.git("branch", "--list")
+    machine.register(AMPERE)
+    (machine.root / f"artifacts/engines/{AMPERE}/model.plan").write_bytes(b"damaged")
+    (team.folder / "remote").unlink()
+    assert main(["publish"]) == 0
+    told = capsys.readouterr()
+    assert told.err.startswith(f"not published: {AMPERE}, damaged: model.plan: 7 bytes")
+    assert f"published {ADA} v1" in told.out
 
 
 def test_prune_keeps_what_stages_serve(team: Team, machine: Machine, capsys: Captured) -> None:

@@ -34,7 +34,8 @@ from enginery.registries.git_branch import (
     read_branch,
     removal,
 )
-from enginery.registries.git_objects import Objects, Remote
+from enginery.registries.git_objects import Objects
+from enginery.registries.git_setup import Remote
 from enginery.registries.interface import (
     PLAN,
     SMALL_FILES,

@@ -18,24 +18,21 @@ from types import TracebackType
 from typing import Self
 
 from enginery.errors import RegistryError
+from enginery.registries.git_setup import (
+    PREFIX,
+    REMOTE,
+    Remote,
+    is_of_a_repository,
+    settings,
+    sweep,
+    what_it_said,
+)
 
-_REMOTE = "registry"
 _BLOB, _TREE = "blob", "tree"
 _PEELED = "^{}"
 _NO_SUCH_REF = "couldn't find remote ref"
 # Whoever pushed first made these; the next attempt begins with what they pushed.
 _OVERTAKEN = ("[rejected]", "cannot lock ref", "incorrect old value", "failed to update ref")
-
-
-@dataclass(frozen=True)
-class Remote:
-    """Where a registry's repository is; `config` is that of the user's checkout, whose credentials
-    count here too.
-    """
-
-    url: str
-    push_url: str
-    config: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -65,14 +62,15 @@ class Objects:
 
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
-        self._folder = tempfile.TemporaryDirectory(prefix="enginery-registry-")
+        sweep()
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{PREFIX}{os.getpid()}-")
         self._environment = {
-            **{key: value for key, value in os.environ.items() if not _is_of_a_repository(key)},
+            **{key: value for key, value in os.environ.items() if not is_of_a_repository(key)},
             "LC_ALL": "C",
             **({} if sys.stdin and sys.stdin.isatty() else {"GIT_TERMINAL_PROMPT": "0"}),
         }
         self.git("init", "--quiet", "--bare", ".")
-        (Path(self._folder.name) / "config").write_text(_config(remote), encoding="utf-8")
+        (Path(self._folder.name) / "config").write_text(settings(remote), encoding="utf-8")
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +139,7 @@ class Objects:
             RegistryError: the repository cannot be reached.
         """
         try:
-            listed = self.git("ls-remote", "--tags", _REMOTE)
+            listed = self.git("ls-remote", "--tags", REMOTE)
         except GitError as error:
             raise self._unreachable(error) from None
         lines = (line.split("\t") for line in listed.splitlines() if line.endswith(_PEELED))
@@ -204,7 +202,7 @@ class Objects:
             RegistryError: the repository cannot be reached, or refuses the change.
         """
         try:
-            self.git("push", "--quiet", "--porcelain", "--atomic", _REMOTE, *refspecs)
+            self.git("push", "--quiet", "--porcelain", "--atomic", REMOTE, *refspecs)
         except GitError as error:
             if any(sign in str(error) for sign in _OVERTAKEN):
                 return False
@@ -215,7 +213,7 @@ class Objects:
     def _fetch(self, *wants: str, filter_: int, depth: int = 0) -> None:
         options = ["--quiet", "--no-tags", "--no-write-fetch-head", f"--filter=tree:{filter_}"]
         options += [f"--depth={depth}"] if depth else []
-        self.git("fetch", *options, "--stdin", _REMOTE, data="\n".join([*wants, ""]).encode())
+        self.git("fetch", *options, "--stdin", REMOTE, data="\n".join([*wants, ""]).encode())
 
     def _run(
         self, arguments: Sequence[str], data: bytes, variables: Mapping[str, str] | None
@@ -233,50 +231,9 @@ class Objects:
             what = "git is not installed, and the registry is a git repository"
             raise RegistryError(what, "Install git") from None
         if ended.returncode:
-            raise GitError(_what_it_said(ended.stderr + ended.stdout))
+            raise GitError(what_it_said(ended.stderr + ended.stdout))
         return ended.stdout
 
     def _unreachable(self, error: GitError) -> RegistryError:
         what = f"the registry {self._remote.url} cannot be read: {error}"
         return RegistryError(what, f"Try `git ls-remote {self._remote.url}`, then run again")
-
-
-def _config(remote: Remote) -> str:
-    """The private repository's settings: the checkout's, and what must be otherwise here."""
-    include = f"[include]\n\tpath = {_quoted(str(remote.config))}\n" if remote.config else ""
-    return (
-        f"{include}[core]\n\trepositoryformatversion = 1\n\tbare = true\n"
-        "\thooksPath = /dev/null\n"
-        f"[extensions]\n\tpartialClone = {_REMOTE}\n"
-        f'[remote "{_REMOTE}"]\n\turl = {_quoted(remote.url)}\n'
-        f"\tpushurl = {_quoted(remote.push_url)}\n\tpromisor = true\n"
-        # Else the server takes what lies below a commit for known.
-        "[fetch]\n\tnegotiationAlgorithm = noop\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n"
-        "[tag]\n\tgpgSign = false\n[gpg]\n\tformat = ssh\n"
-    )
-
-
-def _quoted(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _is_of_a_repository(variable: str) -> bool:
-    """Whether a variable leads git to another repository, as those that hooks are given."""
-    return variable in (
-        "GIT_DIR",
-        "GIT_WORK_TREE",
-        "GIT_INDEX_FILE",
-        "GIT_OBJECT_DIRECTORY",
-        "GIT_COMMON_DIR",
-        "GIT_NAMESPACE",
-        "GIT_PREFIX",
-    )
-
-
-def _what_it_said(output: bytes) -> str:
-    """The lines of an error in one, without git's advice."""
-    lines = output.decode("utf-8", errors="replace").splitlines()
-    kept = [line.strip() for line in lines if not line.startswith(("hint:", "To ", "Done"))]
-    said = "; ".join(dict.fromkeys(line.removeprefix("fatal: ") for line in kept if line))
-    return said[:400] or "it said nothing"
