@@ -1,7 +1,14 @@
 """Enginery: trained models into TensorRT engines that a team can trust."""
 
-import os
+from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from enginery.actions.pull import pull
+
+__all__ = ["__version__", "pull"]
 __version__ = "0.1.0"
 
 # Before any library reads them: nothing is sent anywhere that the user did not name.
@@ -13,3 +20,12 @@ os.environ.setdefault(
     "YOLO_OFFLINE", "true"
 )  # Ultralytics reports exports, asks for its newest version
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # of servers started here
+
+
+def __getattr__(name: str) -> Any:
+    """The Python API; imported when it is asked for, since commands must start at once."""
+    if name == "pull":
+        from enginery.actions.pull import pull
+
+        return pull
+    raise AttributeError(f"module 'enginery' has no attribute {name!r}")

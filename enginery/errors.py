@@ -17,6 +17,9 @@ EngineryError
 ├── ExcludedTargetError         a target for another machine of the fleet
 │   └── TargetLostError         a target that this machine could build, and cannot any more
 ├── IntegrityError              a file whose digest is not the one recorded
+│   └── SignatureError          a file of the team's registry without a signature that counts
+├── RegistryError               the team's registry cannot be reached, or does not take a change
+├── NothingFitsError            no published engine runs on this host
 ├── DamagedFileError            a JSON file of Enginery's own that is not whole
 ├── DiskFullError               no room for a file
 ├── GateError                   an engine's graph failed its validation
@@ -118,6 +121,18 @@ def is_elsewhere(error: object) -> TypeGuard[ExcludedTargetError]:
 
 class IntegrityError(EngineryError):
     """A file whose digest is not the one recorded."""
+
+
+class SignatureError(IntegrityError):
+    """An engine of the team's registry that nobody signed whose signature counts."""
+
+
+class RegistryError(EngineryError):
+    """The team's registry cannot be reached or read, or does not take a change."""
+
+
+class NothingFitsError(EngineryError):
+    """No engine of the team's registry runs on this host."""
 
 
 class DamagedFileError(EngineryError):

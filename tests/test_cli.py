@@ -164,7 +164,7 @@ def test_the_shell_asks_the_command(tmp_path: Path) -> None:
         },
         check=True,
     )
-    assert result.stdout.split() == ["export-ultralytics"]
+    assert result.stdout.split() == ["export"]
 
 
 def test_a_project_is_loaded_from_the_current_folder(

@@ -472,7 +472,9 @@ def test_engines_pass_on_their_gpu(served: Checkout) -> None:
     assert [(point["profile"], point["which"]) for point in report["points"]] == [(0, "opt")]
     assert report["clocks"]
     assert report["gpu"]["uuid"].startswith("GPU-")
-    exported = served.run("enginery", "export-ultralytics", "server/fp16", "--out", "server.engine")
+    exported = served.run(
+        "enginery", "export", "ultralytics", "server/fp16", "--out", "server.engine"
+    )
     assert exported.returncode == 0, exported.stderr
 
 

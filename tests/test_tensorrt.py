@@ -123,10 +123,10 @@ def test_an_engine_for_ultralytics_has_the_header_that_its_own_reader_reads(
 ) -> None:
     from ultralytics.nn.backends.base import BaseBackend
 
-    refused = built.run("enginery", "export-ultralytics", "rtx-ada/fp16", "--out", "ü.engine")
+    refused = built.run("enginery", "export", "ultralytics", "rtx-ada/fp16", "--out", "ü.engine")
     assert "rtx-ada/fp16 is of TensorRT-RTX, and YOLO() loads engines of TensorRT" in refused.stderr
     change_manifest(built.root / engine_folder(MODEL, "rtx-ada", "fp16"), runtime="tensorrt")
-    result = built.run("enginery", "export-ultralytics", "rtx-ada/fp16", "--out", "ü.engine")
+    result = built.run("enginery", "export", "ultralytics", "rtx-ada/fp16", "--out", "ü.engine")
     assert result.returncode == 0, result.stderr
     start, found = BaseBackend.engine_header(built.root / "ü.engine")
     assert (found["task"], found["stride"], found["imgsz"], found["batch"]) == (
@@ -139,5 +139,7 @@ def test_an_engine_for_ultralytics_has_the_header_that_its_own_reader_reads(
     plan = built.root / "artifacts/engines" / MODEL / "rtx-ada/fp16/model.plan"
     assert (built.root / "ü.engine").read_bytes()[start:] == plan.read_bytes()
     plan.write_bytes(plan.read_bytes()[:-1])
-    damaged = built.run("enginery", "export-ultralytics", "rtx-ada/fp16", "--out", "other.engine")
+    damaged = built.run(
+        "enginery", "export", "ultralytics", "rtx-ada/fp16", "--out", "other.engine"
+    )
     assert (damaged.returncode, (built.root / "other.engine").exists()) == (1, False)

@@ -272,7 +272,7 @@ def test_a_recipe_that_changes_while_its_step_runs_fails_it(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     "command",
     [
-        ["export-ultralytics", "rtx-ada/fp16", "--out", "params.yaml/x"],
+        ["export", "ultralytics", "rtx-ada/fp16", "--out", "params.yaml/x"],
         ["calibration", "export", MODEL, "--tensorrt", "8.6.0", "--out", "tests"],
     ],
 )

@@ -131,7 +131,7 @@ def test_ultralytics_takes_an_own_graphs_outputs_for_what_they_are(
     from ultralytics.utils.nms import non_max_suppression
 
     registered(task, "own.onnx", graph(shapes, operator, declared="anchors"))
-    assert main(["export-ultralytics", "own/server/fp16", "--out", "own.engine"]) == 0
+    assert main(["export", "ultralytics", "own/server/fp16", "--out", "own.engine"]) == 0
     found = as_ultralytics_reads(Path("own.engine"))
     assert (found.end2end, found.metadata["args"]["nms"], found.task, found.imgsz) == (
         end2end,
@@ -159,7 +159,7 @@ def test_an_own_graph_that_has_changed_since_is_no_measure(
 ) -> None:
     registered("detect", "own.onnx", graph(FINAL["detect"], "Relu"))
     write_json(model_folder("own", "export") / "record.json", {})
-    assert main(["export-ultralytics", "own/server/fp16", "--out", "own.engine"]) == 1
+    assert main(["export", "ultralytics", "own/server/fp16", "--out", "own.engine"]) == 1
     assert "its model has changed since it was built" in capsys.readouterr().err
     assert not Path("own.engine").exists()
 
@@ -189,7 +189,7 @@ def test_an_own_graph_that_yolo_cannot_feed(
         node.input[:] = [new if name == old else name for name in node.input]
         node.output[:] = [new if name == old else name for name in node.output]
     registered("segment", "own.onnx", model)
-    assert main(["export-ultralytics", "own/server/fp16", "--out", "own.engine"]) == 1
+    assert main(["export", "ultralytics", "own/server/fp16", "--out", "own.engine"]) == 1
     assert words in capsys.readouterr().err
     assert not Path("own.engine").exists()
 
@@ -225,6 +225,6 @@ def test_weights_are_exported_with_raw_outputs_and_need_no_graph_here(
     )
     registered("detect", "model.pt", onnx.ModelProto())
     (model_folder("own", "export") / "model.onnx").unlink()
-    assert main(["export-ultralytics", "own/server/fp16", "--out", "own.engine"]) == 0
+    assert main(["export", "ultralytics", "own/server/fp16", "--out", "own.engine"]) == 0
     found = as_ultralytics_reads(Path("own.engine"))
     assert (found.end2end, found.metadata["args"]["nms"]) == (False, None)

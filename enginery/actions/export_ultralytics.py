@@ -1,4 +1,4 @@
-"""export-ultralytics: a registered plan behind the header with which Ultralytics' own engines
+"""export ultralytics: a registered plan behind the header with which Ultralytics' own engines
 begin.
 """
 

@@ -32,6 +32,16 @@ ModelArgument = Annotated[
     str,
     typer.Argument(metavar="MODEL", help="Its name in params.yaml.", autocompletion=complete_model),
 ]
+RegistryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--registry",
+        metavar="URL",
+        help="The team's registry (default: registry in params.yaml, else the remote origin).",
+    ),
+]
+StageOption = Annotated[str, typer.Option(help="In which stage it serves.")]
+ReasonOption = Annotated[str, typer.Option(help="Why; the history keeps it.")]
 SETTINGS = {"help_option_names": ["-h", "--help"]}
 
 

@@ -15,7 +15,8 @@ SECTIONS = {
     "Own a project": ("init", "add-model", "upgrade"),
     "Build engines": ("build", "status", "serve", "server"),
     "Look at engines": ("list", "show", "inspect", "verify"),
-    "Use engines": ("validate", "predict", "export-ultralytics", "push", "prune"),
+    "Use engines": ("validate", "predict", "export", "push", "prune"),
+    "Share engines": ("publish", "published", "pull", "promote", "rollback", "history"),
     "INT8": ("calibration", "sensitivity"),
     "This machine": ("toolchain", "gpus"),
 }

@@ -1,4 +1,4 @@
-"""`enginery prune`: remove the engines that params.yaml no longer has."""
+"""`enginery prune`: remove the engines that params.yaml no longer has, or old published ones."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from enginery.cli import Command, new_app
+from enginery.cli import Command, RegistryOption, new_app
 
 app = new_app()
 
@@ -16,8 +16,19 @@ def prune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only say what would be removed.")
     ] = False,
+    published: Annotated[
+        bool,
+        typer.Option("--published", help="Old versions in the team's registry instead."),
+    ] = False,
+    keep: Annotated[
+        int,
+        typer.Option(min=1, help="With --published: how many versions of each engine stay."),
+    ] = 3,
+    registry: RegistryOption = None,
 ) -> int:
     """Remove the engines that params.yaml no longer has."""
+    if published or registry:
+        return _prune_published(registry, keep, dry_run)
     from enginery.project.load import load_spec
     from enginery.registry.prune import remove, retired
     from enginery.system.checkout_lock import checkout_lock
@@ -42,3 +53,20 @@ def _summary(count: int, megabytes: float, dry_run: bool) -> str:
     done = "would be removed" if dry_run else "removed"
     again = "DVC's cache keeps its copies: named in params.yaml again, they are restored"
     return f"{engines} {done}, {megabytes:.1f} MB. {again}."
+
+
+def _prune_published(location: str | None, keep: int, dry_run: bool) -> int:
+    from enginery.actions.stages import superfluous
+    from enginery.project.load import team_settings
+    from enginery.registries import open_registry
+
+    registry = open_registry(team_settings(location))
+    engines = superfluous(registry, keep)
+    if engines and not dry_run:
+        registry.remove(engines)
+    for engine in engines:
+        print(f"{'would remove' if dry_run else 'removed'} {engine.title}")
+    done = "would be removed from" if dry_run else "removed from"
+    kept = f"the newest {keep} of each engine stay, with what a stage serves or served before"
+    print(f"{len(engines)} versions {done} {registry.location}: {kept}")
+    return 0

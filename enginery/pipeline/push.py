@@ -94,6 +94,14 @@ class Remote:
             self._objects.add(files, localfs, batch, on_error=lambda *_: None, check_exists=False)
             progress("send", start + len(batch), len(digests))
 
+    def fetch(self, digest: str, path: Path) -> None:
+        """Fetch an object.
+
+        Raises:
+            FileNotFoundError: the remote has it not.
+        """
+        self._objects.fs.get_file(self._objects.oid_to_path(digest), str(path))
+
     def entries(self) -> set[str]:
         """The names of the run-cache's entries at the remote, below runs/."""
         folder = self._runs.fs.join(self._runs.path, "runs")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from enginery import runtimes, sources
+from enginery.project import registry_settings
 from enginery.project.engine_name import INT8
 from enginery.project.params import (
     BUILD_OPTIONS,
@@ -47,6 +48,7 @@ def mistakes(spec: Spec) -> Iterator[str]:
             continue
         yield from _source_mistakes(name, model)
     yield from _idle_keys(spec)
+    yield from registry_settings.mistakes(spec.registry)
     if OWN_TOOLCHAIN in spec.toolchains:
         yield (
             f"toolchains.{OWN_TOOLCHAIN}: this is the name of Enginery's own interpreter; choose "

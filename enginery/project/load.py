@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from enginery.errors import ConfigError
 from enginery.project.checks import mistakes as cross_mistakes
 from enginery.project.params import PARAMS_FILE, Spec
+from enginery.project.registry_settings import RegistrySettings
 
 _MOST_NODES = 100_000  # of params.yaml; nobody writes so many
 
@@ -38,6 +39,23 @@ def load_spec(path: Path = PARAMS_FILE) -> Spec:
     if mistakes:
         raise ConfigError(str(path), mistakes)
     return spec
+
+
+def team_settings(
+    location: str | None = None, signers: Path | None = None, path: Path = PARAMS_FILE
+) -> RegistrySettings:
+    """Where the team's registry is: as params.yaml says, if there is one, or at a location.
+
+    With `signers`, a file of ssh-keygen's, only what one of them signed counts.
+
+    Raises:
+        ConfigError: params.yaml has mistakes.
+    """
+    settings = load_spec(path).registry if path.exists() else RegistrySettings()
+    changes: dict[str, object] = {"location": location} if location else {}
+    if signers:
+        changes.update(allowed_signers=str(signers.resolve()), require_signature=True)
+    return settings.model_copy(update=changes)
 
 
 def _read(path: Path) -> Mapping[str, Any]:

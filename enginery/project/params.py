@@ -20,6 +20,7 @@ from pydantic import (
 
 from enginery import runtimes
 from enginery.project.engine_name import NAME, EngineName
+from enginery.project.registry_settings import RegistrySettings
 from enginery.vision.tasks import Task, metric_of
 
 BUILD_OPTIONS = (
@@ -261,6 +262,7 @@ class Spec(_Frozen):
     validation: Tolerance = Tolerance()
     demo: Demo | None = None
     time_limit_s: dict[Name, Seconds] = {}
+    registry: RegistrySettings = RegistrySettings()
 
     def engines(self) -> list[EngineName]:
         """Every engine that is asked for: the matrix, or what a model says of itself."""

@@ -37,6 +37,26 @@ class GpuCheck:
 
 
 @dataclass(frozen=True)
+class Cards:
+    """The GPUs that an engine is for: a compute capability (None: any), one kind of card (None:
+    any), or all from Ampere on.
+    """
+
+    compute_capability: str | None
+    gpu: str | None
+    hardware_compatible: bool
+
+    def include(self, capability: str, card: str) -> bool:
+        """Whether the engine runs on such a GPU.
+
+        A plan of `tensorrt` is for one kind of card, unless it was built for later ones, too.
+        """
+        if self.hardware_compatible:
+            return float(capability) >= OLDEST_COMPATIBLE
+        return self.compute_capability in (None, capability) and self.gpu in (None, card)
+
+
+@dataclass(frozen=True)
 class Engine:
     """A registered engine."""
 
@@ -85,9 +105,17 @@ class Engine:
 
     @property
     def gpu_check(self) -> GpuCheck:
-        """Its report, which counts if it is whole, of these bytes, and its own numbers pass."""
+        """Its report beside the registry."""
+        return self.check_report(self.report_path)
+
+    @property
+    def report_path(self) -> Path:
+        """Where `enginery validate` writes its report."""
         usual = engine_report(self.model, self.target, self.precision)
-        path = self.folder.parents[3] / usual.relative_to(ARTIFACTS)
+        return self.folder.parents[3] / usual.relative_to(ARTIFACTS)
+
+    def check_report(self, path: Path) -> GpuCheck:
+        """A report, which counts if it is whole, of these bytes, and its own numbers pass."""
         if not path.exists():
             return GpuCheck()
         try:
@@ -106,14 +134,10 @@ class Engine:
         yield from doubts(report, operating_points(self.built.shapes), self.manifest.tolerance)
 
     def is_for(self, capability: str, card: str) -> bool:
-        """Whether it runs on such a GPU.
-
-        A plan of `tensorrt` is for one kind of card, unless it was built for later ones, too.
-        """
+        """Whether it runs on such a GPU."""
         manifest = self.manifest
-        if self.built.hardware_compatible:
-            return float(capability) >= OLDEST_COMPATIBLE
-        return manifest.compute_capability in (None, capability) and manifest.gpu in (None, card)
+        cards = Cards(manifest.compute_capability, manifest.gpu, self.built.hardware_compatible)
+        return cards.include(capability, card)
 
 
 @dataclass(frozen=True)

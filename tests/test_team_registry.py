@@ -1,0 +1,354 @@
+"""The team's registry: engines published by many machines at once, and read by DVC and GTO."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import pytest
+
+from enginery.cli.main import main
+from enginery.errors import RegistryError
+from enginery.project.engine_name import EngineName
+from enginery.project.registry_settings import RegistrySettings
+from enginery.registries import git_tags, open_registry
+from enginery.registries.interface import Registry, all_serving
+from enginery.registry.published import PublishedEngine
+from enginery.system.files import sha256
+from tests.conftest import ROOT
+from tests.team import MODEL, Machine, Team, clone, git, identity, make_team
+
+Captured = pytest.CaptureFixture[str]
+ADA, AMPERE = f"{MODEL}/rtx-ada/fp16", f"{MODEL}/rtx-ampere/int8"
+
+
+@pytest.fixture
+def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
+    """A team without engines."""
+    for name, value in identity(tmp_path).items():
+        monkeypatch.setenv(name, value)
+    return make_team(tmp_path)
+
+
+@pytest.fixture
+def machine(team: Team, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """A machine of the team's, in whose folder commands run."""
+    machine = clone(team, "machine ü")
+    monkeypatch.chdir(machine.root)
+    return machine
+
+
+def said(capsys: Captured, *arguments: str) -> str:
+    """What a command says that ends well."""
+    code = main(list(arguments))
+    output = capsys.readouterr()
+    assert code == 0, output.err
+    return output.out
+
+
+def refused(capsys: Captured, *arguments: str) -> str:
+    """The one line of a command that is refused."""
+    assert main(list(arguments)) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1, error
+    return error
+
+
+def test_new_engines_are_published_and_the_work_tree_stays(
+    team: Team, machine: Machine, capsys: Captured
+) -> None:
+    machine.register(ADA)
+    machine.register(AMPERE, valid=True)
+    (machine.root / "staged.txt").write_text("mine")
+    git(machine.root, "add", "staged.txt")
+    before = git(machine.root, "status", "--porcelain"), git(machine.root, "show-ref")
+
+    dry = said(capsys, "publish", "--dry-run")
+    assert dry.splitlines()[0] == f"would publish {ADA} (candidate)"
+    assert dry.splitlines()[-1].startswith("2 new would be published to ")
+    assert "engines" not in team.git("branch", "--list")
+
+    lines = said(capsys, "publish").splitlines()
+    assert lines[:2] == [f"published {ADA} v1 (candidate)", f"published {AMPERE} v1 (validated)"]
+    assert (git(machine.root, "status", "--porcelain"), git(machine.root, "show-ref")) == before
+    assert team.tree() == [
+        ".dvc/config",
+        f"{MODEL}/index.json",
+        f"{ADA}/manifest.json",
+        f"{ADA}/model.plan.dvc",
+        f"{AMPERE}/manifest.json",
+        f"{AMPERE}/model.plan.dvc",
+        f"{AMPERE}/report.json",
+    ]
+    assert said(capsys, "publish").startswith("0 new published to ")
+    machine.register(ADA, "trained again")
+    assert said(capsys, "publish", ADA).startswith(f"published {ADA} v2 (candidate)\n1 new ")
+    log = team.git("log", "--format=%an %s", "engines").splitlines()
+    assert log == [f"Ada Publish {ADA} v2", "Ada Publish 2 engines"]
+
+
+def test_dvc_and_gto_read_it(
+    team: Team, machine: Machine, tmp_path: Path, capsys: Captured
+) -> None:
+    digest = machine.register(ADA)
+    said(capsys, "publish")
+    got = tmp_path / "got.plan"
+    line = ["dvc", "get", "--rev", "engines", "--out", str(got)]
+    run(*line, str(team.origin), f"{ADA}/model.plan")
+    assert digest == sha256(got)
+    git(machine.root, "fetch", "--quiet", "--tags")
+    assert "v1.0.0" in run("gto", "show", "--repo", str(machine.root), ADA)
+
+
+def test_a_stage_serves_what_was_promoted_and_says_who_when_and_why(
+    machine: Machine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in ("one", "two", "three"):
+        machine.register(ADA, content, valid=content != "three")
+        said(capsys, "publish")
+    monkeypatch.setenv("COLUMNS", "200")
+    candidate = refused(capsys, "promote", ADA)
+    assert f"{ADA} v3 is a candidate: only its graph was checked" in candidate
+    assert "It has v1, v2, v3" in refused(capsys, "promote", ADA, "--version", "4")
+    assert "is no stage" in refused(capsys, "promote", ADA, "--stage", "validated")
+    assert "no earlier version in production: none serves" in refused(capsys, "rollback", ADA)
+
+    said(capsys, "promote", ADA, "--version", "1", "--reason", "first\nin the field")
+    assert "serves in production already" in refused(capsys, "promote", ADA, "--version", "1")
+    said(capsys, "promote", "fp16", "--version", "2")
+    said(capsys, "promote", ADA, "--unvalidated", "--stage", "canary")
+    back = said(capsys, "rollback", ADA, "--reason", "too slow")
+    assert back == f"{ADA} v1 serves in production again, in the place of v2\n"
+
+    events = json.loads(said(capsys, "history", ADA, "--json"))
+    assert [(event["version"], event["stage"], event["why"]) for event in events] == [
+        (1, "production", "first in the field"),
+        (2, "production", f"{ADA} v2 to production"),
+        (3, "canary", f"{ADA} v3 to canary"),
+        (1, "production", "too slow"),
+    ]
+    assert {event["who"] for event in events} == {"Ada <ada@example.org>"}
+    assert sorted(event["when"] for event in events) == [event["when"] for event in events]
+    [listed] = json.loads(said(capsys, "published", "--json"))
+    listed_name = EngineName(*ADA.split("/"))
+    assert (listed["version"], listed["stages"]) == (3, {"canary": 3, "production": 1})
+    overview = said(capsys, "published").splitlines()[-2].split()
+    assert overview == [MODEL, "1", "0", "1", "1"]
+    row = said(capsys, "published", MODEL).splitlines()[-2].split()
+    assert row[:3] == [ADA, "v3", "candidate"]
+    assert registry().stages() == all_serving(registry().stage_events([listed_name]))
+    git(machine.root, "fetch", "--quiet", "--tags")
+    shown = run("gto", "show", "--repo", str(machine.root), ADA)
+    assert [line.split()[1:] for line in shown.splitlines() if "v1.0.0" in line]
+    served = run("gto", "show", "--repo", str(machine.root), f"{ADA}#production")
+    assert "v1.0.0" in served and "v2.0.0" not in served
+    assert "too slow" in run("gto", "history", "--repo", str(machine.root), ADA, "--json")
+
+
+def test_two_who_change_a_stage_at_once_are_told(
+    machine: Machine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in ("one", "two"):
+        machine.register(ADA, content, valid=True)
+        said(capsys, "publish")
+    make_tag = git_tags.make_tag
+
+    def overtaken(*given: Any) -> None:
+        monkeypatch.setattr(git_tags, "make_tag", make_tag)
+        assert main(["promote", ADA, "--version", "1"]) == 0
+        make_tag(*given)
+
+    monkeypatch.setattr(git_tags, "make_tag", overtaken)
+    assert main(["promote", ADA]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: somebody else changed a stage of {ADA} at this moment. Look")
+    assert list(registry().stages()["production"].values()) == [1]
+
+
+def test_a_clock_that_is_wrong_changes_no_order(
+    machine: Machine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for content in ("one", "two"):
+        machine.register(ADA, content, valid=True)
+        said(capsys, "publish")
+    for clock, version in ((2e9, "1"), (1e9, "2"), (1.5e9, "1")):
+        monkeypatch.setattr(git_tags.time, "time", lambda clock=clock: clock)
+        said(capsys, "promote", ADA, "--version", version)
+    events = json.loads(said(capsys, "history", ADA, "--json"))
+    assert [event["version"] for event in events] == [1, 2, 1]
+    assert list(registry().stages()["production"].values()) == [1]
+
+
+def test_without_a_remote_that_others_know_nothing_is_published(
+    team: Team, machine: Machine, capsys: Captured
+) -> None:
+    machine.register(ADA)
+    settings = machine.root / ".dvc/config"
+    (machine.root / ".dvc/config.local").write_text(settings.read_text())
+    settings.write_text("")
+    assert "other machines do not know the DVC remote shared" in refused(capsys, "publish")
+    (machine.root / ".dvc/config.local").unlink()
+    assert "no DVC remote is configured" in refused(capsys, "publish")
+    (team.folder / "remote").write_text("a file lies in its place")
+    git(machine.root, "checkout", "--quiet", ".dvc/config")
+    assert "the DVC remote shared (" in refused(capsys, "publish")
+    assert "engines" not in team.git("branch", "--list")
+    machine.register(AMPERE)
+    (machine.root / f"artifacts/engines/{AMPERE}/model.plan").write_bytes(b"damaged")
+    (team.folder / "remote").unlink()
+    assert main(["publish"]) == 0
+    told = capsys.readouterr()
+    assert told.err.startswith(f"not published: {AMPERE}, damaged: model.plan: 7 bytes")
+    assert f"published {ADA} v1" in told.out
+
+
+def test_prune_keeps_what_stages_serve(team: Team, machine: Machine, capsys: Captured) -> None:
+    for content in ("one", "two", "three", "four", "five"):
+        machine.register(ADA, content, valid=True)
+        said(capsys, "publish")
+    said(capsys, "promote", ADA, "--version", "1")
+    said(capsys, "promote", ADA, "--version", "3")
+    prune = ("prune", "--published", "--keep", "1")
+    dry = said(capsys, *prune, "--dry-run").splitlines()
+    assert dry[:-1] == [f"would remove {ADA} v{number}" for number in (2, 4)]
+    versions = {engine.version: engine for engine in registry().engines()}
+    with pytest.raises(RegistryError, match=rf"{ADA} v3 serves in production\. Nothing was"):
+        registry().remove([versions[2], versions[3]])
+    before = team.git("rev-parse", "engines")
+    said(capsys, *prune)
+    assert [engine.version for engine in registry().engines()] == [1, 3, 5]
+    tags = team.git("tag", "--list").split()
+    assert f"{ADA}@v2.0.0" not in tags and f"{ADA}@v3.0.0" in tags
+    assert team.git("rev-parse", "engines^").strip() == before.strip()
+    registry().remove([versions[5]])
+    assert b"five" not in registry_plan(registry().engines()[-1]) and len(team.tree()) == 5
+    machine.register(ADA, "six", valid=True)
+    assert f"published {ADA} v4" in said(capsys, "publish")
+
+
+def test_many_machines_publish_at_once_and_nothing_is_lost(
+    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    targets = ("rtx-ada", "rtx-ampere", "rtx-blackwell")
+    machines = [clone(team, f"machine-{number}") for number in range(4)]
+    for number, machine in enumerate(machines):
+        machine.register(f"{MODEL}/{targets[number % 3]}/fp32", f"of machine {number}")
+        machine.register(f"{MODEL}/{targets[number % 3]}/int8", "the same everywhere")
+    lines = [sys.executable, "-m", "enginery", "publish"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    runs = [
+        subprocess.Popen(lines, cwd=machine.root, env=environment, stderr=subprocess.PIPE)
+        for machine in machines
+    ]
+    assert [run.communicate(timeout=120)[1] for run in runs] == [b""] * 4
+    monkeypatch.chdir(machines[0].root)
+    engines = registry().engines()
+    versions = {(engine.target, engine.precision): engine.version for engine in engines}
+    assert versions == {
+        (target, precision): 2 if (target, precision) == ("rtx-ada", "fp32") else 1
+        for target in targets
+        for precision in ("fp32", "int8")
+    }
+    assert len(engines) == 7  # of an engine that two machines have alike, one version
+    assert not team.git("rev-list", "--merges", "engines")
+    team.git("fsck", "--strict")
+
+
+def registry() -> Registry:
+    return open_registry(RegistrySettings())
+
+
+def registry_plan(engine: PublishedEngine) -> bytes:
+    with TemporaryDirectory() as folder:
+        registry().fetch(engine, Path(folder))
+        return (Path(folder) / "model.plan").read_bytes()
+
+
+TOY = """
+import json, shutil
+from pathlib import Path
+
+from enginery.errors import RegistryError
+from enginery.registries.interface import StageEvent, newest
+from enginery.registry.published import PublishedEngine
+
+
+class Folder:
+    def __init__(self, place):
+        self.place, self.location = place, f"the toy in {place}"
+
+    def engines(self, models=None):
+        files = sorted(self.place.glob("*/engine.json"))
+        every = [PublishedEngine.model_validate_json(file.read_text()) for file in files]
+        return [engine for engine in every if models is None or engine.model in models]
+
+    def publish(self, publications):
+        added = []
+        for each in publications:
+            before = newest(self.engines()).get(each.contents.name)
+            version = before.version + 1 if before else 1
+            folder = self.place / f"{str(each.contents.name).replace('/', '-')}-{version}"
+            folder.mkdir(parents=True)
+            shutil.copyfile(each.plan, folder / "model.plan")
+            for name, content in each.files(version).items():
+                (folder / name).write_bytes(content)
+            added.append(each.published(version, folder.name))
+            (folder / "engine.json").write_text(added[-1].model_dump_json())
+        return added
+
+    def fetch(self, engine, folder):
+        shutil.copytree(self.place / engine.reference, folder, dirs_exist_ok=True)
+
+
+class Toy:
+    def open(self, settings, root):
+        if not settings.location:
+            raise RegistryError("the toy needs a folder", "Name one: registry.location")
+        return Folder(root / settings.location)
+
+
+BACKEND = Toy()
+"""
+
+
+def test_another_package_brings_a_registry(machine: Machine, tmp_path: Path) -> None:
+    machine.register(ADA)
+    machine.change(backend="toy")
+    without = command(machine)
+    assert without.returncode == 1
+    assert "registry.backend: 'toy': git is expected" in without.stderr
+
+    site = tmp_path / "site"
+    (site / "toy-1.0.dist-info").mkdir(parents=True)
+    (site / "toy-1.0.dist-info/METADATA").write_text("Name: toy\nVersion: 1.0\n")
+    points = "[enginery.registries]\ntoy = toy_registry:BACKEND\n"
+    (site / "toy-1.0.dist-info/entry_points.txt").write_text(points)
+    (site / "toy_registry.py").write_text(TOY)
+    assert "error: the toy needs a folder. Name one" in command(machine, site).stderr
+    machine.change(location="toys")
+    for lines in ([f"published {ADA} v1 (candidate)", "1 new"], ["0 new"]):
+        ended = command(machine, site)
+        assert ended.returncode == 0, ended.stderr
+        assert all(map(ended.stdout.__contains__, lines)) and "to the toy in " in ended.stdout
+
+
+def command(machine: Machine, site: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`enginery publish` with another package installed."""
+    path = os.pathsep.join([str(ROOT), *([str(site)] if site else [])])
+    line = [sys.executable, "-m", "enginery", "publish"]
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(line, cwd=machine.root, env=environment, capture_output=True, text=True)
+
+
+def run(*arguments: str) -> str:
+    command = [str(Path(sys.executable).with_name(arguments[0])), *arguments[1:]]
+    if arguments[0] == "dvc":
+        command = [sys.executable, "-m", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
