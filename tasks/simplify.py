@@ -21,7 +21,7 @@ from enginery.system.files import atomic_folder, write_json
 from enginery.vision.feeds import feeds
 from enginery.vision.images import list_images
 from enginery.vision.labels import check_labels
-from enginery.vision.tasks import Task
+from enginery.vision.tasks import Task, Truth
 
 COMPARED_IMAGES = 4
 TIME_LIMIT_S = 600
@@ -40,15 +40,16 @@ class Parameters:
     width: int
     profiles: tuple[Mapping[str, list[int]], ...] = ()
     input: str | None = None
+    truth: Truth = "labels"
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
     """As the model says."""
     model = project.model(stage)
     if not sources.find(model.source).has_own_sizes:
-        return Parameters(model.validation, model.task, *model.size)
+        return Parameters(model.validation, model.task, *model.size, truth=model.truth)
     profiles = tuple(model.all_profiles())
-    return Parameters(model.validation, model.task, *model.size, profiles, model.input)
+    return Parameters(model.validation, model.task, *model.size, profiles, model.input, model.truth)
 
 
 @step(
@@ -63,7 +64,8 @@ def simplify_model(job: Job[Parameters]) -> None:
     """Write the simplified graph, or the same graph with the reason why not."""
     parameters, model = job.parameters, job.stage.model
     source = model_folder(model, "export") / "model.onnx"
-    paths = list_images(Path(parameters.validation), parameters.task)
+    labelled = parameters.truth == "labels"
+    paths = list_images(Path(parameters.validation), parameters.task, labelled=labelled)
     _check(job, source, paths)
     size = (parameters.height, parameters.width)
     images = feeds(source, paths[:COMPARED_IMAGES], parameters.task, size)
@@ -85,7 +87,9 @@ def _check(job: Job[Parameters], graph: Path, images: Sequence[Path]) -> None:
     if parameters.profiles:
         fit_profiles(graph_info(graph), parameters.profiles, parameters.input, graph.as_posix())
     metadata = read_task_metadata(job.stage.model)
-    if metadata.names:  # without them, it is the validation that says so
+    if (
+        metadata.names and parameters.truth == "labels"
+    ):  # without them, it is the validation that says so
         check_labels(images, metadata)
 
 

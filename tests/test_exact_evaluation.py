@@ -44,7 +44,7 @@ def test_constants() -> None:
     assert head.Metric("map50_95", "mAP50-95", "map50") == head.MAP
     assert head.Metric("top1", "top-1", "top5") == head.TOP1
     assert labels._FORMATS == {
-        "detect": "`class x y width height`",
+        "detect": "`class x y width height` or `class x1 y1 x2 y2 x3 y3 ...`",
         "segment": "`class x1 y1 x2 y2 x3 y3 ...`",
         "obb": "`class x1 y1 x2 y2 x3 y3 x4 y4`",
         "pose": "`class x y width height` and the keypoints",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -77,8 +77,11 @@ def propose(spec: Spec, name: str, ranked: Sequence[RankedLayer]) -> list[str] |
 def _images(spec: Spec, name: str) -> list[Feed]:
     """Some calibration images, or validation images where the calibration was imported."""
     model, calibration = spec.models[name], Path(spec.int8[name].calibration)
-    folder = calibration if calibration.is_dir() else Path(model.validation)
-    paths = list_images(folder, model.task)[:IMAGES]
+    if calibration.is_dir():
+        paths = list_images(calibration, model.task, "calibration", model.has_labels)
+    else:
+        paths = list_images(Path(model.validation), model.task, labelled=model.has_labels)
+    paths = paths[:IMAGES]
     return list(feeds(_graph(name), paths, model.task, model.size))
 
 
@@ -98,7 +101,7 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
     original, thresholds = _calibrated(spec, name)
     settings, model = spec.int8[name], spec.models[name]
     reference = model_folder(name, "export") / "model.onnx"
-    head = read_task_metadata(name)
+    head = replace(read_task_metadata(name), truth=model.truth)
     tolerance = spec.validation.of(head.task, INT8)
 
     def quantized(excluded: Sequence[str]) -> onnx.ModelProto:

@@ -8,7 +8,7 @@ engine `validated`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +105,9 @@ def slower(engine: Engine, report: EngineReport) -> list[str]:
 
 def _data(spec: Spec, engine: Engine) -> _Data:
     original = model_folder(engine.model, "export") / "model.onnx"
-    images = Path(spec.models[engine.model].validation)
-    return _Data(original, read_task_metadata(engine.model), images)
+    model = spec.models[engine.model]
+    head = replace(read_task_metadata(engine.model), truth=model.truth)
+    return _Data(original, head, Path(model.validation))
 
 
 def _measure(

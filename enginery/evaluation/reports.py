@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from enginery.evaluation import gate
 from enginery.registry.records import Count, NotNegative, Record, Share
-from enginery.vision.tasks import Metric, metric_in
+from enginery.vision.tasks import Metric, Truth, metric_in
 
 
 class ClosenessRecord(Record):
@@ -61,6 +61,7 @@ class ReportRecord(Record):
     closeness: ClosenessRecord
     reference: MetricsRecord
     candidate: MetricsRecord
+    truth: Truth = "labels"
 
     @model_validator(mode="after")
     def _has_one_task(self) -> Self:
@@ -72,6 +73,12 @@ class ReportRecord(Record):
     def metric(self) -> Metric:
         """Which metric both were judged by."""
         return self.reference.metric
+
+    @property
+    def title(self) -> str:
+        """The metric's title, which says so where there were no labels to measure with."""
+        title = self.metric.title
+        return title if self.truth == "labels" else f"{title} (agreement with the FP32 original)"
 
 
 class ToleranceRecord(Record):

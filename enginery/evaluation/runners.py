@@ -24,10 +24,11 @@ class Runner(Protocol):
 
     size: tuple[int, int]
 
+    def run(self, image: NDArray[np.float32]) -> Outputs:
+        """Every output, (1, ...), for an image (3, height, width)."""
+
     def begin(self, image: NDArray[np.float32], pool: Executor) -> Callable[[], Outputs]:
-        """Begin with an image (3, height, width); what is returned waits, and gives every output,
-        (1, ...).
-        """
+        """Begin with an image; what is returned waits, and gives what `run` does."""
 
 
 class GraphRunner:

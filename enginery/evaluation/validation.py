@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from enginery.errors import ModelError
+from enginery.errors import DataError, ModelError
 from enginery.evaluation.compare import Accumulator, OutputError
 from enginery.evaluation.runners import GraphRunner, Runner
 from enginery.graphs.session import WORKERS
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.score import Metrics, Score
-from enginery.vision.tasks import TaskMetadata
+from enginery.vision.tasks import TaskMetadata, Truth
 
 Item = TypeVar("Item")
 
@@ -32,10 +32,12 @@ class GraphReport:
     closeness: OutputError
     reference: Metrics
     candidate: Metrics
+    truth: Truth = "labels"
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+        """As plain values, for JSON; a truth that is no labels is said."""
         return {
+            **({} if self.truth == "labels" else {"truth": self.truth}),
             "closeness": asdict(self.closeness),
             "reference": self.reference.to_dict(),
             "candidate": self.candidate.to_dict(),
@@ -87,7 +89,7 @@ def compare(
         ThreadPoolExecutor(WORKERS) as pool,
     ):
         scores = [Score(head, images.validator()) for _ in range(2)]
-        closeness = Accumulator()
+        closeness, objects = Accumulator(), 0
         begun = (
             ([runner.begin(image, pool) for runner in (reference, candidate)], batch)
             for image, batch in images
@@ -95,11 +97,26 @@ def compare(
         for done, (waiting, batch) in enumerate(_ahead(begun, WORKERS), 1):
             outputs = [wait() for wait in waiting]
             _check_finite(outputs[0], images.name(done - 1))
+            if not head.has_labels:
+                batch, count = scores[0].with_truth(outputs[0], batch)
+                objects += count
             for score, output in zip(scores, outputs, strict=True):
                 score.add(output, batch)
             closeness.add(*outputs)
             progress(done, len(images))
-        return GraphReport(closeness.closeness(), scores[0].metrics(), scores[1].metrics())
+        if not (head.has_labels or objects):
+            raise _nothing_found(folder, len(images))
+        expected, measured = (score.metrics() for score in scores)
+        return GraphReport(closeness.closeness(), expected, measured, head.truth)
+
+
+def _nothing_found(folder: Path, count: int) -> DataError:
+    what = (
+        f"the FP32 original finds nothing in the {count} images of {folder}, which have no labels"
+    )
+    return DataError(
+        f"{what}: there is nothing to agree with", "Give images like those it was trained with"
+    )
 
 
 def _check_finite(outputs: Sequence[NDArray[np.float32]], image: Path) -> None:

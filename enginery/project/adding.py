@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginery import sources
+from enginery.datasets import read_dataset
+from enginery.datasets.interface import Dataset
+from enginery.datasets.sampling import copies, sample
 from enginery.errors import ConfigError, DataError, ModelError
-from enginery.project.datasets import Dataset, copies, read_dataset, sample
 from enginery.project.draft import Draft
 from enginery.project.engine_name import NAME
 from enginery.project.models import NewModel, guessed_task, model_name
@@ -58,12 +60,15 @@ def add_model(
     if int8 and not calibration:
         why = "no `train` images that are not validation images, too"
         raise DataError(f"{request.data} has {why}", "INT8 needs some; or leave out int8")
+    labelled = dataset.has_labels(task)
     own = dataset.own and _inside(root, dataset.own)
     if own:
         folders = _use_in_place(draft, own, bool(calibration), is_tracked)
     else:
-        folders = _copy_data(draft, name, task, dataset, calibration)
-    model = NewModel(name, source, task, *folders)
+        folders = _copy_data(draft, name, task if labelled else "", dataset, calibration)
+    names = _add_names(draft, name, request.model, dataset.class_names(task))
+    truth = "labels" if labelled else "original"
+    model = NewModel(name, source, task, *folders, names=names, truth=truth)
     return AddedModel(model, tuple(_notes(model, dataset, calibration, int8)))
 
 
@@ -119,10 +124,20 @@ def _copy_data(
     parts = {"validation": dataset.validation, "calibration": calibration}
     folders = {part: f"data/{name}/{part}" for part, images in parts.items() if images}
     for part, folder in folders.items():
-        files = copies(parts[part], task, labelled=part == "validation")
+        labels = dataset.labels if part == "validation" else None
+        files = copies(parts[part], task, labels)
         draft.copies |= {f"{folder}/{file}": source for file, source in files.items()}
         draft.tracked.append(folder)
     return folders["validation"], folders.get("calibration")
+
+
+def _add_names(draft: Draft, name: str, source: Path, names: Sequence[str]) -> str | None:
+    """A file with the data set's class names, where the source has none of its own."""
+    if not names or sources.find(source).has_names(source):
+        return None
+    place = f"data/{name}/names.txt"
+    draft.files[place] = "".join(f"{each}\n" for each in names).encode()
+    return place
 
 
 def _notes(
@@ -132,6 +147,12 @@ def _notes(
     if calibration:
         counts += f", {len(calibration)} calibration images of {len(dataset.train)}"
     notes = [f"{model.name}: {model.source}, {model.task}, {counts}"]
+    if model.truth == "original":
+        what = "its images have no labels: what the FP32 original finds counts as right"
+        notes.append(f"{model.name}: {what}, so metrics say how far engines agree with it")
+    if model.names:
+        notes.append(f"{model.name}: {model.names} has the names of its classes: correct it if")
+        notes[-1] += " the model numbers them otherwise"
     if int8 is None and not calibration:
         notes.append(f"{model.name}: no INT8, since its data set has no `train` images of its own")
     if 0 < len(calibration) < FEW:

@@ -36,6 +36,8 @@ class NewModel:
     calibration: str | None
     targets: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
+    names: str | None = None
+    truth: str = "labels"
 
     def settings(self) -> dict[str, Any]:
         """Its entry of `models`."""
@@ -50,6 +52,8 @@ class NewModel:
             "width": size,
             **opset,
             "validation": self.validation,
+            **({"names": self.names} if self.names else {}),
+            **({} if self.truth == "labels" else {"truth": self.truth}),
             **{key: names for key, names in own.items() if names},
         }
 

@@ -20,7 +20,7 @@ from pydantic import (
 
 from enginery import runtimes
 from enginery.project.engine_name import NAME, EngineName
-from enginery.vision.tasks import Task, metric_of
+from enginery.vision.tasks import Task, Truth, metric_of
 
 BUILD_OPTIONS = (
     "strongly_typed",
@@ -84,6 +84,9 @@ class Model(_Frozen):
     """Weights or an ONNX file, and the shapes it runs at; `profiles` are optimization profiles
     beside the one of its own sizes.
 
+    `names` is a file with the names of its classes, where the source has none. `truth: original`
+    is for images without labels: what the FP32 original finds in them counts as right.
+
     `targets` and `precisions` take the place of the matrix's for this model. `sha256` is the digest
     that the source must have. Only `trusted` weights may run code when they
     are loaded.
@@ -100,8 +103,15 @@ class Model(_Frozen):
     input: str | None = None
     profiles: tuple[Sizes, ...] = ()
     validation: str
+    names: str | None = None
+    truth: Truth = "labels"
     targets: tuple[Name, ...] = ()
     precisions: tuple[Precision, ...] = ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its validation images have labels."""
+        return self.truth == "labels"
 
     @property
     def dynamic(self) -> bool:
@@ -240,6 +250,7 @@ class Demo(_Frozen):
     calibration_images: Annotated[int, Field(ge=1, le=100_000)]
 
 
+_DATA = ("models", "int8")  # the keys of params.yaml that name data sets
 _HOUR = 3600
 # These two run every image through a network on a CPU; a build waits for its turn on the GPU, and
 # its own limit is its target's.
@@ -251,7 +262,9 @@ _TIME_LIMITS_S: Mapping[str, int] = {
 
 
 class Spec(_Frozen):
-    """All of params.yaml; `time_limit_s` is of single steps."""
+    """All of params.yaml; `time_limit_s` is of single steps. A model's calibration images are, by
+    default, the `train` images of its validation's data set.
+    """
 
     matrix: Matrix
     models: dict[Name, Model]
@@ -261,6 +274,18 @@ class Spec(_Frozen):
     validation: Tolerance = Tolerance()
     demo: Demo | None = None
     time_limit_s: dict[Name, Seconds] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _calibrates_with_its_data_set(cls, raw: Any) -> Any:
+        models, int8 = (raw.get(key) if isinstance(raw, dict) else None for key in _DATA)
+        if not isinstance(models, dict) or not isinstance(int8, dict):
+            return raw
+        filled = {
+            name: _with_default_calibration(settings, models.get(name))
+            for name, settings in int8.items()
+        }
+        return {**raw, "int8": filled}
 
     def engines(self) -> list[EngineName]:
         """Every engine that is asked for: the matrix, or what a model says of itself."""
@@ -275,6 +300,15 @@ class Spec(_Frozen):
     def used_targets(self) -> list[str]:
         """The targets of these engines, each once."""
         return list(dict.fromkeys(engine.target for engine in self.engines()))
+
+
+def _with_default_calibration(settings: Any, model: Any) -> Any:
+    """Raw settings of INT8, which may leave out where the images are, or be empty."""
+    settings = {} if settings is None else settings
+    given = isinstance(settings, dict) and "calibration" in settings
+    if given or not isinstance(settings, dict) or not isinstance(model, dict):
+        return settings
+    return {"calibration": model["validation"], **settings} if "validation" in model else settings
 
 
 def default_time_limit(step: str) -> int:

@@ -117,7 +117,7 @@ def _checks(engine: Engine, told: str) -> Iterator[str]:
 
 
 def _numbers(report: ReportRecord, tolerance: ToleranceRecord) -> Iterator[str]:
-    title, before, after = report.metric.title, report.reference.value, report.candidate.value
+    title, before, after = report.title, report.reference.value, report.candidate.value
     drop = tolerance.drop(report.metric)
     yield f"  {title} {after:.4f}, FP32 original {before:.4f} (a drop of {drop:g} is allowed)"
     rms, allowed = report.closeness.rms_relative, tolerance.rms_relative

@@ -34,8 +34,9 @@ class ExportSettings:
     """What weights become: `imgsz` is (height, width), `dynamic` leaves batch, height and width
     open. An ONNX has all but its task.
 
-    `trusted` weights may run code when they are loaded; `sha256` is the digest that the source's
-    own file must have. An ONNX must have sizes, and an `input`, that `profiles` fit.
+    `names` are those of its classes, where the source has none. `trusted` weights may run code when
+    they are loaded; `sha256` is the digest that the source's own file must have. An ONNX must have
+    sizes, and an `input`, that `profiles` fit.
     """
 
     task: str
@@ -47,6 +48,7 @@ class ExportSettings:
     sha256: str | None = None
     profiles: tuple[dict[str, list[int]], ...] = ()
     input: str | None = None
+    names: tuple[str, ...] | None = None
 
 
 def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
@@ -110,7 +112,10 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
             if key in metadata
         }
         facts = _facts(
-            settings, found.get("names", {}), int(found.get("stride", 32)), found.get("kpt_shape")
+            settings,
+            _names(source, settings, found.get("names", {})),
+            int(found.get("stride", 32)),
+            found.get("kpt_shape"),
         )
     except (ValueError, SyntaxError, TypeError, AttributeError):
         what = (
@@ -128,17 +133,31 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
     _check_ends(source, model)
     fit_profiles(info_of(model), settings.profiles, settings.input, str(source))
     _check_weights(source, model)
-    return _written(model, out, facts, {key: metadata[key] for key in KEPT if key in metadata})
+    kept = {key: metadata[key] for key in KEPT if key in metadata}
+    if settings.names:
+        kept["names"] = str({int(index): name for index, name in facts["names"].items()})
+    return _written(model, out, facts, kept)
 
 
 def _of_weights(source: Path, copied: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     model = _load(source, copied, settings)
     _check_task(source, model.task, settings.task)
     keypoints = model.model.model[-1].kpt_shape if settings.task == "pose" else None
-    facts = _facts(settings, model.names, int(max(model.model.stride)), keypoints)
+    names = _names(source, settings, model.names)
+    facts = _facts(settings, names, int(max(model.model.stride)), keypoints)
     graph = read_graph(_run_export(model, source, settings))
     _check_weights(source, graph)
     return _written(graph, out, facts, {key: str(facts[key]) for key in KEPT if key in facts})
+
+
+def _names(source: Path, settings: ExportSettings, own: Mapping[Any, str]) -> Mapping[Any, str]:
+    """The classes' names: those that params.yaml gives, else the source's own."""
+    if not settings.names:
+        return own
+    if own and len(own) != len(settings.names):
+        what = f"{source} has {len(own)} classes, and `names` in params.yaml {len(settings.names)}"
+        raise ModelError(what, "Give each class a name, in their order")
+    return dict(enumerate(settings.names))
 
 
 def _check_task(source: Path, found: str, wanted: str) -> None:

@@ -39,6 +39,9 @@ class Source(Protocol):
     def data(self, source: Path) -> Mapping[str, str]:
         """The digests of files beside the source that belong to it."""
 
+    def has_names(self, source: Path) -> bool:
+        """Whether the source itself names its classes."""
+
     def export(self, source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         """Write the FP32 graph to `out`: source_sha256, task, stride, names, opset, nodes, and what
         else the record shall have.

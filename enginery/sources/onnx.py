@@ -26,6 +26,16 @@ class OnnxFile:
 
         return data_digests(source)
 
+    def has_names(self, source: Path) -> bool:
+        """As Ultralytics and others write them into the metadata."""
+        import onnx
+
+        try:
+            model = onnx.load(source, load_external_data=False)
+        except Exception:  # its kinds share no base; the export says what is wrong
+            return True
+        return any(entry.key == "names" for entry in model.metadata_props)
+
     def export(self, source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         """Check and clean it."""
         from enginery.sources.export import export

@@ -26,6 +26,10 @@ class UltralyticsWeights:
         """Weights are one file."""
         return {}
 
+    def has_names(self, source: Path) -> bool:
+        """Checkpoints always do."""
+        return True
+
     def export(self, source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         """Ultralytics' own exporter, without what changes from run to run."""
         from enginery.sources.export import export

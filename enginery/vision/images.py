@@ -1,7 +1,8 @@
 """Images, and the one preprocessing function of calibration, comparison and inference.
 
 A data set is a folder with images/ and labels/ (YOLO's text format), or a folder of images with
-labels/ beside it; to classify, a folder of images for each class.
+labels/ or label files beside them; to classify, a folder of images for each class. A folder may
+hold all of a data set: a data.yaml, or images of `train` and `val` apart.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from enginery.datasets.splits import Part, split_images
 from enginery.errors import DataError
 from enginery.project.inputs import check_plain
 from enginery.vision.folders import SUFFIXES, image_folder
@@ -26,19 +28,26 @@ _SMALLEST = 10  # pixels; Ultralytics leaves smaller images out
 _DECODERS = min(len(os.sched_getaffinity(0)), 8)
 
 
-def list_images(folder: Path, task: str) -> tuple[Path, ...]:
-    """A data set's images, sorted; to classify, those of one class after those of another.
+def list_images(
+    folder: Path, task: str, part: Part = "validation", labelled: bool = True
+) -> tuple[Path, ...]:
+    """A data set's images, sorted; to classify, those of one class after those of another. Of a
+    folder with `train` and `val` images, those that are for this part. Where nothing is `labelled`,
+    there are no folders of classes either.
 
     Raises:
         DataError: there is no such folder, no image in it, or something else than files.
     """
     check_plain(folder)
+    by_class = task == "classify" and labelled
+    return split_images(folder, part) or _all_images(folder, by_class)
+
+
+def _all_images(folder: Path, by_class: bool) -> tuple[Path, ...]:
     place = image_folder(folder)
     if not place.is_dir():
         raise DataError(f"{folder}: no such folder", "Correct the folder's name in params.yaml")
-    places = (
-        sorted(path for path in place.iterdir() if path.is_dir()) if task == "classify" else [place]
-    )
+    places = sorted(path for path in place.iterdir() if path.is_dir()) if by_class else [place]
     found = tuple(
         path
         for each in places
@@ -53,7 +62,7 @@ def list_images(folder: Path, task: str) -> tuple[Path, ...]:
     if not found:
         where = (
             f"{place} holds no folder of images for a class"
-            if task == "classify"
+            if by_class
             else f"{place} holds no images"
         )
         raise DataError(where, f"Put {', '.join(SUFFIXES)} files there")

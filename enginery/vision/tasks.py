@@ -12,6 +12,7 @@ from enginery.errors import ModelError
 
 Task = Literal["detect", "segment", "pose", "obb", "classify"]
 TASKS: tuple[Task, ...] = get_args(Task)
+Truth = Literal["labels", "original"]  # what counts as right: labels, or what the original finds
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,18 @@ def metric_in(measured: Mapping[str, Any]) -> Metric:
 @dataclass(frozen=True)
 class TaskMetadata:
     """A model's task and classes; of a pose, its keypoints and the values of each: 2 (x, y) or 3
-    (x, y, visibility).
+    (x, y, visibility); and what its outputs are compared with.
     """
 
     task: str
     names: Mapping[int, str]
     kpt_shape: tuple[int, int] | None = None
+    truth: Truth = "labels"
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its validation images have labels."""
+        return self.truth == "labels"
 
     def end2end(self, shapes: Sequence[Sequence[int]]) -> bool:
         """Whether outputs of these shapes are final detections (1, n, 6 + extra), or raw ones (1, 4
