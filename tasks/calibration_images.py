@@ -30,7 +30,7 @@ class Parameters:
     calibration: str
     minimum_images: int
     task: Task
-    truth: Truth = "labels"
+    truth: Truth = "labels"  # without labels there are no folders of classes
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:

@@ -49,6 +49,7 @@ class Parameters:
     sizes: Sizes | None = None
     data: Mapping[str, str] | None = None
     names: tuple[str, ...] | None = None
+    architecture: str | None = None
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
@@ -63,7 +64,9 @@ def parameters(project: Project, stage: Stage) -> Parameters:
         return Parameters(model.source, model.task, wrong, data=data or None, names=names)
     batch = extent(model.batch)[1]
     sizes = Sizes(model.opset, model.dynamic, batch, *model.size)
-    return Parameters(model.source, model.task, wrong, sizes, names=names)
+    return Parameters(
+        model.source, model.task, wrong, sizes, names=names, architecture=model.architecture
+    )
 
 
 def _has_other_digest(model: Model) -> bool:
@@ -102,7 +105,11 @@ def _settings(job: Job[Parameters]) -> ExportSettings:
     trust = read_workplace().source_trust(job.stage.model)
     task, sizes = job.parameters.task, job.parameters.sizes
     settings = ExportSettings(
-        task, trusted=trust.trusted, sha256=trust.sha256, names=job.parameters.names
+        task,
+        trusted=trust.trusted,
+        sha256=trust.sha256,
+        names=job.parameters.names,
+        architecture=job.parameters.architecture,
     )
     if sizes is None:  # an ONNX
         return settings

@@ -5,7 +5,7 @@ image. It is made once and shared by all targets.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from enginery.evaluation.validation import validate_graph
@@ -16,7 +16,7 @@ from enginery.project.stage import Stage
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
 from enginery.system.files import read_json, write_json
-from enginery.vision.tasks import Task, Truth
+from enginery.vision.tasks import Judging, Task
 
 TOOLS = ("ultralytics", "torch", "onnxruntime", "opencv-python")
 CLASSIFIERS_TOOLS = ("pillow", "torchvision")
@@ -30,13 +30,13 @@ class Parameters:
     task: Task
     height: int
     width: int
-    truth: Truth = "labels"
+    judging: Judging | None = None
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
     """As the model says."""
     model = project.model(stage)
-    return Parameters(model.validation, model.task, *model.size, model.truth)
+    return Parameters(model.validation, model.task, *model.size, model.judging())
 
 
 def tools(project: Project, stage: Stage) -> Sequence[str]:
@@ -60,7 +60,7 @@ def validate(job: Job[Parameters]) -> None:
         model_folder(model, "export") / "model.onnx",
         precision / "graph" / "model.onnx",
         Path(parameters.validation),
-        replace(read_task_metadata(model), truth=parameters.truth),
+        read_task_metadata(model, parameters.judging),
         lambda done, total: progress("images", done, total),
         (parameters.height, parameters.width),
     )

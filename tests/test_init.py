@@ -328,7 +328,10 @@ def test_a_person_on_a_terminal_is_asked(tmp_path: Path) -> None:
     os.close(theirs)
     asked = result.stdout.count("Data set (data.yaml, or a folder): ")
     assert (result.returncode, asked) == (1, 2)
-    assert "Task (detect, segment, pose, obb, classify) [segment]: " in result.stdout
+    assert (
+        "Task (detect, segment, pose, obb, classify, semantic, tensors) [segment]: "
+        in result.stdout
+    )
     assert "--target rtx-4090: unknown; known are" in result.stderr
     assert not (tmp_path / "new").exists()
 

@@ -43,7 +43,8 @@ from enginery.toolchain.selection import Choice, Toolchains
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.images import list_images, preprocess
 from enginery.vision.results import describe, draw, to_results
-from enginery.vision.tasks import TASKS, TaskMetadata, metric_of
+from enginery.vision.tasks import ULTRALYTICS_TASKS as TASKS
+from enginery.vision.tasks import Judging, TaskMetadata, metric_of
 from tests.registered import timing
 from tests.stages import fingerprinted
 from tests.tiny import KEYPOINTS, NAMES, SIDE, write_data, write_model
@@ -192,7 +193,7 @@ def test_without_labels_a_graph_agrees_with_its_original(
     for image in (folder / task).rglob("*.png"):
         shutil.copy(image, tmp_path / "images")
     onnx = folder / f"{task}.onnx"
-    report = measured(onnx, tmp_path, replace(head(task), truth="original"))
+    report = measured(onnx, tmp_path, replace(head(task), judging=Judging("original")))
     assert report.to_dict()["truth"] == "original"
     assert (
         report.candidate.value == report.reference.value > 0.9
@@ -200,7 +201,7 @@ def test_without_labels_a_graph_agrees_with_its_original(
     other = tmp_path / "other.onnx"
     export(write_model(task, tmp_path / f"{task}.pt", seed=2), settings(task), other)
     disagrees = validate_graph(
-        onnx, other, tmp_path, replace(head(task), truth="original"), quiet
+        onnx, other, tmp_path, replace(head(task), judging=Judging("original")), quiet
     ).candidate
     assert disagrees.value < 0.6
 
@@ -209,7 +210,9 @@ def test_an_original_that_finds_nothing_cannot_be_agreed_with(folder: Path) -> N
     nothing = np.zeros((6, 7, 189), np.float32)
     runners = [RecordedRunner([nothing], (SIDE, SIDE)) for _ in range(2)]
     with pytest.raises(DataError, match=r"original finds nothing in the 6 images of .* no labels"):
-        compare(*runners, folder / "detect", replace(head("detect"), truth="original"), quiet)
+        compare(
+            *runners, folder / "detect", replace(head("detect"), judging=Judging("original")), quiet
+        )
 
 
 @pytest.mark.parametrize("task", TASKS)

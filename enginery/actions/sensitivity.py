@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import onnx
@@ -80,9 +80,10 @@ def _images(spec: Spec, name: str) -> list[Feed]:
     if calibration.is_dir():
         paths = list_images(calibration, model.task, "calibration", model.has_labels)
     else:
-        paths = list_images(Path(model.validation), model.task, labelled=model.has_labels)
+        paths = list_images(Path(model.validation), model.task, "validation", model.has_labels)
     paths = paths[:IMAGES]
-    return list(feeds(_graph(name), paths, model.task, model.size))
+    given = feeds(_graph(name), paths, model.task, model.size, model.preprocess, model.input)
+    return list(given)
 
 
 def _kept(file: Path, key: str) -> list[LayerCost] | None:
@@ -101,8 +102,8 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
     original, thresholds = _calibrated(spec, name)
     settings, model = spec.int8[name], spec.models[name]
     reference = model_folder(name, "export") / "model.onnx"
-    head = replace(read_task_metadata(name), truth=model.truth)
-    tolerance = spec.validation.of(head.task, INT8)
+    head = read_task_metadata(name, model.judging())
+    tolerance = spec.tolerance(name, INT8)
 
     def quantized(excluded: Sequence[str]) -> onnx.ModelProto:
         copy = onnx.ModelProto()

@@ -8,7 +8,7 @@ engine `validated`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -106,7 +106,7 @@ def slower(engine: Engine, report: EngineReport) -> list[str]:
 def _data(spec: Spec, engine: Engine) -> _Data:
     original = model_folder(engine.model, "export") / "model.onnx"
     model = spec.models[engine.model]
-    head = replace(read_task_metadata(engine.model), truth=model.truth)
+    head = read_task_metadata(engine.model, model.judging())
     return _Data(original, head, Path(model.validation))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from enginery.vision.folders import label_file
+from enginery.vision.folders import label_file, mask_file
 
 Label = Path | bytes | None  # a label file, its content, or an image without any
 
@@ -47,6 +47,10 @@ class Dataset:
 
     def has_labels(self, task: str) -> bool:
         """Whether any validation image has labels of a task; what classifies has folders."""
+        if task == "tensors":
+            return True  # the original's outputs are all that is asked for
+        if task == "semantic":
+            return any(mask_file(image).is_file() for image in self.validation)
         if task == "classify":
             return len({image.parent for image in self.validation}) > 1
         return any(self.labels.of(image, task) is not None for image in self.validation)

@@ -14,7 +14,7 @@ import yaml
 from enginery.datasets.class_names import parse_names
 from enginery.datasets.interface import Dataset
 from enginery.errors import DataError
-from enginery.vision.folders import SUFFIXES
+from enginery.vision.folders import SUFFIXES, samples
 
 VALIDATION = ("validation", "images/val", "val", "valid", "images/test", "test")
 CALIBRATION = ("calibration", "images/train", "train")
@@ -126,8 +126,7 @@ def _place(path: Path, base: Path, name: str) -> Path:
 
 def _images(place: Path) -> Iterator[Path]:
     if place.is_dir():
-        files = (Path(root, name) for root, _, names in os.walk(place) for name in names)
-        yield from sorted(file for file in files if file.suffix.lower() in SUFFIXES)
+        yield from samples(Path(root, name) for root, _, names in os.walk(place) for name in names)
         return
     for line in place.read_text(encoding="utf-8").splitlines():
         image = place.parent / line.strip()

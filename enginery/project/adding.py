@@ -15,6 +15,7 @@ from enginery.errors import ConfigError, DataError, ModelError
 from enginery.project.draft import Draft
 from enginery.project.engine_name import NAME
 from enginery.project.models import NewModel, guessed_task, model_name
+from enginery.vision.folders import SUFFIXES
 from enginery.vision.tasks import TASKS
 
 FEW = 300  # images that int8.minimum_images asks for
@@ -28,6 +29,7 @@ class ModelRequest:
     data: Path
     task: str | None = None
     name: str | None = None
+    architecture: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,12 @@ def add_model(
         ModelError, DataError: the model or its data cannot be used.
     """
     name = request.name or model_name(request.model.stem)
-    task = request.task or guessed_task(request.model.stem)
-    _check_words(name, task)
+    _check_words(name, request.task)
     source = _add_source(draft, root, request.model, name, is_tracked)
+    suggestion = sources.find(request.model).suggest(request.model, request.architecture)
+    task = request.task or suggestion.task or guessed_task(request.model.stem)
     dataset = read_dataset(request.data)
+    takes_images = any(image.suffix.lower() in SUFFIXES for image in dataset.validation)
     calibration = () if int8 is False else sample(dataset)
     if int8 and not calibration:
         why = "no `train` images that are not validation images, too"
@@ -66,15 +70,23 @@ def add_model(
         folders = _use_in_place(draft, own, bool(calibration), is_tracked)
     else:
         folders = _copy_data(draft, name, task if labelled else "", dataset, calibration)
-    names = _add_names(draft, name, request.model, dataset.class_names(task))
-    truth = "labels" if labelled else "original"
-    model = NewModel(name, source, task, *folders, names=names, truth=truth)
+    names = () if suggestion.has_names else dataset.class_names(task)
+    model = NewModel(
+        name,
+        source,
+        task,
+        *folders,
+        names=_add_names(draft, name, names),
+        truth="labels" if labelled else "original",
+        takes_images=takes_images,
+        suggestion=suggestion,
+    )
     return AddedModel(model, tuple(_notes(model, dataset, calibration, int8)))
 
 
-def _check_words(name: str, task: str) -> None:
+def _check_words(name: str, task: str | None) -> None:
     mistakes = [] if re.match(NAME, name) else [f"--name {name}: small letters, digits, - and _"]
-    mistakes += [] if task in TASKS else [f"--task {task}: not one of {', '.join(TASKS)}"]
+    mistakes += [] if task in (None, *TASKS) else [f"--task {task}: not one of {', '.join(TASKS)}"]
     if mistakes:
         raise ConfigError("options", mistakes)
 
@@ -131,9 +143,9 @@ def _copy_data(
     return folders["validation"], folders.get("calibration")
 
 
-def _add_names(draft: Draft, name: str, source: Path, names: Sequence[str]) -> str | None:
-    """A file with the data set's class names, where the source has none of its own."""
-    if not names or sources.find(source).has_names(source):
+def _add_names(draft: Draft, name: str, names: Sequence[str]) -> str | None:
+    """A file with the data set's class names."""
+    if not names:
         return None
     place = f"data/{name}/names.txt"
     draft.files[place] = "".join(f"{each}\n" for each in names).encode()

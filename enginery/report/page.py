@@ -67,7 +67,7 @@ def _what(engine: Engine) -> Iterator[str]:
     generation = f"compute capability {capability}" if capability else "any GPU it supports"
     where = ", ".join(filter(None, (manifest.gpu, generation, manifest.platform)))
     yield f"{runtime} plan in {manifest.precision} for {where}"
-    for profile in manifest.built.profiles or (manifest.built.profile,):
+    for profile in manifest.built.profiles or filter(None, (manifest.built.profile,)):
         yield f"input {profile.text}"
     yield f"{manifest.plan.bytes / 1e6:.1f} MB, {engine.plan}"
     yield f"sha256 {manifest.plan.sha256}"

@@ -62,6 +62,16 @@ def check_labels(images: Sequence[Path], head: TaskMetadata) -> None:
             raise ModelError(what, "Use the model's own data set")
 
 
+def class_indexes(images: Sequence[Path], names: Mapping[int, str]) -> list[int]:
+    """The number of the class that each image's folder names; folders were checked before."""
+    from ultralytics.nn.autobackend import check_class_names
+
+    folders = sorted({image.parent.name for image in images})
+    words = dict(zip(folders, check_class_names(folders).values(), strict=True))
+    numbers = {word: index for index, word in check_class_names(dict(names)).items()}
+    return [numbers[words[image.parent.name]] for image in images]
+
+
 def _check_folders(images: Sequence[Path], names: Mapping[int, str]) -> None:
     from ultralytics.nn.autobackend import (
         check_class_names,  # ImageNet's codes as words, as Ultralytics' data set has them
