@@ -67,6 +67,10 @@ class TorchvisionWeights:
             graph = folder / "graph.onnx"
             _trace(network, settings, graph, source)
             names = settings.names or _names(name, _classes(state))
+            if names and len(names) != _classes(state):
+                given = f"and `names` in params.yaml {len(names)}"
+                what = f"{source} has {_classes(state)} classes, {given}"
+                raise ModelError(what, "Give each class a name, in their order")
             facts = facts_of(settings, dict(enumerate(names)), 1)
             kept = {"task": settings.task, "names": str(dict(enumerate(names)))}
             results = written(read_graph(graph), out, facts, kept, source)

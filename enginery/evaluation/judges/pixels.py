@@ -142,7 +142,7 @@ def read_mask(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as picture:
             values = np.asarray(picture)
-    except OSError as error:
+    except (OSError, ImportError) as error:  # Ultralytics lets Pillow look for further plugins
         raise DataError(f"{path} cannot be read as a mask: {error}", "Replace it") from None
     if values.ndim != 2 or (values.dtype != np.uint8 and values.max(initial=0) > NOTHING):
         what = f"{path} has {values.dtype} values of the shape {values.shape}"
