@@ -51,7 +51,8 @@ class NativeCalibration:
 class Parameters:
     """What the plan is for, and how TensorRT builds it.
 
-    `profile` holds (batch, 3, height, width).
+    `profile` holds (batch, 3, height, width); None: no input takes images. `arrays` are the shapes
+    of other inputs with open sizes.
     """
 
     runtime: str
@@ -59,7 +60,7 @@ class Parameters:
     platform: str
     compute_capability: str | None
     input: str | None
-    profile: Shapes
+    profile: Shapes | None
     workspace_mib: int | None
     optimization_level: int | None
     gpu: str | None = None
@@ -73,6 +74,7 @@ class Parameters:
     refittable: bool = False
     dla_core: int | None = None
     native: NativeCalibration | None = None
+    arrays: Mapping[str, Shapes] | None = None
 
     @property
     def weakly_typed(self) -> bool:
@@ -90,8 +92,9 @@ def parameters(project: Project, stage: Stage) -> Parameters:
     }
     return Parameters(
         input=model.input,
-        profile=model.profile(),
+        profile=model.profile() if model.takes_images else None,
         profiles=tuple(model.all_profiles()) if model.profiles else (),
+        arrays=model.array_profiles() or None,
         workspace_mib=target.workspace_mib,
         optimization_level=target.optimization_level,
         native=_native(project, stage) if native else None,
@@ -251,10 +254,15 @@ def _profiles(parameters: Parameters, info: GraphInfo, where: str) -> tuple[dict
     """The profiles for the graph's image input; checked here because TensorRT reports a bad one
     poorly or not at all.
     """
-    profiles = parameters.profiles or (parameters.profile,)
-    name = fit_profiles(info, profiles, parameters.input, where)
-    static = all(isinstance(size, int) for size in info.inputs[0].shape)
-    return () if static else tuple({name: shapes} for shapes in profiles)
+    own = (parameters.profile,) if parameters.profile else ()
+    profiles, arrays = parameters.profiles or own, parameters.arrays or {}
+    name = fit_profiles(info, profiles, parameters.input, where, arrays)
+    open_ = {tensor.name for tensor in info.inputs if not tensor.is_static}
+    known = [{name: shapes, **arrays} for shapes in profiles] or [dict(arrays)]
+    return tuple(
+        {each: shapes for each, shapes in profile.items() if each in open_}
+        for profile in (known if open_ else ())
+    )
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from enginery.quantization.rules import patterns
 from enginery.report.events import log, progress
 from enginery.system.files import atomic_folder, dumps, read_json, sha256, write_json
 from enginery.vision.folders import image_folder
+from enginery.vision.preprocess import Preprocess
 
 TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python")
 CLASSIFIERS_TOOLS = ("pillow", "torchvision", "ultralytics")  # they feed what classifies
@@ -51,6 +52,8 @@ class Counting:
     task: str
     percentile: float = 100.0  # of the algorithm of that name
     provider: str | None = None
+    preprocess: Preprocess | None = None
+    image: str | None = None  # the input that takes images, if the graph has others
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ def parameters(project: Project, stage: Stage) -> Parameters:
     settings, model = project.int8(stage), project.model(stage)
     if Path(settings.calibration).suffix == cache.SUFFIX:
         return Parameters(settings.calibration, rule=settings.rule, exclude=settings.exclude)
-    provider = fastest_provider()
+    provider, judging = fastest_provider(), model.judging()
     counting = Counting(
         algorithm=settings.algorithm,
         height=model.size[0],
@@ -78,13 +81,18 @@ def parameters(project: Project, stage: Stage) -> Parameters:
         task=model.task,
         percentile=settings.percentile if settings.algorithm == "percentile" else 100.0,
         provider=provider if provider != CPU else None,
+        preprocess=model.preprocess,
+        image=judging.image if judging else None,
     )
     return Parameters(settings.calibration, counting)
 
 
 def tools(project: Project, stage: Stage) -> Sequence[str]:
     """What classifies is fed by other packages than the rest."""
-    return (*TOOLS, *(CLASSIFIERS_TOOLS if project.model(stage).task == "classify" else ()))
+    model = project.model(stage)
+    if model.preprocess:
+        return (*TOOLS, "pillow")
+    return (*TOOLS, *(CLASSIFIERS_TOOLS if model.task == "classify" else ()))
 
 
 @step(
@@ -169,7 +177,8 @@ def _count(
     graph = sha256(model_folder(name, "simplify") / "model.onnx")
     key = _digest({"images": images, "recipe": read_json(job.stage.recipe), "graph": graph})
     size = (counting.height, counting.width)
-    work = CalibrationJob(model, tensors, paths, size, counting.task, key)
+    how = counting.preprocess, counting.image
+    work = CalibrationJob(model, tensors, paths, size, counting.task, key, *how)
     kept = kept_histograms(name)
     if done := state.images_done(kept, key):
         log(f"goes on after {done} of {len(paths)} images, where the last run was stopped")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import relpath
 from pathlib import Path
 
 from enginery.calibration.cache import SUFFIX
@@ -19,7 +20,7 @@ from enginery.report.events import log
 from enginery.system.files import read_json, sha256, write_json
 from enginery.vision.folders import image_folder
 from enginery.vision.images import list_images
-from enginery.vision.tasks import Task
+from enginery.vision.tasks import Task, Truth
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,14 @@ class Parameters:
     calibration: str
     minimum_images: int
     task: Task
+    truth: Truth = "labels"  # without labels there are no folders of classes
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
     """As params.yaml says under `int8`."""
     settings = project.int8(stage)
-    task = project.model(stage).task
-    return Parameters(settings.calibration, settings.minimum_images, task)
+    model = project.model(stage)
+    return Parameters(settings.calibration, settings.minimum_images, model.task, model.truth)
 
 
 @step("calibration-images", version=1, of=("model",), parameters=parameters)
@@ -51,12 +53,14 @@ def list_calibration_images(job: Job[Parameters]) -> None:
         write_json(calibration_images_file(model), listed)
         log(f"{source} takes the place of calibration images")
         return
-    images = list_images(source, parameters.task)
+    images = list_images(source, parameters.task, "calibration", parameters.truth == "labels")
     if len(images) < parameters.minimum_images:
         asked = f"int8.{model}.minimum_images asks for {parameters.minimum_images}"
         cure = "Add images like those of production: with few, INT8's ranges are a guess"
         raise DataError(f"{source} holds {len(images)} images, {asked}", cure)
-    digests = {path.relative_to(image_folder(source)).as_posix(): sha256(path) for path in images}
+    digests = {
+        Path(relpath(path, image_folder(source))).as_posix(): sha256(path) for path in images
+    }
     _refuse_overlap(digests, read_json(images_file(model))["images"], source)
     write_json(calibration_images_file(model), {"images": digests})
     log(f"{len(images)} calibration images, none of them a validation image")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from enginery import sources
+from enginery.datasets.class_names import read_names
 from enginery.errors import ModelError
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
@@ -37,8 +38,9 @@ class Sizes:
 class Parameters:
     """What is exported, and how. An ONNX has sizes of its own.
 
-    `data` are the digests of the files beside an ONNX that hold its weights. `sha256` is here only
-    where the source has another: then the export runs, and refuses it.
+    `names` are those of its classes, from the file that params.yaml names. `data` are the digests
+    of the files beside an ONNX that hold its weights. `sha256` is here only where the source has
+    another: then the export runs, and refuses it.
     """
 
     source: str
@@ -46,6 +48,8 @@ class Parameters:
     sha256: str | None = None
     sizes: Sizes | None = None
     data: Mapping[str, str] | None = None
+    names: tuple[str, ...] | None = None
+    architecture: str | None = None
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
@@ -55,11 +59,14 @@ def parameters(project: Project, stage: Stage) -> Parameters:
     wrong = model.sha256 if _has_other_digest(model) else None
     # DVC knows the source's own file alone. What has another digest is read by nothing.
     data = {} if wrong else source.data(Path(model.source))
+    names = read_names(Path(model.names)) if model.names else None
     if source.has_own_sizes:
-        return Parameters(model.source, model.task, wrong, data=data or None)
+        return Parameters(model.source, model.task, wrong, data=data or None, names=names)
     batch = extent(model.batch)[1]
     sizes = Sizes(model.opset, model.dynamic, batch, *model.size)
-    return Parameters(model.source, model.task, wrong, sizes)
+    return Parameters(
+        model.source, model.task, wrong, sizes, names=names, architecture=model.architecture
+    )
 
 
 def _has_other_digest(model: Model) -> bool:
@@ -97,7 +104,13 @@ def export_model(job: Job[Parameters]) -> None:
 def _settings(job: Job[Parameters]) -> ExportSettings:
     trust = read_workplace().source_trust(job.stage.model)
     task, sizes = job.parameters.task, job.parameters.sizes
-    settings = ExportSettings(task, trusted=trust.trusted, sha256=trust.sha256)
+    settings = ExportSettings(
+        task,
+        trusted=trust.trusted,
+        sha256=trust.sha256,
+        names=job.parameters.names,
+        architecture=job.parameters.architecture,
+    )
     if sizes is None:  # an ONNX
         return settings
     return replace(

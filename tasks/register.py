@@ -36,12 +36,16 @@ class Parameters:
     rms_relative: float
     map50_95_drop: float | None = None
     top1_drop: float | None = None
+    miou_drop: float | None = None
+    cosine_drop: float | None = None
+    score_drop: float | None = None
+    outputs: Mapping[str, Mapping[str, float]] | None = None
     records: Mapping[str, Mapping[str, Any]] | None = None
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
     """As params.yaml says under `validation`."""
-    tolerance = project.spec.validation.of(project.model(stage).task, stage.precision)
+    tolerance = project.spec.tolerance(stage.model, stage.precision)
     return Parameters(**tolerance, records=_own_recipes(project, stage) or None)
 
 

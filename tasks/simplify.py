@@ -21,7 +21,7 @@ from enginery.system.files import atomic_folder, write_json
 from enginery.vision.feeds import feeds
 from enginery.vision.images import list_images
 from enginery.vision.labels import check_labels
-from enginery.vision.tasks import Task
+from enginery.vision.tasks import Judging, Task
 
 COMPARED_IMAGES = 4
 TIME_LIMIT_S = 600
@@ -40,15 +40,18 @@ class Parameters:
     width: int
     profiles: tuple[Mapping[str, list[int]], ...] = ()
     input: str | None = None
+    judging: Judging | None = None
+    arrays: Mapping[str, Mapping[str, list[int]]] | None = None
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
     """As the model says."""
     model = project.model(stage)
+    data, judging = (model.validation, model.task, *model.size), model.judging()
     if not sources.find(model.source).has_own_sizes:
-        return Parameters(model.validation, model.task, *model.size)
-    profiles = tuple(model.all_profiles())
-    return Parameters(model.validation, model.task, *model.size, profiles, model.input)
+        return Parameters(*data, judging=judging)
+    profiles = tuple(model.all_profiles()) if model.takes_images else ()
+    return Parameters(*data, profiles, model.input, judging, model.array_profiles() or None)
 
 
 @step(
@@ -63,10 +66,12 @@ def simplify_model(job: Job[Parameters]) -> None:
     """Write the simplified graph, or the same graph with the reason why not."""
     parameters, model = job.parameters, job.stage.model
     source = model_folder(model, "export") / "model.onnx"
-    paths = list_images(Path(parameters.validation), parameters.task)
+    judging = parameters.judging or Judging()
+    data, labelled = Path(parameters.validation), judging.truth == "labels"
+    paths = list_images(data, parameters.task, "validation", labelled)
     _check(job, source, paths)
-    size = (parameters.height, parameters.width)
-    images = feeds(source, paths[:COMPARED_IMAGES], parameters.task, size)
+    size, how = (parameters.height, parameters.width), (judging.preprocess, judging.image)
+    images = feeds(source, paths[:COMPARED_IMAGES], parameters.task, size, *how)
     with atomic_folder(model_folder(model, "simplify")) as folder:
         results = simplify(source, folder / "model.onnx", images, TIME_LIMIT_S)
         write_json(folder / "record.json", job.record(**results))
@@ -82,10 +87,11 @@ def _check(job: Job[Parameters], graph: Path, images: Sequence[Path]) -> None:
     the model's classes.
     """
     parameters = job.parameters
-    if parameters.profiles:
-        fit_profiles(graph_info(graph), parameters.profiles, parameters.input, graph.as_posix())
-    metadata = read_task_metadata(job.stage.model)
-    if metadata.names:  # without them, it is the validation that says so
+    if parameters.profiles or parameters.arrays:
+        sizes = parameters.profiles, parameters.input, graph.as_posix(), parameters.arrays
+        fit_profiles(graph_info(graph), *sizes)
+    metadata = read_task_metadata(job.stage.model, parameters.judging)
+    if metadata.names and metadata.has_text_labels:  # without names, the validation says so
         check_labels(images, metadata)
 
 

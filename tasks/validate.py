@@ -16,7 +16,7 @@ from enginery.project.stage import Stage
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
 from enginery.system.files import read_json, write_json
-from enginery.vision.tasks import Task
+from enginery.vision.tasks import Judging, Task
 
 TOOLS = ("ultralytics", "torch", "onnxruntime", "opencv-python")
 CLASSIFIERS_TOOLS = ("pillow", "torchvision")
@@ -30,12 +30,13 @@ class Parameters:
     task: Task
     height: int
     width: int
+    judging: Judging | None = None
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
     """As the model says."""
     model = project.model(stage)
-    return Parameters(model.validation, model.task, *model.size)
+    return Parameters(model.validation, model.task, *model.size, model.judging())
 
 
 def tools(project: Project, stage: Stage) -> Sequence[str]:
@@ -59,7 +60,7 @@ def validate(job: Job[Parameters]) -> None:
         model_folder(model, "export") / "model.onnx",
         precision / "graph" / "model.onnx",
         Path(parameters.validation),
-        read_task_metadata(model),
+        read_task_metadata(model, parameters.judging),
         lambda done, total: progress("images", done, total),
         (parameters.height, parameters.width),
     )
@@ -71,6 +72,7 @@ def validate(job: Job[Parameters]) -> None:
     )
     write_json(precision / "validation.json", record)
     metric = report.candidate.metric.title
+    metric += "" if report.truth == "labels" else " (agreement, there are no labels)"
     log(f"{metric} {report.candidate.value:.4f}, FP32 original {report.reference.value:.4f}")
 
 

@@ -419,7 +419,9 @@ def test_each_point_is_measured(
 
 
 def test_the_images_and_the_task_of_an_engine(engine: Engine) -> None:
-    known: Any = SimpleNamespace(models={"m": SimpleNamespace(validation="set")})
+    known: Any = SimpleNamespace(
+        models={"m": SimpleNamespace(validation="set", judging=lambda: None)}
+    )
     data = enginery.actions.validate._data(known, engine)
     assert (data.original, data.images) == (model_folder("m", "export") / "model.onnx", Path("set"))
     assert data.head == read_task_metadata("m")
@@ -481,8 +483,8 @@ def test_layers_are_ranked_on_eight_calibration_images(spec: Spec, ranked: Any) 
     ]
     graph = model_folder(MODEL, "simplify") / "model.onnx"
     assert ranked.asked == [
-        (Path(spec.int8[MODEL].calibration), "detect"),
-        (graph, tuple(map(Path, "abcdefgh")), "detect", spec.models[MODEL].size),
+        (Path(spec.int8[MODEL].calibration), "detect", "calibration", True),
+        (graph, tuple(map(Path, "abcdefgh")), "detect", spec.models[MODEL].size, None, None),
     ]
     nodes, thresholds, images = ranked.given
     assert (nodes, images) == (["/model.0/conv/Conv", HEAD], [{"images": ranked.images}])
@@ -521,7 +523,8 @@ def test_without_a_folder_of_calibration_images_the_validations_count(
 ) -> None:
     Path(spec.int8[MODEL].calibration).rmdir()
     enginery.actions.sensitivity.ranking(spec, MODEL)
-    assert ranked.asked[0] == (Path(spec.models[MODEL].validation), "detect")
+    place = Path(spec.models[MODEL].validation)
+    assert ranked.asked[0] == (place, "detect", "validation", True)
 
 
 def test_what_cannot_be_ranked(spec: Spec) -> None:

@@ -24,6 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 from enginery.errors import DataError, ModelError
 from enginery.evaluation import gate, runners, validation
 from enginery.evaluation.compare import Accumulator, OutputError
+from enginery.evaluation.judges.labels import LabelJudge
 from enginery.sources.ultralytics_compat import import_torchvision
 from enginery.vision import feeds, images, labels, results, score
 from enginery.vision import tasks as head
@@ -40,11 +41,11 @@ THREE = {0: "ant", 1: "bee", 2: "cat"}
 def test_constants() -> None:
     assert images.SUFFIXES == (".bmp", ".jpeg", ".jpg", ".png", ".webp")
     assert (images.FILL, labels._MARGIN, labels._SHOWN) == (114, 0.01, 80)
-    assert head.TASKS == ("detect", "segment", "pose", "obb", "classify")
+    assert head.ULTRALYTICS_TASKS == ("detect", "segment", "pose", "obb", "classify")
     assert head.Metric("map50_95", "mAP50-95", "map50") == head.MAP
     assert head.Metric("top1", "top-1", "top5") == head.TOP1
     assert labels._FORMATS == {
-        "detect": "`class x y width height`",
+        "detect": "`class x y width height` or `class x1 y1 x2 y2 x3 y3 ...`",
         "segment": "`class x1 y1 x2 y2 x3 y3 ...`",
         "obb": "`class x1 y1 x2 y2 x3 y3 x4 y4`",
         "pose": "`class x y width height` and the keypoints",
@@ -222,7 +223,7 @@ def test_outputs_of_no_task(task: str, shapes: list[tuple[int, ...]], found: str
 
 
 def test_what_each_task_is_judged_by() -> None:
-    assert [head.metric_of(task).key for task in head.TASKS] == [
+    assert [head.metric_of(task).key for task in head.ULTRALYTICS_TASKS] == [
         "map50_95",
         "map50_95",
         "map50_95",
@@ -337,7 +338,7 @@ def test_where_an_image_lies_on_the_grey(
     inner: tuple[int, int],
 ) -> None:
     pixels = np.random.default_rng(1).integers(150, 256, (*shape, 3), dtype=np.uint8)
-    found = images._letterbox(pixels, *size)
+    found = images.letterbox(pixels, *size)
     expected = np.full((*size, 3), 114, np.uint8)
     resized = (
         cv2.resize(pixels, inner[::-1], interpolation=cv2.INTER_LINEAR)
@@ -770,11 +771,11 @@ class Plus:
 def test_both_see_every_image_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     opened, asked = Images(), list[Any]()
 
-    def open_set(*given: Any) -> Any:
-        asked.extend(given)
-        return nullcontext(opened)
+    def open_judge(folder: Path, head: TaskMetadata, reference: Any) -> Any:
+        asked.extend([folder, head, reference])
+        return nullcontext(LabelJudge(folder, head, opened))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(validation, "open_validation_set", open_set)
+    monkeypatch.setattr(validation, "open_judge", open_judge)
     monkeypatch.setattr(validation, "WORKERS", 2)
     begun: list[int] = []
     said: list[tuple[int, int]] = []
@@ -783,7 +784,7 @@ def test_both_see_every_image_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     found = validation.compare(
         first, second, Path("folder"), head_, lambda *done: said.append(done)
     )
-    assert asked == [Path("folder"), head_, (6, 8)]
+    assert asked == [Path("folder"), head_, first]
     assert begun == [0, 0, 1, 1, 2, 2, 3, 3]
     assert said == [(1, 4), (2, 4), (3, 4), (4, 4)]
     assert [
@@ -819,20 +820,20 @@ def test_so_many_are_drawn_ahead(count: int) -> None:
 
 def test_graphs_are_compared_at_their_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
-    monkeypatch.setattr(validation, "GraphRunner", lambda path, size: (path, size))
+    monkeypatch.setattr(validation, "GraphRunner", lambda *given: given)
     monkeypatch.setattr(validation, "compare", lambda *given: asked.append(given))
     one, two, named = Path("one"), Path("two"), TaskMetadata("detect", THREE)
     validation.validate_graph(one, two, tmp_path, named, print)
     validation.validate_graph(one, two, tmp_path, named, print, (32, 64))
     assert asked == [
-        ((one, (640, 640)), (two, (640, 640)), tmp_path, named, print),
-        ((one, (32, 64)), (two, (32, 64)), tmp_path, named, print),
+        ((one, (640, 640), None), (two, (640, 640), None), tmp_path, named, print),
+        ((one, (32, 64), None), (two, (32, 64), None), tmp_path, named, print),
     ]
     with pytest.raises(ModelError) as error:
         validation.validate_graph(one, two, tmp_path, TaskMetadata("detect", {}), print)
     assert (
         str(error.value)
-        == "one has no class names in its metadata. Add `names` as Ultralytics writes it"
+        == "one has no class names in its metadata. Give a file with them as `names` of the model in params.yaml"
     )
 
 
@@ -935,7 +936,7 @@ def test_a_class_and_a_mask() -> None:
 
 
 def test_predictors_do_not_save_or_talk() -> None:
-    for task in head.TASKS:
+    for task in head.ULTRALYTICS_TASKS:
         predictor = results._predictor(task)
         given = predictor.args
         assert (given.task, given.mode, given.save, given.verbose, given.device) == (

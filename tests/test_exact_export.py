@@ -355,9 +355,9 @@ def test_a_graph_is_simplified_and_compared_on_four_images(
         Path("artifacts/models/m/simplify"),
     )
     assert asked[:3] == [
-        (Path("set"), "detect"),
+        (Path("set"), "detect", "validation", True),
         (Job(step, parameters), source, tuple(map(Path, "abcdef"))),
-        (source, tuple(map(Path, "abcd")), "detect", (32, 64)),
+        (source, tuple(map(Path, "abcd")), "detect", (32, 64), None, None),
     ]
     assert (asked[3][0], asked[3][1].name, asked[3][2:]) == (source, "model.onnx", ("feeds", 600))
     assert sorted(path.name for path in folder.iterdir()) == ["model.onnx", "record.json"]

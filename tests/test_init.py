@@ -14,11 +14,13 @@ import pytest
 import yaml
 
 from enginery import __version__
+from enginery.datasets import read_dataset
+from enginery.datasets.interface import Dataset, TextLabels
+from enginery.datasets.sampling import copies, sample
 from enginery.errors import ConfigError, DamagedFileError, DataError, EngineryError
 from enginery.project import origin, template
 from enginery.project import upgrade as upgrading
 from enginery.project.adding import ModelRequest
-from enginery.project.datasets import Dataset, copies, read_dataset, sample
 from enginery.project.init import InitRequest, init
 from enginery.project.load import load_spec
 from enginery.project.models import (
@@ -191,7 +193,7 @@ def test_the_sample_is_the_same_wherever_the_data_lies(
     assert [image.name for image in whole] == sorted(f"{number}.jpg" for number in range(3, 11)), (
         "2.jpg is a validation image, by its bytes"
     )
-    monkeypatch.setattr("enginery.project.datasets.SAMPLE", 5)
+    monkeypatch.setattr("enginery.datasets.sampling.SAMPLE", 5)
     chosen = sample(dataset)
     assert len(chosen) == 5 and set(chosen) < set(whole)
     shutil.move(shapes, tmp_path / "moved")
@@ -213,7 +215,10 @@ def test_every_layout_of_a_data_set_is_read(tmp_path: Path) -> None:
     draw(tmp_path / "classes/val/cat", 2, labels=False)
     draw(tmp_path / "classes/train/cat", 1, labels=False)
     classes = read_dataset(tmp_path / "classes")
-    assert list(copies(classes.validation, "classify", True)) == ["cat/0.jpg", "cat/1.jpg"]
+    assert list(copies(classes.validation, "classify", classes.labels)) == [
+        "cat/0.jpg",
+        "cat/1.jpg",
+    ]
     draw(tmp_path / "flat/images", 1)
     assert read_dataset(tmp_path / "flat").train == ()
 
@@ -221,7 +226,7 @@ def test_every_layout_of_a_data_set_is_read(tmp_path: Path) -> None:
 def test_images_of_one_name_keep_both(tmp_path: Path) -> None:
     folders = [draw(tmp_path / name / "images", 1) for name in ("a", "b")]
     images = tuple(folder / "0.jpg" for folder in folders)
-    files = copies(images, "detect", labelled=True)
+    files = copies(images, "detect", TextLabels())
     assert len(files) == 4 and set(files.values()) >= set(images)
     assert sample(Dataset((), images)) == images
 
@@ -323,7 +328,10 @@ def test_a_person_on_a_terminal_is_asked(tmp_path: Path) -> None:
     os.close(theirs)
     asked = result.stdout.count("Data set (data.yaml, or a folder): ")
     assert (result.returncode, asked) == (1, 2)
-    assert "Task (detect, segment, pose, obb, classify) [segment]: " in result.stdout
+    assert (
+        "Task (detect, segment, pose, obb, classify, semantic, tensors) [segment]: "
+        in result.stdout
+    )
     assert "--target rtx-4090: unknown; known are" in result.stderr
     assert not (tmp_path / "new").exists()
 

@@ -148,7 +148,7 @@ def test_two_engines_that_dvc_would_call_the_same(tmp_path: Path) -> None:
         ({"targets__rtx-ada__workspace_mib": 2**70}, "targets.rtx-ada.workspace_mib"),
         ({"demo__validation_images": 2**70}, "demo.validation_images"),
         ({"models__yolov8n-shapes__batch": [4, 2, 8]}, "min <= opt <= max"),
-        ({"models__yolov8n-shapes__source": "weights.bin"}, "a .pt or a .onnx file"),
+        ({"models__yolov8n-shapes__source": "weights.bin"}, "a .pt or a .onnx or a .pth file"),
         (
             {"targets__rtx-ada__toolchain": "rtx16"},
             "targets.rtx-ada.toolchain: 'rtx16': not defined",

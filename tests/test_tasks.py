@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -21,9 +22,9 @@ from enginery.actions import predict as predicting
 from enginery.actions import validate as validate_engine
 from enginery.demo.dataset import write_dataset
 from enginery.demo.scenes import CLASSES, scene
-from enginery.errors import ModelError
-from enginery.evaluation.runners import GraphRunner
-from enginery.evaluation.validation import GraphReport, validate_graph
+from enginery.errors import DataError, ModelError
+from enginery.evaluation.runners import GraphRunner, RecordedRunner
+from enginery.evaluation.validation import GraphReport, compare, validate_graph
 from enginery.graphs.inspect import graph_info, read_graph
 from enginery.pipeline.step import load_step
 from enginery.project.load import load_spec
@@ -42,7 +43,8 @@ from enginery.toolchain.selection import Choice, Toolchains
 from enginery.vision.dataset import open_validation_set
 from enginery.vision.images import list_images, preprocess
 from enginery.vision.results import describe, draw, to_results
-from enginery.vision.tasks import TASKS, TaskMetadata, metric_of
+from enginery.vision.tasks import ULTRALYTICS_TASKS as TASKS
+from enginery.vision.tasks import Judging, TaskMetadata, metric_of
 from tests.registered import timing
 from tests.stages import fingerprinted
 from tests.tiny import KEYPOINTS, NAMES, SIDE, write_data, write_model
@@ -181,6 +183,36 @@ def test_the_metric_is_what_ultralytics_says(folder: Path, tmp_path: Path, task:
     assert ours.secondary == pytest.approx(expected[f"metrics/{secondary}"], abs=5e-5)
     assert set(ours.per_class) <= set(NAMES.values())
     assert not list((folder / task).rglob("*.cache"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_without_labels_a_graph_agrees_with_its_original(
+    folder: Path, tmp_path: Path, task: str
+) -> None:
+    (tmp_path / "images").mkdir()
+    for image in (folder / task).rglob("*.png"):
+        shutil.copy(image, tmp_path / "images")
+    onnx = folder / f"{task}.onnx"
+    report = measured(onnx, tmp_path, replace(head(task), judging=Judging("original")))
+    assert report.to_dict()["truth"] == "original"
+    assert (
+        report.candidate.value == report.reference.value > 0.9
+    )  # masks without a pixel agree with none
+    other = tmp_path / "other.onnx"
+    export(write_model(task, tmp_path / f"{task}.pt", seed=2), settings(task), other)
+    disagrees = validate_graph(
+        onnx, other, tmp_path, replace(head(task), judging=Judging("original")), quiet
+    ).candidate
+    assert disagrees.value < 0.6
+
+
+def test_an_original_that_finds_nothing_cannot_be_agreed_with(folder: Path) -> None:
+    nothing = np.zeros((6, 7, 189), np.float32)
+    runners = [RecordedRunner([nothing], (SIDE, SIDE)) for _ in range(2)]
+    with pytest.raises(DataError, match=r"original finds nothing in the 6 images of .* no labels"):
+        compare(
+            *runners, folder / "detect", replace(head("detect"), judging=Judging("original")), quiet
+        )
 
 
 @pytest.mark.parametrize("task", TASKS)

@@ -26,7 +26,7 @@ FAMILY = {
 IMAGES = range(6)
 
 
-def write_model(task: str, path: Path) -> Path:
+def write_model(task: str, path: Path, seed: int = 1) -> Path:
     """An Ultralytics checkpoint whose class scores differ from image to image, as untrained ones
     never do.
     """
@@ -34,7 +34,7 @@ def write_model(task: str, path: Path) -> Path:
     from ultralytics import YOLO
     from ultralytics.nn import tasks
 
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     import_torchvision()
     with silence():
         model = YOLO(f"{FAMILY[task]}.yaml")

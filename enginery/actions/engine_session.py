@@ -79,7 +79,7 @@ class EngineSession:
 
     def inspect(self) -> Inspection:
         """Take the engine apart, at opt of its first profile."""
-        request = InspectRequest(**vars(self.plan), shape=self.engine.built.profile.opt)
+        request = InspectRequest(**vars(self.plan), shape=self.engine.built.image_profile.opt)
         return inspect(self.choice.python, request, forward_progress, self.time_limit_s)
 
 

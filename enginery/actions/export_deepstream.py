@@ -49,7 +49,7 @@ def export_deepstream(engine: Engine, out: Path) -> Path:
 
 def properties(engine: Engine, classes: int, calibrated: bool) -> Mapping[str, str | int]:
     """The keys of nvinfer's group `property`."""
-    batch, _, height, width = engine.built.profile.max
+    batch, _, height, width = engine.built.image_profile.max
     return {
         "gpu-id": 0,
         "model-engine-file": PLAN,
@@ -81,10 +81,9 @@ def _check(engine: Engine) -> None:
     if engine.manifest.steps.export.task == "classify":
         what = f"{engine.name} classifies the middle of an image, and nvinfer crops none"
         raise EngineryError(what, "Feed it with preprocessing of your own (nvdspreprocess)")
-    if engine.built.profile.min[2:] != engine.built.profile.max[2:]:
-        what = (
-            f"{engine.name} has inputs of {engine.built.profile.text}, and nvinfer feeds one size"
-        )
+    profile = engine.built.image_profile
+    if profile.min[2:] != profile.max[2:]:
+        what = f"{engine.name} has inputs of {profile.text}, and nvinfer feeds one size"
         raise EngineryError(what, "Build it with one height and one width")
 
 

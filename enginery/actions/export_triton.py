@@ -94,7 +94,7 @@ def plans_by_capability(engines: Sequence[Engine]) -> Mapping[str, Engine]:
 
 def config(name: str, plans: Mapping[str, Engine], signature: Signature | None) -> str:
     """config.pbtxt: protobuf's text of `inference.ModelConfig`."""
-    profile = next(iter(plans.values())).built.profile
+    profile = next(iter(plans.values())).built.image_profile
     dynamic = profile.min[0] != profile.max[0]
     lines = [
         f"name: {_text(name)}",
@@ -121,7 +121,7 @@ def _check_together(engines: Sequence[Engine]) -> None:
         for word, mine, other in (
             ("TensorRT", engine.manifest.runtime_version, first.manifest.runtime_version),
             ("a platform", engine.manifest.platform, first.manifest.platform),
-            ("shapes", engine.built.profile.text, first.built.profile.text),
+            ("shapes", engine.built.image_profile.text, first.built.image_profile.text),
             ("a model", engine.model, first.model),
         ):
             if mine != other:

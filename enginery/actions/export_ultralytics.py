@@ -61,7 +61,7 @@ def metadata(manifest: Manifest, nms: bool | None) -> dict[str, Any]:
     is in the graph.
     """
     export, built = manifest.steps.export, manifest.built
-    batch, channels, height, width = built.profile.opt
+    batch, channels, height, width = built.image_profile.opt
     return {
         "description": f"{manifest.model} {manifest.precision}, built by Enginery",
         "task": export.task,
@@ -71,7 +71,7 @@ def metadata(manifest: Manifest, nms: bool | None) -> dict[str, Any]:
         "channels": channels,
         "imgsz": [height, width],
         "end2end": nms is False,
-        "args": {"dynamic": built.profile.min != built.profile.max, "nms": nms},
+        "args": {"dynamic": built.image_profile.min != built.image_profile.max, "nms": nms},
         **({"kpt_shape": list(export.kpt_shape)} if export.kpt_shape else {}),
         **({"dla": built.dla_core} if built.dla_core is not None else {}),
     }
@@ -85,7 +85,7 @@ def embedded_nms(engine: Engine) -> bool | None:
         return None
     check_original(engine)
     graph = model_folder(engine.model, "export") / "model.onnx"
-    runner = GraphRunner(graph, engine.built.profile.opt[2:])
+    runner = GraphRunner(graph, engine.built.image_profile.opt[2:])
     _check_names(engine, runner)
     if not _is_final(engine, runner):
         return None

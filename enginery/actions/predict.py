@@ -98,7 +98,9 @@ def _predict(
     session: EngineSession, request: PredictionRequest, names: Mapping[Path, str]
 ) -> Iterator[Prediction]:
     head, paths = read_task_metadata(session.engine.model), list(names)
-    _, _, height, width = session.engine.built.profile.opt  # params.yaml may have another by now
+    _, _, height, width = (
+        session.engine.built.image_profile.opt
+    )  # params.yaml may have another by now
     images = [read_image(path) for path in paths]
     began = time.perf_counter()
     tensors = np.stack([preprocess(image, height, width, head.task) for image in images])
@@ -133,7 +135,7 @@ def _run(
     names = [output.name for output in graph.outputs]
     with scratch(ARTIFACTS) as folder:
         np.save(folder / "images.npy", tensors)
-        point = PointRequest(engine.built.profile.opt, folder / "images.npy", folder)
+        point = PointRequest(engine.built.image_profile.opt, folder / "images.npy", folder)
         [result] = session.measure([point], runs=0).points
         # Read whole: the files go with the folder.
         outputs = [np.array(output) for output in read_outputs(result, folder, names)]

@@ -77,9 +77,13 @@ def propose(spec: Spec, name: str, ranked: Sequence[RankedLayer]) -> list[str] |
 def _images(spec: Spec, name: str) -> list[Feed]:
     """Some calibration images, or validation images where the calibration was imported."""
     model, calibration = spec.models[name], Path(spec.int8[name].calibration)
-    folder = calibration if calibration.is_dir() else Path(model.validation)
-    paths = list_images(folder, model.task)[:IMAGES]
-    return list(feeds(_graph(name), paths, model.task, model.size))
+    if calibration.is_dir():
+        paths = list_images(calibration, model.task, "calibration", model.has_labels)
+    else:
+        paths = list_images(Path(model.validation), model.task, "validation", model.has_labels)
+    paths = paths[:IMAGES]
+    given = feeds(_graph(name), paths, model.task, model.size, model.preprocess, model.input)
+    return list(given)
 
 
 def _kept(file: Path, key: str) -> list[LayerCost] | None:
@@ -98,8 +102,8 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
     original, thresholds = _calibrated(spec, name)
     settings, model = spec.int8[name], spec.models[name]
     reference = model_folder(name, "export") / "model.onnx"
-    head = read_task_metadata(name)
-    tolerance = spec.validation.of(head.task, INT8)
+    head = read_task_metadata(name, model.judging())
+    tolerance = spec.tolerance(name, INT8)
 
     def quantized(excluded: Sequence[str]) -> onnx.ModelProto:
         copy = onnx.ModelProto()

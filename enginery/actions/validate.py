@@ -105,8 +105,9 @@ def slower(engine: Engine, report: EngineReport) -> list[str]:
 
 def _data(spec: Spec, engine: Engine) -> _Data:
     original = model_folder(engine.model, "export") / "model.onnx"
-    images = Path(spec.models[engine.model].validation)
-    return _Data(original, read_task_metadata(engine.model), images)
+    model = spec.models[engine.model]
+    head = read_task_metadata(engine.model, model.judging())
+    return _Data(original, head, Path(model.validation))
 
 
 def _measure(

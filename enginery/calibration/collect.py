@@ -23,8 +23,8 @@ from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
 from enginery.graphs.session import WORKERS as _WORKERS
 from enginery.graphs.session import open_model, threads_beside
-from enginery.vision.feeds import extents
-from enginery.vision.images import preprocess, read_image
+from enginery.vision.feeds import Feeder, Input
+from enginery.vision.preprocess import Feeding, Preprocess
 
 _SAVE_EVERY_S = 10.0
 _BATCHES = 8  # a worker counts so many before all wait
@@ -32,8 +32,8 @@ _BATCHES = 8  # a worker counts so many before all wait
 
 @dataclass(frozen=True)
 class CalibrationJob:
-    """What to measure: tensors of a graph (float32), on images fitted as `task` wants them, to
-    (height, width) where the graph is open.
+    """What to measure: tensors of a graph (float32), on images fitted as `task` wants them, or as
+    `how` says, to (height, width) where the graph is open. `image` names the input that takes them.
     """
 
     model: onnx.ModelProto
@@ -42,6 +42,8 @@ class CalibrationJob:
     size: tuple[int, int]
     task: str
     key: str
+    how: Preprocess | None = None
+    image: str | None = None
 
 
 def collect(
@@ -98,22 +100,21 @@ class _Counter:
             "the graph to calibrate",
             threads_beside(_WORKERS),
         )
-        tensor = self._session.get_inputs()[0]
-        self._input, self._task = tensor.name, work.task
-        self.batch, height, width = extents(tensor.shape, work.size)
-        self._size = (height, width)
+        graph_inputs = [
+            Input.of(each.name, each.type, each.shape) for each in self._session.get_inputs()
+        ]
+        self._feeder = Feeder(graph_inputs, Feeding(work.task, work.size, work.how, work.image))
+        self._inputs = [name for name in work.tensors if name in inputs]
+        self.batch = self._feeder.batch
 
     def count(self, paths: Sequence[Path]) -> Sequence[Path]:
         """Count up to a batch of images; one that is not full is filled with copies, whose rows do
         not count.
         """
-        rows = [preprocess(read_image(path), *self._size, self._task) for path in paths]
-        images = np.stack(rows + rows[-1:] * (self.batch - len(rows)))
-        if self._input in self._histograms:
-            self._add(self._input, images, paths)
-        activations = (
-            self._session.run(self._outputs, {self._input: images}) if self._outputs else []
-        )
+        feed = self._feeder.stack([self._feeder.row(path) for path in paths])
+        for name in self._inputs:
+            self._add(name, feed[name], paths)
+        activations = self._session.run(self._outputs, feed) if self._outputs else []
         for name, values in zip(self._outputs, activations, strict=True):
             self._add(name, values, paths)
         return paths

@@ -9,7 +9,7 @@ import typer
 
 from enginery.cli import Command, new_app
 from enginery.cli.completion import complete_precision, complete_target
-from enginery.cli.init import NameOption, TaskOption, precisions_of, split
+from enginery.cli.init import ArchitectureOption, NameOption, TaskOption, precisions_of, split
 
 app = new_app()
 
@@ -17,13 +17,17 @@ app = new_app()
 @app.command(cls=Command)
 def add_model(
     model: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .pt of Ultralytics, or an .onnx.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A .pt of Ultralytics, a .pth of torchvision, or an .onnx."
+        ),
     ],
     data: Annotated[
-        Path, typer.Option(metavar="PATH", help="Ultralytics' data.yaml, or a data set's folder.")
+        Path, typer.Option(metavar="PATH", help="A data.yaml, COCO's JSON, or a data set's folder.")
     ],
     task: TaskOption = None,
     name: NameOption = None,
+    architecture: ArchitectureOption = None,
     target: Annotated[
         list[str] | None,
         typer.Option(
@@ -43,7 +47,7 @@ def add_model(
     from enginery.project.add_model import add_to_project
     from enginery.project.adding import ModelRequest
 
-    request = ModelRequest(model, data, task, name)
+    request = ModelRequest(model, data, task, name, architecture)
     added = add_to_project(Path(), request, split(target), precisions_of(precision))
     for note in added.notes:
         print(note)

@@ -25,11 +25,17 @@ _PRECISION_HELP = "fp32, fp16, int8, with commas or repeated; by default all tha
 
 DataOption = Annotated[
     Path | None,
-    typer.Option(metavar="PATH", help="Ultralytics' data.yaml, or a data set's folder."),
+    typer.Option(metavar="PATH", help="A data.yaml, COCO's JSON, or a data set's folder."),
 ]
 TaskOption = Annotated[
     str | None,
-    typer.Option(help="detect, segment, pose, obb, classify; by default as the file's name says."),
+    typer.Option(
+        help="detect, segment, pose, obb, classify, semantic, tensors; by default as the file says."
+    ),
+]
+ArchitectureOption = Annotated[
+    str | None,
+    typer.Option(help="The network that weights of torchvision are of; by default as the file."),
 ]
 NameOption = Annotated[
     str | None, typer.Option(help="What params.yaml calls the model; by default as its file.")
@@ -44,6 +50,7 @@ class Answers:
     data: Path | None
     task: str | None
     name: str | None
+    architecture: str | None
     targets: tuple[str, ...]
     precisions: tuple[str, ...]
 
@@ -58,11 +65,15 @@ def init(
     folder: Annotated[Path, typer.Argument(help="Where; by default here.")] = Path(),
     demo: Annotated[bool, typer.Option("--demo", help="With the demo, alone.")] = False,
     model: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A .pt of Ultralytics, or an .onnx.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A .pt of Ultralytics, a .pth of torchvision, or an .onnx."
+        ),
     ] = None,
     data: DataOption = None,
     task: TaskOption = None,
     name: NameOption = None,
+    architecture: ArchitectureOption = None,
     target: Annotated[list[str] | None, typer.Option(help=_TARGET_HELP, metavar="NAME")] = None,
     precision: Annotated[
         list[str] | None,
@@ -74,7 +85,9 @@ def init(
     from enginery.project.init import init as write_project
 
     check_place(folder)
-    answers = Answers(model, data, task, name, split(target), precisions_of(precision))
+    answers = Answers(
+        model, data, task, name, architecture, split(target), precisions_of(precision)
+    )
     _check(answers, demo)
     project = write_project(folder, InitRequest(None) if demo else _request(answers))
     print(f"wrote a project into {project.root}")
@@ -89,7 +102,7 @@ def init(
 def _check(answers: Answers, demo: bool) -> None:
     from enginery.errors import ConfigError, EngineryError
 
-    if demo and answers != Answers(None, None, None, None, (), ()):
+    if demo and answers != Answers(None, None, None, None, None, (), ()):
         raise ConfigError("options", ["--demo has a model and targets of its own: give it alone"])
     unknown = [name for name in answers.precisions if name not in PRECISIONS]
     if unknown:
@@ -112,7 +125,7 @@ def _request(answers: Answers) -> InitRequest:
     from enginery.vision.tasks import TASKS
 
     asks = bool(answers.missing())
-    model = answers.model or Path(_ask("Model (.pt or .onnx)"))
+    model = answers.model or Path(_ask("Model (.pt, .pth or .onnx)"))
     data = answers.data or Path(_ask("Data set (data.yaml, or a folder)"))
     task = answers.task
     if asks and not task:
@@ -120,7 +133,9 @@ def _request(answers: Answers) -> InitRequest:
     targets = answers.targets or split([_ask("GPUs to build for", "rtx-ada")])
     in_order = tuple(name for name in PRECISIONS if name in answers.precisions)
     return InitRequest(
-        ModelRequest(model, data, task, answers.name), new_targets(targets), in_order
+        ModelRequest(model, data, task, answers.name, answers.architecture),
+        new_targets(targets),
+        in_order,
     )
 
 

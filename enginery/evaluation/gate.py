@@ -11,12 +11,12 @@ from typing import Any
 from enginery.vision.tasks import metric_in
 
 
-def failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> list[str]:
+def failures(report: Mapping[str, Any], tolerance: Mapping[str, Any]) -> list[str]:
     """Why the graph must not be used; empty if it passed.
 
     `report` is GraphReport.to_dict(). `tolerance` has `rms_relative`, how far the raw outputs may
-    be from the original's, relative to them, and `map50_95_drop` or `top1_drop` (0..1), how much
-    the metric may drop.
+    be from the original's, relative to them, and `map50_95_drop` or that of another metric, how
+    much it may drop; `outputs` may have `rms`, `max` and `cosine` for single ones.
     """
     return list(_failures(report, tolerance))
 
@@ -34,7 +34,23 @@ def distance(closeness: Mapping[str, Any], tolerance: Mapping[str, float]) -> It
         )
 
 
-def _failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> Iterator[str]:
+def _far_outputs(report: Mapping[str, Any], tolerance: Mapping[str, Any]) -> Iterator[str]:
+    measured = report.get("outputs", {})
+    for name, limits in tolerance.get("outputs", {}).items():
+        if name not in measured:
+            has = ", ".join(measured) or "none that is judged alone"
+            yield f"`outputs` names {name}, and the model has {has}"
+            continue
+        for key, what in (("rms", "rms_relative"), ("max", "max_abs")):
+            if key in limits and not measured[name][what] <= limits[key]:
+                allowed = f"{limits[key]:.2g} is allowed"
+                yield f"output {name}: {key} {measured[name][what]:.2g}, {allowed}"
+        cosine = report["candidate"]["per_class"][name]
+        if not cosine >= limits.get("cosine", 0):
+            yield f"output {name}: cosine {cosine:.4f}, {limits['cosine']:g} is asked for"
+
+
+def _failures(report: Mapping[str, Any], tolerance: Mapping[str, Any]) -> Iterator[str]:
     metric = metric_in(report["reference"])
     before, after, drop = (
         report["reference"][metric.key],
@@ -42,6 +58,7 @@ def _failures(report: Mapping[str, Any], tolerance: Mapping[str, float]) -> Iter
         tolerance[f"{metric.key}_drop"],
     )
     yield from distance(report["closeness"], tolerance)
+    yield from _far_outputs(report, tolerance)
     if before == 0:
         yield (
             f"{metric.title} of the FP32 original is 0: there is nothing to compare with; do the "

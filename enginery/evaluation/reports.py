@@ -9,7 +9,7 @@ from pydantic import model_validator
 
 from enginery.evaluation import gate
 from enginery.registry.records import Count, NotNegative, Record, Share
-from enginery.vision.tasks import Metric, metric_in
+from enginery.vision.tasks import Metric, Truth, metric_in
 
 
 class ClosenessRecord(Record):
@@ -21,13 +21,28 @@ class ClosenessRecord(Record):
     inf_count: Count
 
 
+class OutputRecord(Record):
+    """How far one output was from the original's."""
+
+    rms_relative: NotNegative
+    max_abs: NotNegative
+
+
 class MetricsRecord(Record):
-    """The task's metric: map50_95 with map50, or top1 with top5; and of each class."""
+    """The task's metric with the one shown beside it, map50_95 with map50 for example; and of each
+    class, or of each output.
+    """
 
     map50_95: Share | None = None
     map50: Share | None = None
     top1: Share | None = None
     top5: Share | None = None
+    miou: Share | None = None
+    pixel_accuracy: Share | None = None
+    cosine: Share | None = None
+    cosine_worst: Share | None = None
+    score: float | None = None
+    score_worst: float | None = None
     per_class: Mapping[str, Share]
 
     @model_validator(mode="after")
@@ -61,6 +76,8 @@ class ReportRecord(Record):
     closeness: ClosenessRecord
     reference: MetricsRecord
     candidate: MetricsRecord
+    truth: Truth = "labels"
+    outputs: Mapping[str, OutputRecord] = {}
 
     @model_validator(mode="after")
     def _has_one_task(self) -> Self:
@@ -73,6 +90,12 @@ class ReportRecord(Record):
         """Which metric both were judged by."""
         return self.reference.metric
 
+    @property
+    def title(self) -> str:
+        """The metric's title, which says so where there were no labels to measure with."""
+        title = self.metric.title
+        return title if self.truth == "labels" else f"{title} (agreement with the FP32 original)"
+
 
 class ToleranceRecord(Record):
     """How far from the original is close enough."""
@@ -80,6 +103,10 @@ class ToleranceRecord(Record):
     rms_relative: Share
     map50_95_drop: Share | None = None
     top1_drop: Share | None = None
+    miou_drop: Share | None = None
+    cosine_drop: Share | None = None
+    score_drop: NotNegative | None = None
+    outputs: Mapping[str, Mapping[str, NotNegative]] = {}
 
     def drop(self, metric: Metric) -> float | None:
         """How much of a metric may be lost; None: this is the tolerance of another task."""

@@ -4,63 +4,70 @@ elsewhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from enginery.errors import ModelError
 from enginery.graphs.session import WORKERS, open_session, threads_beside
-from enginery.vision.feeds import extents
+from enginery.vision.feeds import Feeder, Input, Row
+from enginery.vision.preprocess import Feeding
 
 Outputs = list[NDArray[np.float32]]
+Given = NDArray[Any] | Row
 
 
 class Runner(Protocol):
-    """What takes images of `size` (height, width) one after another and gives raw outputs."""
+    """What takes samples one after another and gives raw outputs; images are of `size` (height,
+    width). A sample is the image alone, without a batch, or every input by its name.
+    """
 
     size: tuple[int, int]
 
-    def begin(self, image: NDArray[np.float32], pool: Executor) -> Callable[[], Outputs]:
-        """Begin with an image (3, height, width); what is returned waits, and gives every output,
-        (1, ...).
-        """
+    @property
+    def outputs(self) -> Sequence[str]:
+        """The names of the outputs, where they are known."""
+
+    def begin(self, sample: Given, pool: Executor) -> Callable[[], Outputs]:
+        """Begin with a sample; what is returned waits, and gives every output, (1, ...)."""
 
 
 class GraphRunner:
-    """A graph on the CPU, fed one image at a time; a fixed batch is filled with copies and its
-    first row is used.
+    """A graph on the CPU, fed one sample at a time; a fixed batch is filled with copies and its
+    first row is used. Unless `feeding` says otherwise, its first input takes images.
     """
 
-    def __init__(self, onnx: Path, size: tuple[int, int]) -> None:
+    def __init__(self, onnx: Path, size: tuple[int, int], feeding: Feeding | None = None) -> None:
         self._session = open_session(onnx, threads_beside(WORKERS))
-        tensor = self._session.get_inputs()[0]
-        if len(tensor.shape) != 4:
+        inputs = [Input.of(each.name, each.type, each.shape) for each in self._session.get_inputs()]
+        first = inputs[0]
+        if feeding is None and len(first.shape) != 4:
             what = (
-                f"{onnx}: its input {tensor.name} has the shape {tensor.shape}, not batch, 3, "
+                f"{onnx}: its input {first.name} has the shape {list(first.shape)}, not batch, 3, "
                 "height, width"
             )
             raise ModelError(what, "Use an image model")
-        self.input = tensor.name
-        self._batch, height, width = extents(tensor.shape, size)
-        self.size = (height, width)
+        self.feeder = Feeder(inputs, feeding or Feeding("detect", size, image=first.name))
+        self.input = self.feeder.image or first.name
+        self.size = self.feeder.size
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The names of the outputs, in the graph's order."""
         return tuple(output.name for output in self._session.get_outputs())
 
-    def run(self, image: NDArray[np.float32]) -> Outputs:
-        """Every output's first row, for an image (3, height, width)."""
-        batch = np.repeat(image[None], self._batch, axis=0)
-        return [output[:1] for output in self._session.run(None, {self.input: batch})]
+    def run(self, sample: Given) -> Outputs:
+        """Every output's first row."""
+        row = sample if isinstance(sample, Mapping) else {self.input: sample}
+        return [output[:1] for output in self._session.run(None, self.feeder.stack([row]))]
 
-    def begin(self, image: NDArray[np.float32], pool: Executor) -> Callable[[], Outputs]:
-        """As `Runner`: other images may be on their way."""
-        return pool.submit(self.run, image).result
+    def begin(self, sample: Given, pool: Executor) -> Callable[[], Outputs]:
+        """As `Runner`: other samples may be on their way."""
+        return pool.submit(self.run, sample).result
 
 
 class RecordedRunner:
@@ -73,12 +80,13 @@ class RecordedRunner:
     ) -> None:
         self._rows = zip(*outputs, strict=True)
         self.size = size
+        self.outputs: Sequence[str] = ()
 
-    def run(self, image: NDArray[np.float32]) -> Outputs:
+    def run(self, sample: Given) -> Outputs:
         """The next image's outputs."""
         return [np.asarray(row, np.float32)[None] for row in next(self._rows)]
 
-    def begin(self, image: NDArray[np.float32], pool: Executor) -> Callable[[], Outputs]:
+    def begin(self, sample: Given, pool: Executor) -> Callable[[], Outputs]:
         """As `Runner`: there is nothing to wait for."""
-        outputs = self.run(image)
+        outputs = self.run(sample)
         return lambda: outputs

@@ -5,9 +5,9 @@ with labels.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from enginery.errors import ModelError
 from enginery.evaluation.compare import Accumulator, OutputError
+from enginery.evaluation.judges import open_judge
+from enginery.evaluation.judges.tensors import TensorScore
 from enginery.evaluation.runners import GraphRunner, Runner
 from enginery.graphs.session import WORKERS
-from enginery.vision.dataset import open_validation_set
-from enginery.vision.score import Metrics, Score
-from enginery.vision.tasks import TaskMetadata
+from enginery.vision.score import Metrics
+from enginery.vision.tasks import TaskMetadata, Truth
 
 Item = TypeVar("Item")
 
@@ -32,10 +33,16 @@ class GraphReport:
     closeness: OutputError
     reference: Metrics
     candidate: Metrics
+    truth: Truth = "labels"
+    outputs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON."""
+        """As plain values, for JSON; a truth that is no labels is said. `outputs` are those of a
+        model that is judged by them.
+        """
         return {
+            **({} if self.truth == "labels" else {"truth": self.truth}),
+            **({"outputs": self.outputs} if self.outputs else {}),
             "closeness": asdict(self.closeness),
             "reference": self.reference.to_dict(),
             "candidate": self.candidate.to_dict(),
@@ -50,21 +57,21 @@ def validate_graph(
     progress: Callable[[int, int], None],
     size: tuple[int, int] = (640, 640),
 ) -> GraphReport:
-    """Run every image of a data set through both graphs; `size` (height, width) is for graphs whose
-    own is open.
+    """Run every sample of a data set through both graphs; `size` (height, width) is for graphs
+    whose own is open.
 
     Raises:
         DataError: images or labels cannot be used. ModelError: a graph cannot be run, or is none of
         this task with these classes.
     """
-    if not head.names:
+    if head.needs_names and not head.names:
         raise ModelError(
             f"{reference} has no class names in its metadata",
-            "Add `names` as Ultralytics writes it",
+            "Give a file with them as `names` of the model in params.yaml",
         )
-    return compare(
-        GraphRunner(reference, size), GraphRunner(candidate, size), folder, head, progress
-    )
+    feeding = head.feeding(size)
+    original = GraphRunner(reference, size, feeding)
+    return compare(original, GraphRunner(candidate, size, feeding), folder, head, progress)
 
 
 def compare(
@@ -74,7 +81,7 @@ def compare(
     head: TaskMetadata,
     progress: Callable[[int, int], None],
 ) -> GraphReport:
-    """Give every image of a data set to both, in the order of their names; what is compared need
+    """Give every sample of a data set to both, in the order of their names; what is compared need
     not be a graph.
 
     Raises:
@@ -83,23 +90,27 @@ def compare(
         reference's are no numbers.
     """
     with (
-        open_validation_set(folder, head, reference.size) as images,
+        open_judge(folder, head, reference) as judge,
         ThreadPoolExecutor(WORKERS) as pool,
     ):
-        scores = [Score(head, images.validator()) for _ in range(2)]
+        scores = [judge.score() for _ in range(2)]
         closeness = Accumulator()
         begun = (
-            ([runner.begin(image, pool) for runner in (reference, candidate)], batch)
-            for image, batch in images
+            ([runner.begin(sample, pool) for runner in (reference, candidate)], truth)
+            for sample, truth in judge
         )
-        for done, (waiting, batch) in enumerate(_ahead(begun, WORKERS), 1):
+        for done, (waiting, given) in enumerate(_ahead(begun, WORKERS), 1):
             outputs = [wait() for wait in waiting]
-            _check_finite(outputs[0], images.name(done - 1))
+            _check_finite(outputs[0], judge.name(done - 1))
+            truth = judge.truth(given, outputs[0])
             for score, output in zip(scores, outputs, strict=True):
-                score.add(output, batch)
+                score.add(output, truth)
             closeness.add(*outputs)
-            progress(done, len(images))
-        return GraphReport(closeness.closeness(), scores[0].metrics(), scores[1].metrics())
+            progress(done, len(judge))
+        judge.check()
+        metrics = scores[0].metrics(), scores[1].metrics()
+        by_output = scores[1].closeness() if isinstance(scores[1], TensorScore) else {}
+        return GraphReport(closeness.closeness(), *metrics, head.judging.truth, by_output)
 
 
 def _check_finite(outputs: Sequence[NDArray[np.float32]], image: Path) -> None:

@@ -32,6 +32,11 @@ class TensorInfo:
     dtype: str
     shape: tuple[int | str, ...]
 
+    @property
+    def is_static(self) -> bool:
+        """Whether every size is a number."""
+        return all(isinstance(size, int) for size in self.shape)
+
 
 @dataclass(frozen=True)
 class GraphInfo:
@@ -188,25 +193,44 @@ def fit_profiles(
     profiles: Iterable[Mapping[str, Sequence[int]]],
     given: str | None,
     called: str,
+    arrays: Mapping[str, Mapping[str, Sequence[int]]] | None = None,
 ) -> str:
-    """The name of a graph's image input, `given` or its only one, which all these profiles fit;
-    errors name what it is `called`.
+    """The name of a graph's image input, `given` or the one with four axes, which all these
+    profiles fit, as those of `arrays`, if they are given, fit its other inputs; errors name what it
+    is `called`.
 
     Raises:
-        ModelError: the graph has no such input, or other sizes.
+        ModelError: the graph has no such input, or other sizes, or open ones without a profile.
     """
-    name = given or info.inputs[0].name
-    known = [
-        {name: Profile(**{which: tuple(sizes) for which, sizes in shapes.items()})}
-        for shapes in profiles
+    name = given or image_input(info)
+    known = [{name: _profile(shapes)} for shapes in profiles]
+    others = {other: _profile(shapes) for other, shapes in (arrays or {}).items()}
+    mistakes = [mistake for each in (*known, others) for mistake in check_profile(info, each)]
+    mistakes = mistakes or [
+        f"{tensor.name} has open sizes, {list(tensor.shape)}: give them as `shapes` of the model"
+        for tensor in info.inputs
+        if arrays is not None
+        and not tensor.is_static
+        and tensor.name not in {*others, *([name] if known else [])}
     ]
-    mistakes = [mistake for profile in known for mistake in check_profile(info, profile)]
     if mistakes:
         cure = "Correct batch, height, width, profiles or input of the model in params.yaml"
         raise ModelError(
             f"{called}: the profile does not fit: {'; '.join(dict.fromkeys(mistakes))}", cure
         )
     return name
+
+
+def image_input(info: GraphInfo) -> str:
+    """The input that takes images where nobody says which: the only one with four axes, else the
+    first.
+    """
+    with_four = [tensor.name for tensor in info.inputs if len(tensor.shape) == 4]
+    return with_four[0] if len(with_four) == 1 else info.inputs[0].name
+
+
+def _profile(shapes: Mapping[str, Sequence[int]]) -> Profile:
+    return Profile(**{which: tuple(sizes) for which, sizes in shapes.items()})
 
 
 def _misfits(shape: tuple[int | str, ...], profile: Profile, stride: int | None) -> Iterator[str]:

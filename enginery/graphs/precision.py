@@ -58,6 +58,7 @@ def to_fp16(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
         tensor.name: values(tensor) for tensor in model.graph.initializer if place_of(tensor)
     }
     try:
+        _separate_outputs(model.graph)
         model = onnx.shape_inference.infer_shapes(_with_half_scales(model))
         own_casts = {node.name for node in model.graph.node if node.op_type == "Cast"}
         with warnings.catch_warnings():
@@ -72,6 +73,23 @@ def to_fp16(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
     _cast_to_half(model, own_casts)
     _keep_resize_factors(model)
     return model
+
+
+def _separate_outputs(graph: onnx.GraphProto) -> None:
+    """Give each output that nodes read, too, a tensor of its own: the output stays float32, and
+    what the nodes read does not.
+    """
+    read = {name for node in graph.node for name in node.input}
+    for output in graph.output:
+        if output.name not in read:
+            continue
+        inner = f"{output.name}_inner"
+        for node in graph.node:
+            for names in (node.input, node.output):
+                names[:] = [inner if name == output.name else name for name in names]
+        graph.node.append(
+            onnx.helper.make_node("Identity", [inner], [output.name], f"{output.name}_identity")
+        )
 
 
 def _with_half_scales(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -46,8 +46,9 @@ def add_to_project(
     named = tuple(name.partition("=")[0] for name in targets)
     model = replace(added.model, targets=named, precisions=_own(precisions, spec))
     before = (root / PARAMS).read_text(encoding="utf-8")
-    draft.files = params_files(further_params(before, model, unknown))
-    draft.replaced = frozenset(draft.files)
+    changed = params_files(further_params(before, model, unknown))
+    draft.files |= changed
+    draft.replaced = frozenset(changed)
     draft.check(root)
     draft.write(root, track, last=PARAMS)
     tracked = {f"{name}.dvc" for name in draft.tracked}

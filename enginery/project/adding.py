@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginery import sources
+from enginery.datasets import read_dataset
+from enginery.datasets.interface import Dataset
+from enginery.datasets.sampling import copies, sample
 from enginery.errors import ConfigError, DataError, ModelError
-from enginery.project.datasets import Dataset, copies, read_dataset, sample
 from enginery.project.draft import Draft
 from enginery.project.engine_name import NAME
 from enginery.project.models import NewModel, guessed_task, model_name
+from enginery.vision.folders import SUFFIXES
 from enginery.vision.tasks import TASKS
 
 FEW = 300  # images that int8.minimum_images asks for
@@ -26,6 +29,7 @@ class ModelRequest:
     data: Path
     task: str | None = None
     name: str | None = None
+    architecture: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,26 +54,39 @@ def add_model(
         ModelError, DataError: the model or its data cannot be used.
     """
     name = request.name or model_name(request.model.stem)
-    task = request.task or guessed_task(request.model.stem)
-    _check_words(name, task)
+    _check_words(name, request.task)
     source = _add_source(draft, root, request.model, name, is_tracked)
+    suggestion = sources.find(request.model).suggest(request.model, request.architecture)
+    task = request.task or suggestion.task or guessed_task(request.model.stem)
     dataset = read_dataset(request.data)
+    takes_images = any(image.suffix.lower() in SUFFIXES for image in dataset.validation)
     calibration = () if int8 is False else sample(dataset)
     if int8 and not calibration:
         why = "no `train` images that are not validation images, too"
         raise DataError(f"{request.data} has {why}", "INT8 needs some; or leave out int8")
+    labelled = dataset.has_labels(task)
     own = dataset.own and _inside(root, dataset.own)
     if own:
         folders = _use_in_place(draft, own, bool(calibration), is_tracked)
     else:
-        folders = _copy_data(draft, name, task, dataset, calibration)
-    model = NewModel(name, source, task, *folders)
+        folders = _copy_data(draft, name, task if labelled else "", dataset, calibration)
+    names = () if suggestion.has_names else dataset.class_names(task)
+    model = NewModel(
+        name,
+        source,
+        task,
+        *folders,
+        names=_add_names(draft, name, names),
+        truth="labels" if labelled else "original",
+        takes_images=takes_images,
+        suggestion=suggestion,
+    )
     return AddedModel(model, tuple(_notes(model, dataset, calibration, int8)))
 
 
-def _check_words(name: str, task: str) -> None:
+def _check_words(name: str, task: str | None) -> None:
     mistakes = [] if re.match(NAME, name) else [f"--name {name}: small letters, digits, - and _"]
-    mistakes += [] if task in TASKS else [f"--task {task}: not one of {', '.join(TASKS)}"]
+    mistakes += [] if task in (None, *TASKS) else [f"--task {task}: not one of {', '.join(TASKS)}"]
     if mistakes:
         raise ConfigError("options", mistakes)
 
@@ -119,10 +136,20 @@ def _copy_data(
     parts = {"validation": dataset.validation, "calibration": calibration}
     folders = {part: f"data/{name}/{part}" for part, images in parts.items() if images}
     for part, folder in folders.items():
-        files = copies(parts[part], task, labelled=part == "validation")
+        labels = dataset.labels if part == "validation" else None
+        files = copies(parts[part], task, labels)
         draft.copies |= {f"{folder}/{file}": source for file, source in files.items()}
         draft.tracked.append(folder)
     return folders["validation"], folders.get("calibration")
+
+
+def _add_names(draft: Draft, name: str, names: Sequence[str]) -> str | None:
+    """A file with the data set's class names."""
+    if not names:
+        return None
+    place = f"data/{name}/names.txt"
+    draft.files[place] = "".join(f"{each}\n" for each in names).encode()
+    return place
 
 
 def _notes(
@@ -132,6 +159,12 @@ def _notes(
     if calibration:
         counts += f", {len(calibration)} calibration images of {len(dataset.train)}"
     notes = [f"{model.name}: {model.source}, {model.task}, {counts}"]
+    if model.truth == "original":
+        what = "its images have no labels: what the FP32 original finds counts as right"
+        notes.append(f"{model.name}: {what}, so metrics say how far engines agree with it")
+    if model.names:
+        notes.append(f"{model.name}: {model.names} has the names of its classes: correct it if")
+        notes[-1] += " the model numbers them otherwise"
     if int8 is None and not calibration:
         notes.append(f"{model.name}: no INT8, since its data set has no `train` images of its own")
     if 0 < len(calibration) < FEW:

@@ -20,6 +20,8 @@ from enginery.project.params import (
     extent,
 )
 from enginery.quantization.rules import RULES
+from enginery.vision.preprocess import mistakes as mistakes_in
+from enginery.vision.tasks import ULTRALYTICS_TASKS
 
 
 def mistakes(spec: Spec) -> Iterator[str]:
@@ -42,6 +44,7 @@ def mistakes(spec: Spec) -> Iterator[str]:
         yield from _target_mistakes(name, target)
     yield from _int8_mistakes(spec)
     for name, model in spec.models.items():
+        yield from _judging_mistakes(name, model)
         if Path(model.source).suffix not in sources.suffixes():
             expected = " or ".join(f"a {suffix}" for suffix in sources.suffixes())
             yield f"models.{name}.source: {model.source!r}: {expected} file is expected"
@@ -61,6 +64,9 @@ def _source_mistakes(name: str, model: Model) -> Iterator[str]:
     if model.trusted and not source.runs_code:
         what = f"an {source.suffix} runs no code when it is read"
         yield f"models.{name}.trusted: true: {what}; leave this out"
+    if model.architecture and not source.has_architectures:
+        why = f"a {source.suffix} file holds its network"
+        yield f"models.{name}.architecture: {model.architecture!r}: {why}; leave this out"
     if source.has_own_sizes and "opset" in model.model_fields_set:
         what = f"{model.source} has an opset of its own"
         yield f"models.{name}.opset: {model.opset}: {what}; leave this out"
@@ -68,6 +74,22 @@ def _source_mistakes(name: str, model: Model) -> Iterator[str]:
     yield from _stride_mistakes(f"models.{name}", model, stride)
     for index, sizes in enumerate(model.profiles):
         yield from _stride_mistakes(f"models.{name}.profiles.{index}", sizes, stride)
+
+
+def _judging_mistakes(name: str, model: Model) -> Iterator[str]:
+    """How images become inputs and outputs are judged."""
+    where, how = f"models.{name}", model.preprocess
+    for key, why in mistakes_in(how) if how else ():
+        yield f"{where}.preprocess.{key}: {getattr(how, key)!r}: {why}"
+    by_ultralytics = model.task in ULTRALYTICS_TASKS and not model.metric
+    if how and by_ultralytics and model.task != "classify" and how.mode != "letterbox":
+        why = f"{model.task} is judged as Ultralytics does it, which letterboxes"
+        yield f"{where}.preprocess.mode: {how.mode!r}: {why}: leave it out, or give a `metric`"
+    if model.task == "tensors" and model.truth == "original":
+        why = "`tensors` are always compared with the original's"
+        yield f"{where}.truth: 'original': {why}; leave this out"
+    if model.outputs and model.task != "tensors":
+        yield f"{where}.outputs: only task `tensors` has tolerances for outputs; leave this out"
 
 
 def _idle_keys(spec: Spec) -> Iterator[str]:

@@ -21,12 +21,13 @@ Track = Callable[[Path, list[str]], None]
 
 @dataclass
 class Draft:
-    """Files of a project by name: `files` with their content, `copies` with where they come from;
-    `tracked` are the files and folders that DVC shall keep.
+    """Files of a project by name: `files` with their content, `copies` with where they come from
+    (of data that no file holds, with their content); `tracked` are the files and folders that DVC
+    shall keep.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
-    copies: dict[str, Path] = field(default_factory=dict)
+    copies: dict[str, Path | bytes] = field(default_factory=dict)
     tracked: list[str] = field(default_factory=list)
     replaced: frozenset[str] = frozenset()  # those of `files` that may be there already
 
@@ -46,7 +47,7 @@ class Draft:
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise EngineryError(f"{folder} cannot be written", "Correct its rights")
         for source in self.copies.values():
-            if not os.access(source, os.R_OK):
+            if isinstance(source, Path) and not os.access(source, os.R_OK):
                 raise EngineryError(f"{source} cannot be read", "Correct its rights")
 
     def write(self, root: Path, track: Track, last: str) -> None:
@@ -88,10 +89,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def _copy(source: Path, path: Path) -> None:
+def _copy(source: Path | bytes, path: Path) -> None:
     # Not `replacing`, which waits for the disk: a data set has thousands of files, in a new folder.
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, path)
+    if isinstance(source, bytes):
+        path.write_bytes(source)
+    else:
+        shutil.copyfile(source, path)
 
 
 @contextmanager

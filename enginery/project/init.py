@@ -69,7 +69,8 @@ def init(folder: Path, request: InitRequest) -> NewProject:
     origin = Origin(__version__, request.model is None, upgraded_digests(files))
     _fit_into(files, root)
     files |= params_files(files[PARAMS].decode("utf-8"))
-    draft.files, draft.replaced = {**files, ORIGIN: origin.content()}, frozenset({IGNORE})
+    draft.files |= {**files, ORIGIN: origin.content()}
+    draft.replaced = frozenset({IGNORE})
     draft.check(root)
     draft.write(root, track, last=ORIGIN)
     to_commit = {name.partition("/")[0] for name in (*draft.files, *draft.tracked)}

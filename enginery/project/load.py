@@ -143,7 +143,7 @@ def _sentence(error: Any) -> str:
     where = ".".join(keys) or "(top level)"
     if error["type"] == "missing":
         return f"{where}: missing"
-    if error["type"] == "extra_forbidden":
+    if error["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"{where}: unknown key"
     message = error["msg"].removeprefix("Value error, ")
     value = "" if isinstance(error["input"], dict) else f" {error['input']!r}:"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
@@ -15,6 +15,8 @@ from enginery import sources
 from enginery.errors import ConfigError, EngineryError
 from enginery.project.engine_name import NAME
 from enginery.project.yaml_text import LayoutError, YamlText, block, inline
+from enginery.sources.interface import Suggestion
+from enginery.vision.tasks import ULTRALYTICS_TASKS
 
 RULE = "yolo-head-2"  # it knows the last layers of every task's head
 _SIZES = {"classify": 224, "obb": 1024}  # what Ultralytics trains them with
@@ -36,26 +38,40 @@ class NewModel:
     calibration: str | None
     targets: tuple[str, ...] = ()
     precisions: tuple[str, ...] = ()
+    names: str | None = None
+    truth: str = "labels"
+    takes_images: bool = True
+    suggestion: Suggestion = field(default_factory=Suggestion)
 
     def settings(self) -> dict[str, Any]:
         """Its entry of `models`."""
-        size = _SIZES.get(self.task, _SIZE)
+        usual = _SIZES.get(self.task, _SIZE)
+        size, own = self.suggestion.size or (usual, usual), self.suggestion
+        sizes = {"height": size[0], "width": size[1]} if self.takes_images else {}
+        known = {
+            "architecture": own.architecture,
+            "preprocess": own.preprocess,
+            "names": self.names,
+            "truth": None if self.truth == "labels" else self.truth,
+        }
         opset = {} if sources.find(self.source).has_own_sizes else {"opset": 17}
-        own = {"targets": list(self.targets), "precisions": list(self.precisions)}
+        engines = {"targets": list(self.targets), "precisions": list(self.precisions)}
         return {
             "source": self.source,
             "task": self.task,
             "batch": 1,
-            "height": size,
-            "width": size,
+            **sizes,
             **opset,
             "validation": self.validation,
-            **{key: names for key, names in own.items() if names},
+            **{key: value for key, value in known.items() if value},
+            **{key: names for key, names in engines.items() if names},
         }
 
     def int8_settings(self) -> dict[str, Any]:
         """Its entry of `int8`."""
-        return {"calibration": self.calibration, "algorithm": "mse", "rule": RULE}
+        rule = {"rule": RULE} if self.task in ULTRALYTICS_TASKS else {}
+        rule = {} if self.suggestion.architecture else rule
+        return {"calibration": self.calibration, "algorithm": "mse", **rule}
 
 
 @dataclass(frozen=True)

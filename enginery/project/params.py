@@ -18,10 +18,14 @@ from pydantic import (
     model_validator,
 )
 
-from enginery import runtimes
+from enginery import runtimes, sources
+from enginery.errors import DataError
 from enginery.project.engine_name import NAME, EngineName
 from enginery.project.registry_settings import RegistrySettings
-from enginery.vision.tasks import Task, metric_of
+from enginery.system.files import sha256
+from enginery.vision import preprocess as preprocessing
+from enginery.vision.preprocess import Preprocess
+from enginery.vision.tasks import Judging, Task, Truth, metric_of
 
 BUILD_OPTIONS = (
     "strongly_typed",
@@ -58,7 +62,7 @@ def _runtime(name: str) -> str:
 
 
 Runtime = Annotated[str, AfterValidator(_runtime)]
-SIZES = ("batch", "height", "width")
+SIZES, WHICH = ("batch", "height", "width"), ("min", "opt", "max")
 Capability = Literal[
     "7.0", "7.2", "7.5", "8.0", "8.6", "8.7", "8.9", "9.0", "10.0", "10.3", "11.0", "12.0", "12.1"
 ]
@@ -81,9 +85,43 @@ class Sizes(_Frozen):
     width: SideExtent | None = None
 
 
+ArrayShape = Annotated[tuple[Positive, ...], Field(min_length=1)]
+ArrayExtent = ArrayShape | tuple[ArrayShape, ArrayShape, ArrayShape]
+
+
+class OutputTolerance(_Frozen):
+    """How far one output may be from the original's: RMS relative to it, the largest difference,
+    and the least cosine similarity.
+    """
+
+    rms: Share | None = None
+    max: Annotated[float, Field(ge=0)] | None = None
+    cosine: Share | None = None
+
+
+def _three(shapes: ArrayExtent) -> tuple[tuple[int, ...], ...]:
+    """An array's shapes at min, opt and max."""
+    return shapes if isinstance(shapes[0], tuple) else (shapes,) * 3
+
+
+def _metric_digest(place: str) -> str:
+    """The digest of the file that a team's own metric is in."""
+    file = Path(place.partition(":")[0])
+    if not file.is_file():
+        raise DataError(f"the metric {place}: {file} is not there", "Correct it in params.yaml")
+    return sha256(file)
+
+
 class Model(_Frozen):
     """Weights or an ONNX file, and the shapes it runs at; `profiles` are optimization profiles
     beside the one of its own sizes.
+
+    `architecture` is the network that weights are of, where the file does not tell. `names` is a
+    file with the names of its classes, where the source has none. `truth: original` is for images
+    without labels: what the FP32 original finds in them counts as right. `metric` is
+    a team's own: `metrics/mine.py:score`. `preprocess` is how images become inputs, if it is not
+    Ultralytics' way; `input` names the input that takes them. `shapes` are those of further inputs
+    with open sizes; `outputs` are tolerances for single outputs of `tensors`.
 
     `targets` and `precisions` take the place of the matrix's for this model. `sha256` is the digest
     that the source must have. Only `trusted` weights may run code when they
@@ -101,8 +139,38 @@ class Model(_Frozen):
     input: str | None = None
     profiles: tuple[Sizes, ...] = ()
     validation: str
+    architecture: str | None = None
+    names: str | None = None
+    truth: Truth = "labels"
+    metric: Annotated[str, StringConstraints(pattern=r"^[^:]+\.py:\w+$")] | None = None
+    preprocess: Annotated[Preprocess | None, BeforeValidator(preprocessing.parse)] = None
+    shapes: dict[str, ArrayExtent] = {}
+    outputs: dict[str, OutputTolerance] = {}
     targets: tuple[Name, ...] = ()
     precisions: tuple[Precision, ...] = ()
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether its validation images have labels."""
+        return self.truth == "labels"
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether an input takes images; of `tensors` only if its size or `preprocess` is said."""
+        said = self.model_fields_set & {"height", "width", "preprocess", "input"}
+        return self.task != "tensors" or bool(said)
+
+    def judging(self) -> Judging | None:
+        """How its outputs are judged; None: as Ultralytics does, against labels.
+
+        Raises:
+            DataError: the file of its own metric is not there.
+        """
+        digest = _metric_digest(self.metric) if self.metric else None
+        own_input = self.preprocess or self.metric or self.task in ("semantic", "tensors")
+        image = self.input if own_input else None
+        judging = Judging(self.truth, self.preprocess, image, self.metric, digest)
+        return None if judging == Judging() else judging
 
     @property
     def dynamic(self) -> bool:
@@ -110,6 +178,16 @@ class Model(_Frozen):
         return (
             len({tuple(shape) for profile in self.all_profiles() for shape in profile.values()}) > 1
         )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _prepares_images_as_its_source(cls, raw: Any) -> Any:
+        """Some sources have a preset of their own."""
+        source = raw.get("source") if isinstance(raw, dict) else None
+        if not isinstance(source, str) or Path(source).suffix not in sources.suffixes():
+            return raw
+        usual = sources.find(source).preprocess
+        return {"preprocess": usual, **raw} if usual else raw
 
     @model_validator(mode="after")
     def _ordered(self) -> Model:
@@ -134,10 +212,17 @@ class Model(_Frozen):
         """The input's shape (batch, 3, height, width) at min, opt and max, of the model's own
         profile or a further one.
         """
-        batch, height, width = (extent(getattr(sizes, key) or getattr(self, key)) for key in SIZES)
+        sizes_ = zip(
+            *(extent(getattr(sizes, key) or getattr(self, key)) for key in SIZES), strict=True
+        )
+        how = self.preprocess or Preprocess()
+        return {which: how.shape(*each) for which, each in zip(WHICH, sizes_, strict=True)}
+
+    def array_profiles(self) -> dict[str, dict[str, list[int]]]:
+        """The shapes at min, opt and max of inputs that are no images and have open sizes."""
         return {
-            which: [batch[index], 3, height[index], width[index]]
-            for index, which in enumerate(("min", "opt", "max"))
+            name: dict(zip(WHICH, map(list, _three(shapes)), strict=True))
+            for name, shapes in self.shapes.items()
         }
 
     def all_profiles(self) -> list[dict[str, list[int]]]:
@@ -222,15 +307,21 @@ class Rms(_Frozen):
 
 
 class Tolerance(_Frozen):
-    """How far a graph may be from the FP32 original; `top1_drop` is for models that classify."""
+    """How far a graph may be from the FP32 original; `top1_drop` is for models that classify,
+    `miou_drop` for semantic segmentation, `cosine_drop` for `tensors`, `score_drop` for a team's
+    own metric.
+    """
 
     map50_95_drop: Share = 0.01
     top1_drop: Share = 0.01
+    miou_drop: Share = 0.01
+    cosine_drop: Share = 0.01
+    score_drop: Annotated[float, Field(ge=0)] = 0.01
     rms_relative: Rms = Rms()
 
-    def of(self, task: str, precision: str) -> dict[str, float]:
+    def of(self, task: str, precision: str, own_metric: bool = False) -> dict[str, float]:
         """What the gate allows a model of a task at a precision."""
-        drop = f"{metric_of(task).key}_drop"
+        drop = f"{metric_of(task, own_metric).key}_drop"
         return {drop: getattr(self, drop), "rms_relative": getattr(self.rms_relative, precision)}
 
 
@@ -241,6 +332,7 @@ class Demo(_Frozen):
     calibration_images: Annotated[int, Field(ge=1, le=100_000)]
 
 
+_DATA = ("models", "int8")  # the keys of params.yaml that name data sets
 _HOUR = 3600
 # These two run every image through a network on a CPU; a build waits for its turn on the GPU, and
 # its own limit is its target's.
@@ -252,7 +344,9 @@ _TIME_LIMITS_S: Mapping[str, int] = {
 
 
 class Spec(_Frozen):
-    """All of params.yaml; `time_limit_s` is of single steps."""
+    """All of params.yaml; `time_limit_s` is of single steps. A model's calibration images are, by
+    default, the `train` images of its validation's data set.
+    """
 
     matrix: Matrix
     models: dict[Name, Model]
@@ -263,6 +357,27 @@ class Spec(_Frozen):
     demo: Demo | None = None
     time_limit_s: dict[Name, Seconds] = {}
     registry: RegistrySettings = RegistrySettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _calibrates_with_its_data_set(cls, raw: Any) -> Any:
+        models, int8 = (raw.get(key) if isinstance(raw, dict) else None for key in _DATA)
+        if not isinstance(models, dict) or not isinstance(int8, dict):
+            return raw
+        filled = {
+            name: _with_default_calibration(settings, models.get(name))
+            for name, settings in int8.items()
+        }
+        return {**raw, "int8": filled}
+
+    def tolerance(self, name: str, precision: str) -> dict[str, Any]:
+        """What the gate allows a model at a precision."""
+        model = self.models[name]
+        limits = self.validation.of(model.task, precision, own_metric=bool(model.metric))
+        outputs = {
+            output: limit.model_dump(exclude_none=True) for output, limit in model.outputs.items()
+        }
+        return {**limits, **({"outputs": outputs} if outputs else {})}
 
     def engines(self) -> list[EngineName]:
         """Every engine that is asked for: the matrix, or what a model says of itself."""
@@ -277,6 +392,15 @@ class Spec(_Frozen):
     def used_targets(self) -> list[str]:
         """The targets of these engines, each once."""
         return list(dict.fromkeys(engine.target for engine in self.engines()))
+
+
+def _with_default_calibration(settings: Any, model: Any) -> Any:
+    """Raw settings of INT8, which may leave out where the images are, or be empty."""
+    settings = {} if settings is None else settings
+    given = isinstance(settings, dict) and "calibration" in settings
+    if given or not isinstance(settings, dict) or not isinstance(model, dict):
+        return settings
+    return {"calibration": model["validation"], **settings} if "validation" in model else settings
 
 
 def default_time_limit(step: str) -> int:

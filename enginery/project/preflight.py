@@ -33,6 +33,10 @@ def _inputs(spec: Spec) -> Iterator[tuple[str, Path]]:
     for name, model in spec.models.items():
         yield f"models.{name}.source", Path(model.source)
         yield f"models.{name}.validation", Path(model.validation)
+        if model.names:
+            yield f"models.{name}.names", Path(model.names)
+        if model.metric:
+            yield f"models.{name}.metric", Path(model.metric.partition(":")[0])
     for name, settings in spec.int8.items():
         yield f"int8.{name}.calibration", Path(settings.calibration)
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from enginery.errors import DamagedFileError
+from enginery.errors import DamagedFileError, EngineryError
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord, refusals
 from enginery.project.engine_name import EngineName
 from enginery.project.params import Precision, Runtime
@@ -101,7 +101,7 @@ class BuildParameters(Record):
     platform: str
     compute_capability: str | None
     gpu: str | None = None
-    profile: Profile
+    profile: Profile | None
     profiles: tuple[Profile, ...] = ()
     version_compatible: bool = False
     hardware_compatible: bool = False
@@ -109,8 +109,21 @@ class BuildParameters(Record):
 
     @property
     def shapes(self) -> list[Mapping[str, Sequence[int]]]:
-        """The shapes at min, opt and max of every profile."""
-        return [profile.to_json() for profile in self.profiles or (self.profile,)]
+        """The shapes at min, opt and max of every profile; none where no input takes images."""
+        own = (self.profile,) if self.profile else ()
+        return [profile.to_json() for profile in self.profiles or own]
+
+    @property
+    def image_profile(self) -> Profile:
+        """The shapes of the input that takes images.
+
+        Raises:
+            EngineryError: none does.
+        """
+        if self.profile is None:
+            what = "its inputs are arrays, and only images are fed to an engine here"
+            raise EngineryError(what, "Run it with TensorRT's own tools")
+        return self.profile
 
 
 class BuildRecord(StepRecord[BuildParameters]):

@@ -21,7 +21,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 NotNegative = Annotated[float, Field(ge=0)]
 Above0 = Annotated[float, Field(gt=0)]
 Positive = Annotated[int, Field(ge=1)]
-Shape = tuple[Positive, Positive, Positive, Positive]  # (batch, 3, height, width)
+Shape = tuple[Positive, Positive, Positive, Positive]  # of images: batch, 3, height, width
 
 _NAMED_MISTAKES = 3
 _CONFLICT = (b"<<<<<<< ", b"=======", b">>>>>>> ")  # git's marks at the beginning of a line

@@ -125,7 +125,9 @@ def _readable(recipe: Recipe[Any]) -> Mapping[str, Any]:
     """A recipe with a build's profile as one text instead of three lists."""
     plain = recipe.to_json()
     if isinstance(recipe.parameters, BuildParameters):
-        plain["parameters"]["profile"] = recipe.parameters.profile.text
+        plain["parameters"]["profile"] = (
+            profile.text if (profile := recipe.parameters.profile) else None
+        )
     return plain
 
 

@@ -67,7 +67,7 @@ def _what(engine: Engine) -> Iterator[str]:
     generation = f"compute capability {capability}" if capability else "any GPU it supports"
     where = ", ".join(filter(None, (manifest.gpu, generation, manifest.platform)))
     yield f"{runtime} plan in {manifest.precision} for {where}"
-    for profile in manifest.built.profiles or (manifest.built.profile,):
+    for profile in manifest.built.profiles or filter(None, (manifest.built.profile,)):
         yield f"input {profile.text}"
     yield f"{manifest.plan.bytes / 1e6:.1f} MB, {engine.plan}"
     yield f"sha256 {manifest.plan.sha256}"
@@ -117,7 +117,7 @@ def _checks(engine: Engine, told: str) -> Iterator[str]:
 
 
 def _numbers(report: ReportRecord, tolerance: ToleranceRecord) -> Iterator[str]:
-    title, before, after = report.metric.title, report.reference.value, report.candidate.value
+    title, before, after = report.title, report.reference.value, report.candidate.value
     drop = tolerance.drop(report.metric)
     yield f"  {title} {after:.4f}, FP32 original {before:.4f} (a drop of {drop:g} is allowed)"
     rms, allowed = report.closeness.rms_relative, tolerance.rms_relative

@@ -9,7 +9,7 @@ from typing import Any
 
 from enginery.errors import DamagedFileError
 from enginery.evaluation.engine_report import EngineReport
-from enginery.evaluation.reports import MetricsRecord, ReportRecord
+from enginery.evaluation.reports import ReportRecord
 from enginery.project.engine_name import EngineName
 from enginery.project.paths import model_folder
 from enginery.project.stage import Stage
@@ -39,7 +39,7 @@ class Listed:
     @property
     def metric(self) -> str:
         """What its metric is called; empty if it is damaged."""
-        return metric_in(self.engine.manifest.metrics).title if self.engine else ""
+        return self.engine.manifest.steps.validation.report.title if self.engine else ""
 
     def summary(self) -> dict[str, Any]:
         """For `enginery list --json`: the same keys for all, null where a manifest is damaged."""
@@ -133,7 +133,7 @@ def _engine_row(engine: Listed, title: str) -> dict[str, Any]:
         "for": manifest.compute_capability or "any",
         "size": f"{manifest.plan.bytes / 1e6:.1f} MB",
         "build": _NONE if engine.seconds is None else f"{engine.seconds:.1f} s",
-        title or "metric": _measured(manifest.metrics).removesuffix(f" {title}"),
+        title or "metric": _measured(engine).removesuffix(f" {title}"),
     }
 
 
@@ -142,13 +142,10 @@ def _row(name: str, title: str, state: str) -> dict[str, Any]:
     return {"engine": name, **dict.fromkeys(columns, _NONE), "state": state}
 
 
-def _measured(metrics: Mapping[str, Any]) -> str:
-    metric = metric_in(metrics)
-    return f"{metrics[metric.key]:.4f} {metric.title}"
-
-
-def _metric(metrics: MetricsRecord) -> str:
-    return f"{metrics.value:.4f} {metrics.metric.title}"
+def _measured(engine: Listed) -> str:
+    assert engine.engine is not None
+    metrics = engine.engine.manifest.metrics
+    return f"{metrics[metric_in(metrics).key]:.4f} {engine.metric}"
 
 
 def validation_rows(steps: Iterable[Stage]) -> list[dict[str, Any]]:
@@ -164,8 +161,8 @@ def validation_rows(steps: Iterable[Stage]) -> list[dict[str, Any]]:
 def _validation_row(step: Stage, report: ReportRecord) -> dict[str, Any]:
     return {
         "graph": f"{step.model} {step.precision}",
-        "metric": _metric(report.candidate),
-        "FP32 original": _metric(report.reference),
+        "metric": f"{report.candidate.value:.4f} {report.title}",
+        "FP32 original": f"{report.reference.value:.4f} {report.metric.title}",
         "RMS difference": f"{report.closeness.rms_relative:.1e}",
         "NaN or Inf": report.closeness.nan_count + report.closeness.inf_count,
     }
@@ -178,7 +175,7 @@ def _validation(step: Stage) -> ReportRecord:
 
 def class_metric(step: Stage) -> str:
     """What `class_rows` shows of each class: mAP50-95 or top-1."""
-    return _validation(step).metric.title
+    return _validation(step).title
 
 
 def class_rows(step: Stage) -> list[dict[str, Any]]:
@@ -202,8 +199,8 @@ def latency_row(engine: Engine, report: EngineReport) -> dict[str, Any]:
     times, compared = report.timing, report.report
     return {
         "engine": engine.name,
-        "metric": _metric(compared.candidate),
-        "FP32 original": _metric(compared.reference),
+        "metric": f"{compared.candidate.value:.4f} {compared.title}",
+        "FP32 original": f"{compared.reference.value:.4f} {compared.metric.title}",
         "p50": f"{times.gpu.p50:.2f} ms",
         "p90": f"{times.gpu.p90:.2f} ms",
         "p99": f"{times.gpu.p99:.2f} ms",

@@ -10,11 +10,11 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from enginery.sources import onnx, ultralytics
+from enginery.sources import onnx, torchvision, ultralytics
 from enginery.sources.interface import Source
 
 GROUP = "enginery.sources"
-_OWN: tuple[Source, ...] = (ultralytics.SOURCE, onnx.SOURCE)
+_OWN: tuple[Source, ...] = (ultralytics.SOURCE, onnx.SOURCE, torchvision.SOURCE)
 
 
 @cache

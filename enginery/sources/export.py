@@ -25,6 +25,7 @@ from enginery.graphs.tensors import values
 from enginery.sources.ultralytics_compat import import_torchvision, loading, silence
 from enginery.system.files import is_full, scratch, sha256, temporary_folder
 
+ANY_INPUTS = ("tensors", "semantic")  # tasks whose graphs may have several, of any kind
 _SHOWN_NAMES = 5
 _PART = 1 << 24  # values that are looked at together
 
@@ -34,8 +35,9 @@ class ExportSettings:
     """What weights become: `imgsz` is (height, width), `dynamic` leaves batch, height and width
     open. An ONNX has all but its task.
 
-    `trusted` weights may run code when they are loaded; `sha256` is the digest that the source's
-    own file must have. An ONNX must have sizes, and an `input`, that `profiles` fit.
+    `names` are those of its classes, where the source has none. `trusted` weights may run code when
+    they are loaded; `sha256` is the digest that the source's own file must have. An ONNX must have
+    sizes, and an `input`, that `profiles` fit.
     """
 
     task: str
@@ -47,6 +49,8 @@ class ExportSettings:
     sha256: str | None = None
     profiles: tuple[dict[str, list[int]], ...] = ()
     input: str | None = None
+    names: tuple[str, ...] | None = None
+    architecture: str | None = None
 
 
 def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
@@ -76,11 +80,11 @@ def export(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
                 **facts,
             }
     with temporary_folder() as folder:
-        copied = _copy(source, folder, settings)
+        copied = copy_source(source, folder, settings)
         return {"source_sha256": sha256(copied), **_of_weights(source, copied, settings, out)}
 
 
-def _copy(source: Path, folder: Path, settings: ExportSettings) -> Path:
+def copy_source(source: Path, folder: Path, settings: ExportSettings) -> Path:
     """A copy of the source, which nothing has read yet, with the digest that is asked for."""
     copied = Path(shutil.copyfile(source, folder / f"model{source.suffix}"))
     if settings.sha256 and (digest := sha256(copied)) != settings.sha256:
@@ -91,7 +95,7 @@ def _copy(source: Path, folder: Path, settings: ExportSettings) -> Path:
 
 def _copy_onnx(source: Path, folder: Path, settings: ExportSettings) -> tuple[Path, dict[str, str]]:
     """A copy of a graph with its data files; the digest of each of these, by its name."""
-    copied, digests = _copy(source, folder, settings), {}
+    copied, digests = copy_source(source, folder, settings), {}
     for name in data_files(copied, source):
         check_data_file(source.parent / name, source.parent / name, source)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -109,8 +113,11 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
             for key in ("names", "stride", "kpt_shape")
             if key in metadata
         }
-        facts = _facts(
-            settings, found.get("names", {}), int(found.get("stride", 32)), found.get("kpt_shape")
+        facts = facts_of(
+            settings,
+            _names(source, settings, found.get("names", {})),
+            int(found.get("stride", 32)),
+            found.get("kpt_shape"),
         )
     except (ValueError, SyntaxError, TypeError, AttributeError):
         what = (
@@ -125,20 +132,36 @@ def _of_onnx(source: Path, copied: Path, settings: ExportSettings, out: Path) ->
             f"{source} has no `kpt_shape` in its metadata",
             "Add it as Ultralytics writes it, for example [17, 3]",
         )
-    _check_ends(source, model)
+    if settings.task in ANY_INPUTS:
+        _check_any_ends(source, model)
+    else:
+        _check_ends(source, model)
     fit_profiles(info_of(model), settings.profiles, settings.input, str(source))
-    _check_weights(source, model)
-    return _written(model, out, facts, {key: metadata[key] for key in KEPT if key in metadata})
+    kept = {key: metadata[key] for key in KEPT if key in metadata}
+    if settings.names:
+        kept["names"] = str({int(index): name for index, name in facts["names"].items()})
+    return written(model, out, facts, kept, source)
 
 
 def _of_weights(source: Path, copied: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
     model = _load(source, copied, settings)
     _check_task(source, model.task, settings.task)
     keypoints = model.model.model[-1].kpt_shape if settings.task == "pose" else None
-    facts = _facts(settings, model.names, int(max(model.model.stride)), keypoints)
+    names = _names(source, settings, model.names)
+    facts = facts_of(settings, names, int(max(model.model.stride)), keypoints)
     graph = read_graph(_run_export(model, source, settings))
-    _check_weights(source, graph)
-    return _written(graph, out, facts, {key: str(facts[key]) for key in KEPT if key in facts})
+    kept = {key: str(facts[key]) for key in KEPT if key in facts}
+    return written(graph, out, facts, kept, source)
+
+
+def _names(source: Path, settings: ExportSettings, own: Mapping[Any, str]) -> Mapping[Any, str]:
+    """The classes' names: those that params.yaml gives, else the source's own."""
+    if not settings.names:
+        return own
+    if own and len(own) != len(settings.names):
+        what = f"{source} has {len(own)} classes, and `names` in params.yaml {len(settings.names)}"
+        raise ModelError(what, "Give each class a name, in their order")
+    return dict(enumerate(settings.names))
 
 
 def _check_task(source: Path, found: str, wanted: str) -> None:
@@ -148,8 +171,11 @@ def _check_task(source: Path, found: str, wanted: str) -> None:
         )
 
 
-def _facts(
-    settings: ExportSettings, names: Mapping[Any, str], stride: int, kpt_shape: Sequence[int] | None
+def facts_of(
+    settings: ExportSettings,
+    names: Mapping[Any, str],
+    stride: int,
+    kpt_shape: Sequence[int] | None = None,
 ) -> dict[str, Any]:
     """What later steps need to know of a model, and its graph's metadata holds.
 
@@ -255,13 +281,26 @@ def _run_export(model: Any, source: Path, settings: ExportSettings) -> Path:
         ) from None
 
 
-def _written(
-    model: Any, out: Path, facts: Mapping[str, Any], metadata: Mapping[str, str]
+def written(
+    model: Any, out: Path, facts: Mapping[str, Any], metadata: Mapping[str, str], source: Path
 ) -> dict[str, Any]:
-    """Write the graph; returns the facts with its opset and nodes."""
+    """Write the graph; returns the facts with its opset and nodes.
+
+    Raises:
+        ModelError: its weights are no numbers.
+    """
+    _check_weights(source, model)
     write_graph(strip_metadata(model, metadata), out)
     info = info_of(model)
     return {**facts, "opset": info.opset, "nodes": info.nodes}
+
+
+def _check_any_ends(source: Path, model: onnx.ModelProto) -> None:
+    """Refuse what has nothing to feed, or gives nothing."""
+    info = info_of(model)
+    for kind, ends in (("inputs", info.inputs), ("outputs", info.outputs)):
+        if not ends:
+            raise ModelError(f"{source} has no {kind}", "Export it again")
 
 
 def _check_ends(source: Path, model: onnx.ModelProto) -> None:
@@ -273,14 +312,15 @@ def _check_ends(source: Path, model: onnx.ModelProto) -> None:
             f"{source} has {len(info.inputs)} inputs ({names}), and images are fed to a graph with "
             "one"
         )
-        raise ModelError(what, "Export it with the image as its only input")
+        cure = "Export it with the image as its only input, or set `task: tensors`"
+        raise ModelError(what, cure)
     [tensor] = info.inputs
     if len(tensor.shape) != 4:
         what = (
             f"{source}: its input {tensor.name} has the shape {list(tensor.shape)}, not batch, 3, "
             "height, width"
         )
-        raise ModelError(what, "Use an image model")
+        raise ModelError(what, "Use an image model, or set `task: tensors`")
     if not info.outputs:
         raise ModelError(f"{source} has no outputs", "Export it again")
 

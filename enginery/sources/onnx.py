@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from enginery.sources.interface import Suggestion
+
 if TYPE_CHECKING:
     from enginery.sources.export import ExportSettings
 
@@ -14,7 +16,8 @@ class OnnxFile:
     """See `enginery.sources.interface.Source`."""
 
     suffix, tools = ".onnx", ("onnx",)
-    has_own_sizes, runs_code = True, False
+    has_own_sizes, runs_code, has_architectures = True, False, False
+    preprocess: str | None = None
 
     def stride(self, task: str) -> int:
         """The graph says it; the export checks it."""
@@ -25,6 +28,26 @@ class OnnxFile:
         from enginery.graphs.data_files import data_digests
 
         return data_digests(source)
+
+    def suggest(self, source: Path, architecture: str | None) -> Suggestion:
+        """Whether it names its classes, as Ultralytics and others write them into the metadata; and
+        the size that it has.
+        """
+        from enginery.errors import ModelError
+        from enginery.graphs.inspect import image_input, info_of, read_graph
+
+        try:
+            model = read_graph(source)
+        except ModelError:  # the export says so
+            return Suggestion()
+        info, keys = info_of(model), {entry.key for entry in model.metadata_props}
+        size = None
+        if info.inputs:
+            image = image_input(info)
+            shape = next(each.shape for each in info.inputs if each.name == image)[2:]
+            if len(shape) == 2 and all(isinstance(side, int) for side in shape):
+                size = (int(shape[0]), int(shape[1]))
+        return Suggestion(size=size, has_names="names" in keys)
 
     def export(self, source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         """Check and clean it."""

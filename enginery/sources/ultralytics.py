@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from enginery.sources.interface import Suggestion
+
 if TYPE_CHECKING:
     from enginery.sources.export import ExportSettings
 
@@ -16,7 +18,8 @@ class UltralyticsWeights:
     """See `enginery.sources.interface.Source`."""
 
     suffix, tools = ".pt", ("ultralytics", "torch", "onnx")
-    has_own_sizes, runs_code = False, True
+    has_own_sizes, runs_code, has_architectures = False, True, False
+    preprocess: str | None = None
 
     def stride(self, task: str) -> int:
         """A classifier takes any size."""
@@ -25,6 +28,10 @@ class UltralyticsWeights:
     def data(self, source: Path) -> Mapping[str, str]:
         """Weights are one file."""
         return {}
+
+    def suggest(self, source: Path, architecture: str | None) -> Suggestion:
+        """Checkpoints name their classes; the task is guessed from the file's name."""
+        return Suggestion()
 
     def export(self, source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         """Ultralytics' own exporter, without what changes from run to run."""

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from enginery.errors import DataError
 from enginery.sources.ultralytics_compat import import_torchvision, silence
 from enginery.system.files import temporary_folder
+from enginery.vision.folders import label_file
 from enginery.vision.images import check_images, list_images
-from enginery.vision.labels import check_labels, label_file
+from enginery.vision.labels import check_labels
 from enginery.vision.tasks import TaskMetadata
 
 _IMAGES = "images"  # Ultralytics finds labels/ by this name
@@ -122,26 +123,28 @@ def open_validation_set(
     Raises:
         DataError: images or labels cannot be used. ModelError: labels have what the model has not.
     """
-    images = list_images(folder, head.task)
-    check_labels(images, head)  # of all, even then: few images may have none
+    images = list_images(folder, head.task, labelled=head.has_labels)
+    if head.has_labels:
+        check_labels(images, head)  # of all, even then: few images may have none
     if few and few < len(images):
         images = tuple(images[number * len(images) // few] for number in range(few))
     check_images(images)
     with temporary_folder() as root:
-        _link(images, head.task, root)
+        _link(images, head, root)
         yield ValidationSet(root, images, head, size)
 
 
-def _link(images: Sequence[Path], task: str, root: Path) -> None:
+def _link(images: Sequence[Path], head: TaskMetadata, root: Path) -> None:
     """images/NUMBER.jpg and labels/NUMBER.txt, or images/CLASS/NUMBER.jpg: the numbers keep the
-    order whatever the names are.
+    order whatever the names are. Without labels, all are of one class: it does not count.
     """
     for number, image in enumerate(images):
         name = f"{number:08d}"
-        place = root / _IMAGES / image.parent.name if task == "classify" else root / _IMAGES
+        label = image.parent.name if head.has_labels else head.names[0]
+        place = root / _IMAGES / label if head.task == "classify" else root / _IMAGES
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{name}{image.suffix.lower()}").symlink_to(image.resolve())
-        if task != "classify" and label_file(image).is_file():
+        if head.task != "classify" and head.has_labels and label_file(image).is_file():
             (root / "labels").mkdir(exist_ok=True)
             (root / "labels" / f"{name}.txt").symlink_to(label_file(image).resolve())
 

@@ -1,7 +1,8 @@
 """Images, and the one preprocessing function of calibration, comparison and inference.
 
 A data set is a folder with images/ and labels/ (YOLO's text format), or a folder of images with
-labels/ beside it; to classify, a folder of images for each class.
+labels/ or label files beside them; to classify, a folder of images for each class. A folder may
+hold all of a data set: a data.yaml, or images of `train` and `val` apart.
 """
 
 from __future__ import annotations
@@ -17,34 +18,38 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from enginery.datasets.splits import Part, split_images
 from enginery.errors import DataError
 from enginery.project.inputs import check_plain
-from enginery.vision.folders import SUFFIXES, image_folder
+from enginery.vision.folders import ARRAYS, SUFFIXES, image_folder, samples
+from enginery.vision.preprocess import Preprocess
 
 FILL = 114
 _SMALLEST = 10  # pixels; Ultralytics leaves smaller images out
 _DECODERS = min(len(os.sched_getaffinity(0)), 8)
 
 
-def list_images(folder: Path, task: str) -> tuple[Path, ...]:
-    """A data set's images, sorted; to classify, those of one class after those of another.
+def list_images(
+    folder: Path, task: str, part: Part = "validation", labelled: bool = True
+) -> tuple[Path, ...]:
+    """A data set's images, sorted; to classify, those of one class after those of another. Of a
+    folder with `train` and `val` images, those that are for this part. Where nothing is `labelled`,
+    there are no folders of classes either.
 
     Raises:
         DataError: there is no such folder, no image in it, or something else than files.
     """
     check_plain(folder)
+    by_class = task == "classify" and labelled
+    return split_images(folder, part) or _all_images(folder, by_class)
+
+
+def _all_images(folder: Path, by_class: bool) -> tuple[Path, ...]:
     place = image_folder(folder)
     if not place.is_dir():
         raise DataError(f"{folder}: no such folder", "Correct the folder's name in params.yaml")
-    places = (
-        sorted(path for path in place.iterdir() if path.is_dir()) if task == "classify" else [place]
-    )
-    found = tuple(
-        path
-        for each in places
-        for path in sorted(each.iterdir())
-        if path.suffix.lower() in SUFFIXES
-    )
+    places = sorted(path for path in place.iterdir() if path.is_dir()) if by_class else [place]
+    found = tuple(path for each in places for path in samples(each.iterdir()))
     folders = [path for path in found if path.is_dir()]
     if folders:
         raise DataError(
@@ -53,7 +58,7 @@ def list_images(folder: Path, task: str) -> tuple[Path, ...]:
     if not found:
         where = (
             f"{place} holds no folder of images for a class"
-            if task == "classify"
+            if by_class
             else f"{place} holds no images"
         )
         raise DataError(where, f"Put {', '.join(SUFFIXES)} files there")
@@ -90,6 +95,8 @@ def check_images(images: Iterable[Path]) -> None:
 
 
 def _check(path: Path) -> None:
+    if path.suffix.lower() in ARRAYS:
+        return  # whoever feeds it knows what it must be
     if min(read_image(path).shape[:2]) < _SMALLEST:
         raise DataError(
             f"{path} has fewer than {_SMALLEST} pixels in height or width", "Replace or remove it"
@@ -102,27 +109,38 @@ def _reason(error: cv2.error) -> str:
     return f"OpenCV says {' '.join((error.err or str(error)).split())}"
 
 
-def preprocess(image: NDArray[np.uint8], height: int, width: int, task: str) -> NDArray[np.float32]:
+def preprocess(
+    image: NDArray[np.uint8], height: int, width: int, task: str, how: Preprocess | None = None
+) -> NDArray[Any]:
     """Fit a BGR image into (3, height, width) RGB, 0 to 1, as Ultralytics' inference does: centred
-    on grey; to classify, cropped.
+    on grey; to classify, cropped. Or as `how` says.
     """
-    fitted = _crop(image, height, width) if task == "classify" else _letterbox(image, height, width)
+    if how:
+        return how.apply(image, height, width)
+    fitted = _crop(image, height, width) if task == "classify" else letterbox(image, height, width)
     chw = np.ascontiguousarray(fitted[:, :, ::-1].transpose(2, 0, 1))
     return chw.astype(np.float32) / np.float32(255)
 
 
-def _letterbox(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+def letterbox(
+    image: NDArray[np.uint8], height: int, width: int, fill: int = FILL, smooth: bool = True
+) -> NDArray[np.uint8]:
+    """An image (or a mask) as large as fits, in the middle of (height, width)."""
     rows, columns = image.shape[:2]
     scale = min(height / rows, width / columns)
     new_columns, new_rows = round(columns * scale), round(rows * scale)
     if (new_rows, new_columns) != (rows, columns):
         image = np.asarray(
-            cv2.resize(image, (new_columns, new_rows), interpolation=cv2.INTER_LINEAR),
+            cv2.resize(
+                image,
+                (new_columns, new_rows),
+                interpolation=cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST,
+            ),
             dtype=np.uint8,
         )
     # The 0.1 sends an odd pixel to the bottom and right, where Ultralytics puts it.
     top, left = round((height - new_rows) / 2 - 0.1), round((width - new_columns) / 2 - 0.1)
-    canvas = np.full((height, width, 3), FILL, np.uint8)
+    canvas = np.full((height, width, *image.shape[2:]), fill, np.uint8)
     canvas[top : top + new_rows, left : left + new_columns] = image
     return canvas
 

@@ -10,24 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from enginery.errors import DataError, ModelError
+from enginery.vision.folders import label_file
 from enginery.vision.tasks import TaskMetadata
 
 _FORMATS = {
-    "detect": "`class x y width height`",
+    "detect": "`class x y width height` or `class x1 y1 x2 y2 x3 y3 ...`",
     "segment": "`class x1 y1 x2 y2 x3 y3 ...`",
     "obb": "`class x1 y1 x2 y2 x3 y3 x4 y4`",
     "pose": "`class x y width height` and the keypoints",
 }
 _MARGIN = 0.01  # Ultralytics takes what is so far outside of the image
+_BOX, _OBB = 5, 9  # values of a line, with its class
 _SHOWN = 80  # characters of a line in an error
-
-
-def label_file(image: Path) -> Path:
-    """Where an image's labels are: labels/ takes the place of images/, or lies
-    beside the images.
-    """
-    beside = image.parent.parent if image.parent.name == "images" else image.parent
-    return beside / "labels" / f"{image.stem}.txt"
 
 
 def check_format(
@@ -68,6 +62,16 @@ def check_labels(images: Sequence[Path], head: TaskMetadata) -> None:
             raise ModelError(what, "Use the model's own data set")
 
 
+def class_indexes(images: Sequence[Path], names: Mapping[int, str]) -> list[int]:
+    """The number of the class that each image's folder names; folders were checked before."""
+    from ultralytics.nn.autobackend import check_class_names
+
+    folders = sorted({image.parent.name for image in images})
+    words = dict(zip(folders, check_class_names(folders).values(), strict=True))
+    numbers = {word: index for index, word in check_class_names(dict(names)).items()}
+    return [numbers[words[image.parent.name]] for image in images]
+
+
 def _check_folders(images: Sequence[Path], names: Mapping[int, str]) -> None:
     from ultralytics.nn.autobackend import (
         check_class_names,  # ImageNet's codes as words, as Ultralytics' data set has them
@@ -94,7 +98,7 @@ def _classes(file: Path, task: str, kpt_shape: tuple[int, int] | None) -> set[in
                 f"{file} is no file, but labels of an image are read there", "Rename or remove it"
             )
         return set()
-    found = set()
+    found, boxes = set(), set()
     for number, line in enumerate(
         file.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1
     ):
@@ -107,7 +111,13 @@ def _classes(file: Path, task: str, kpt_shape: tuple[int, int] | None) -> set[in
                     f"{where} is not {_FORMATS[task]}{keypoints} with shares from 0 to 1",
                     "Correct the line",
                 )
+            boxes.add(len(values) == _BOX)
             found.add(int(values[0]))
+    if task == "detect" and len(boxes) > 1:
+        raise DataError(
+            f"{file} has both boxes and polygons, and Ultralytics takes no such file",
+            "Write all of its lines as one of them",
+        )
     return found
 
 
@@ -126,7 +136,8 @@ def _is_label(values: Sequence[float], task: str, kpt_shape: tuple[int, int] | N
         or values[0] % 1
     ):
         return False
-    box = _box(values[1:]) if task in ("segment", "obb") else list(values[1:5])
+    is_polygon = task in ("segment", "obb") or (task == "detect" and len(values) > _BOX)
+    box = _box(values[1:]) if is_polygon else list(values[1:5])
     inside = all(-_MARGIN <= value <= 1 + _MARGIN for value in box) and min(box[2:]) >= 0
     return inside and _keypoints_inside(values[5:], kpt_shape) if task == "pose" else inside
 
@@ -135,9 +146,9 @@ def _has_columns(count: int, task: str, kpt_shape: tuple[int, int] | None) -> bo
     if task == "pose":
         return count == 5 + kpt_shape[0] * kpt_shape[1] if kpt_shape else count > 6
     return (
-        count >= 7 and count % 2 == 1
-        if task == "segment"
-        else count == {"detect": 5, "obb": 9}[task]
+        count == _OBB
+        if task == "obb"
+        else (count > _BOX and count % 2 == 1) or (task == "detect" and count == _BOX)
     )
 
 

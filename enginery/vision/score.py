@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from enginery.vision.agreement import add_truth, judge_by_truth
 from enginery.vision.tasks import Metric, TaskMetadata, metric_of
 
 
@@ -39,6 +40,8 @@ class Score:
 
     def __init__(self, head: TaskMetadata, validator: Any) -> None:
         self._head, self._validator = head, validator
+        if not head.has_labels:
+            judge_by_truth(validator)
 
     def add(self, outputs: Sequence[NDArray[np.float32]], batch: dict[str, Any]) -> None:
         """The raw outputs, (1, ...), for a batch of one.
@@ -46,11 +49,20 @@ class Score:
         Raises:
             ModelError: their shapes are not those of the task.
         """
+        self._validator.update_metrics(self._found(outputs), batch)
+
+    def with_truth(
+        self, outputs: Sequence[NDArray[np.float32]], batch: dict[str, Any]
+    ) -> tuple[dict[str, Any], int]:
+        """A batch with what the original's outputs say as its truth, and how many objects that
+        are.
+        """
+        return add_truth(batch, self._found(outputs), self._head.task)
+
+    def _found(self, outputs: Sequence[NDArray[np.float32]]) -> Any:
         self._validator.end2end = self._head.end2end([output.shape for output in outputs])
         raw = tensors(outputs)
-        self._validator.update_metrics(
-            self._validator.postprocess(raw if len(raw) > 1 else raw[0]), batch
-        )
+        return self._validator.postprocess(raw if len(raw) > 1 else raw[0])
 
     def metrics(self) -> Metrics:
         """The metrics over all images so far."""
