@@ -5,6 +5,7 @@ recipe of every stage written.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,7 +19,7 @@ from enginery.errors import (
 )
 from enginery.pipeline.project import Project
 from enginery.pipeline.recipes import recipe, write_recipes
-from enginery.pipeline.step import load_step
+from enginery.pipeline.step import Step, load_step
 from enginery.pipeline.workplace import save_workplace, was_buildable
 from enginery.project.inputs import check_plain
 from enginery.project.params import PARAMS_FILE, Spec, Target
@@ -48,7 +49,10 @@ def fingerprint(
     """
     excluded: dict[str, EngineryError] = {}
     asked = [name for name in spec.used_targets() if targets is None or name in targets]
-    choices = _ask(asked, Toolchains(spec).choose, excluded)
+    stages = list(stages)
+    with ThreadPoolExecutor(1) as beside:  # their modules load while the toolchains answer
+        steps = beside.submit(_load_steps, stages)
+        choices = _ask(asked, Toolchains(spec).choose, excluded)
     wrong = [
         mistake
         for name, choice in choices.items()
@@ -64,7 +68,7 @@ def fingerprint(
     for name, error in excluded.items():
         if isinstance(error, ExcludedTargetError) and was_buildable(spec, name):
             excluded[name] = _lost(name, error)
-    _write(Project(spec, built_for, earlier or {}), list(stages))
+    _write(Project(spec, built_for, earlier or {}), stages, steps.result())
     save_workplace(spec, {name: choices[name] for name in built_for})
     return excluded
 
@@ -79,8 +83,11 @@ def check_inputs(spec: Spec) -> None:
         check_plain(Path(path))
 
 
-def _write(project: Project, stages: Collection[Stage]) -> None:
-    steps = {name: load_step(name) for name in {stage.step for stage in stages} - {NAME}}
+def _load_steps(stages: Iterable[Stage]) -> dict[str, Step[Any]]:
+    return {name: load_step(name) for name in sorted({stage.step for stage in stages} - {NAME})}
+
+
+def _write(project: Project, stages: Collection[Stage], steps: Mapping[str, Step[Any]]) -> None:
     buildable = [stage for stage in stages if not stage.target or stage.target in project.runtimes]
     recipes = {
         stage: recipe(steps[stage.step], project, stage)

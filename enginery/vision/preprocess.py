@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:  # every command reads params.yaml, and few need NumPy
+    import numpy as np
+    from numpy.typing import NDArray
 
 Mode = Literal["letterbox", "stretch", "resize_crop"]
 _IMAGENET: Mapping[str, Any] = {
@@ -78,6 +79,7 @@ class Preprocess:
     def finish(self, fitted: NDArray[np.uint8]) -> NDArray[Any]:
         """A fitted BGR image as the graph takes it, without its batch."""
         import cv2
+        import numpy as np
 
         if self.color == "grey":
             values = cv2.cvtColor(fitted, cv2.COLOR_BGR2GRAY)[:, :, None]
@@ -100,6 +102,7 @@ class Preprocess:
         self, image: NDArray[np.uint8], height: int, width: int, smooth: bool = True
     ) -> NDArray[np.uint8]:
         """By Pillow, as torchvision resizes; channels are resized each alone: BGR stays BGR."""
+        import numpy as np
         from PIL import Image
 
         names = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -130,6 +133,8 @@ class Feeding:
 
 def _middle(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
     """The middle of an image; black (of a mask: 255) around one that is too small."""
+    import numpy as np
+
     rows, columns = image.shape[:2]
     if rows < height or columns < width:
         above, left = max(height - rows, 0) // 2, max(width - columns, 0) // 2
