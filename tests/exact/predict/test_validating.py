@@ -32,8 +32,8 @@ from enginery.registry.store import Engine
 from enginery.system.files import read_json, write_json
 from enginery.toolchain.requests import Measurement, MeasureRequest, PointRequest, PointResult
 from enginery.vision.tasks import TaskMetadata
+from tests.exact.engines.test_machine import GPU, PYTHON, choice
 from tests.registered import compared, register, report, times, timing
-from tests.test_exact_engines import GPU, PYTHON, choice
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from enginery.calibration import cache, collect, histogram, state, thresholds
 from enginery.calibration import propagate as complete
 from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
+from tests.conftest import ROOT
 
 
 def counted(*values: float) -> Histogram:
@@ -385,7 +386,7 @@ def test_the_bytes_of_a_cache_for_each_tensorrt(tmp_path: Path) -> None:
 
 
 def test_the_sample_of_tensorrt_itself() -> None:
-    sample = Path(__file__).parent / "data/tensorrt-8.6.0-entropy2-yolov8n.cache"
+    sample = ROOT / "tests/data/tensorrt-8.6.0-entropy2-yolov8n.cache"
     lines = sample.read_text().splitlines()
     found = cache.read(sample)
     assert lines[0] == "TRT-8600-EntropyCalibration2"

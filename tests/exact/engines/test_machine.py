@@ -59,11 +59,11 @@ from enginery.toolchain.requests import (
 )
 from enginery.toolchain.selection import Choice
 from enginery.vision.tasks import TaskMetadata
+from tests.conftest import ROOT
+from tests.exact.steps.test_building import HEAD, MODEL, network
 from tests.registered import change_manifest, compared, profile, records, register
 from tests.stages import stages_of
-from tests.test_exact_steps import HEAD, MODEL, network
 
-ROOT = Path(__file__).resolve().parents[1]
 CARD = {"gpu": "Card", "uuid": "GPU-1", "compute_capability": "9.0"}
 GPU = Gpu(0, "GPU-1", "Card", "9.0", 81920, "580", "13.0", 2000, 9000)
 PYTHON = Path("/env/python")

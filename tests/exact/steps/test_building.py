@@ -47,10 +47,10 @@ from enginery.system.files import sha256, write_json
 from enginery.toolchain.requests import BuildRequest, BuildResult, RefitResult
 from enginery.vision import tasks as head
 from enginery.vision.score import Metrics
+from tests.conftest import ROOT
 from tests.registered import records_of
 from tests.stages import recipes_of
 
-ROOT = Path(__file__).resolve().parents[1]
 MODEL = "yolov8n-shapes"
 
 
