@@ -1,0 +1,26 @@
+"""What every test of the child program may ask for: its event stream, the GPU and an engine."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.child import Cuda, ICudaEngine, Out
+from tests.exact.child.common import devices, engines, running
+
+
+@pytest.fixture
+def out() -> Out:
+    return Out()
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Cuda:
+    found = Cuda()
+    for module in (devices, engines, running):
+        monkeypatch.setattr(module, "cuda", found)
+    return found
+
+
+@pytest.fixture
+def engine() -> ICudaEngine:
+    return ICudaEngine()
