@@ -1,5 +1,5 @@
-"""The recorder of `tests/child.py` against the real bindings: it has nothing that they lack, and
-its flags are their numbers.
+"""The recorders of `tests/recorder` against the real bindings: they have nothing that those lack, and
+their flags are the bindings' numbers.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import child
+from tests.recorder import building, engines, flags
 from tests.test_bindings import toolchain
 
 KINDS = {
@@ -36,12 +37,16 @@ print(json.dumps(found))
 def surface() -> dict[str, dict[str, int | bool]]:
     """Each class of the recorder with its members; of flags, their numbers."""
     found: dict[str, dict[str, int | bool]] = {}
-    for name, kind in vars(child).items():
-        if not isinstance(kind, type) or name in OWN or kind.__module__ != child.__name__:
-            continue
+    own = [
+        (name, kind)
+        for module in (flags, building, engines)
+        for name, kind in vars(module).items()
+        if isinstance(kind, type) and kind.__module__ == module.__name__ and name not in OWN
+    ]
+    for name, kind in own:
         if isinstance(kind, EnumMeta):
             members = {member.name: int(member) for member in kind}
-        elif issubclass(kind, child.Bound):
+        elif issubclass(kind, building.Bound):
             members = {member: True for member in vars(kind) if not member.startswith("_")}
         else:
             continue
@@ -65,4 +70,4 @@ def test_the_recorder_takes_nothing_else() -> None:
     with pytest.raises(AttributeError):
         config.int8_calibrater = None
     with pytest.raises(AttributeError):
-        child.ILayer("a").percision = child.DataType.HALF
+        building.ILayer("a").percision = flags.DataType.HALF

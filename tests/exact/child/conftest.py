@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests.child import Cuda, ICudaEngine, Out
+from tests.child import Out
 from tests.exact.child.common import devices, engines, running
+from tests.recorder.cuda import Cuda
+from tests.recorder.engines import ICudaEngine
 
 
 @pytest.fixture

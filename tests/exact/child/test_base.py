@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.child import ILogger, Out, tensorrt
+from tests.child import Out, tensorrt
 from tests.exact.child.common import (
     TACTIC,
     base,
@@ -23,6 +23,7 @@ from tests.exact.child.common import (
     refused,
     running,
 )
+from tests.recorder.building import ILogger
 
 
 def test_constants() -> None:

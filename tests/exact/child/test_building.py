@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.child import ILogger, Out, tensorrt
+from tests.child import Out, tensorrt
 from tests.exact.child.common import TACTIC, base, building, caches, devices, refused, request
+from tests.recorder.building import ILogger
 
 
 def build(out: Out, tmp_path: Path, trt: Any = None, **changed: Any) -> Any:

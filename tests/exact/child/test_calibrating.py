@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.child import Cuda, tensorrt
+from tests.child import tensorrt
 from tests.exact.child.common import calibrating, refused
+from tests.recorder.cuda import Cuda
 
 
 def test_ranges_from_a_cache(tmp_path: Path) -> None:

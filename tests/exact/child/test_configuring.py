@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 
-from tests.child import (
+from tests.child import Out, tensorrt
+from tests.exact.child.common import base, building, calibrating, refused, request
+from tests.recorder.flags import (
     BuilderFlag,
     DataType,
     DeviceType,
     HardwareCompatibilityLevel,
     MemoryPoolType,
-    Out,
     ProfilingVerbosity,
-    tensorrt,
 )
-from tests.exact.child.common import base, building, calibrating, refused, request
 
 
 def configured(out: Out | None = None, trt: Any = None, **changed: Any) -> Any:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.child import Cuda
 from tests.exact.child.common import devices
+from tests.recorder.cuda import Cuda
 
 
 def test_each_visible_gpu_is_described(cuda: Cuda, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.child import Cuda, ICudaEngine, ILogger, Out, tensorrt
+from tests.child import Out, tensorrt
 from tests.exact.child.common import base, engines, on_gpu, refused
+from tests.recorder.building import ILogger
+from tests.recorder.cuda import Cuda
+from tests.recorder.engines import ICudaEngine
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,7 @@ def test_a_shape_that_tensorrt_refuses(
     cuda: Cuda, engine: ICudaEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "tests.child.IExecutionContext.set_input_shape", lambda self, name, shape: False
+        "tests.recorder.engines.IExecutionContext.set_input_shape", lambda self, name, shape: False
     )
     words = "input x takes (1, 3, 4, 4) to (2, 3, 4, 4) in profile 0, not (1, 3, 4, 4)"
     with refused("engine", words), runner_of(engine, 1):

@@ -6,8 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.child import Cuda, ICudaEngine, ILogger, Out, tensorrt
+from tests.child import Out, tensorrt
 from tests.exact.child.common import base, inspecting, on_gpu, refitting, running
+from tests.recorder.building import ILogger
+from tests.recorder.cuda import Cuda
+from tests.recorder.engines import ICudaEngine
 
 
 def test_an_inspection(cuda: Cuda, out: Out, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +35,7 @@ def test_an_inspection(cuda: Cuda, out: Out, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def load_inspector(text: str) -> Any:
-    from tests.child import EngineInspector
+    from tests.recorder.engines import EngineInspector
 
     return EngineInspector(text)
 

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.child import Cuda, ICudaEngine, Out, tensorrt
+from tests.child import Out, tensorrt
 from tests.exact.child.common import base, engines, on_gpu, running
+from tests.recorder.cuda import Cuda
+from tests.recorder.engines import ICudaEngine
 
 
 def test_statistics() -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.child import ILogger, INetworkDefinition, OldParserError, Out, ParserError, tensorrt
+from tests.child import Out, tensorrt
 from tests.exact.child.common import base, building, refused, request
+from tests.recorder.building import ILogger, INetworkDefinition, OldParserError, ParserError
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.child import ILogger, Out, tensorrt
+from tests.child import Out, tensorrt
 from tests.exact.child.common import base, on_gpu, refitting, refused
+from tests.recorder.building import ILogger
 
 
 def weights(folder: Path, **arrays: Any) -> str:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.child import BuilderFlag, Out, tensorrt
+from tests.child import Out, tensorrt
 from tests.exact.child.common import caches, timing
+from tests.recorder.flags import BuilderFlag
 
 
 @pytest.mark.parametrize(
