@@ -17,7 +17,7 @@ from enginery.project.stage import Stage
 
 
 def stages_of(spec: Spec) -> list[Stage]:
-    """tests/test_graph.py holds them to what DVC reads."""
+    """tests/graph holds them to what DVC reads."""
     made = matrix(spec)
     found = [Stage("fingerprint"), *([Stage("demo-data")] if spec.demo else [])]
     for model in made["models"]:

@@ -45,11 +45,11 @@ from enginery.vision.images import list_images, preprocess
 from enginery.vision.results import describe, draw, to_results
 from enginery.vision.tasks import ULTRALYTICS_TASKS as TASKS
 from enginery.vision.tasks import Judging, TaskMetadata, metric_of
+from tests.conftest import ROOT
 from tests.registered import timing
 from tests.stages import fingerprinted
 from tests.tiny import KEYPOINTS, NAMES, SIDE, write_data, write_model
 
-ROOT = Path(__file__).resolve().parents[1]
 DEMO = ROOT / "data/demo/yolov8n-shapes.pt"
 LARGEST = {
     "fp32": 1e-5,
@@ -252,7 +252,7 @@ def test_the_demo_models_metric_is_what_ultralytics_says(tmp_path: Path) -> None
 
 def test_the_metric_is_the_same_in_another_process(folder: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.test_tasks import head, measured\n"
+        "import sys; from pathlib import Path; from tests.tasks.test_metrics import head, measured\n"
         "for task in ('segment', 'obb'): print(measured(*(Path(sys.argv[1]) / name for name in (f'{task}.onnx', task)), head(task)))"
     )
     run = subprocess.run(

@@ -20,9 +20,9 @@ from enginery.pipeline.repository import open_repository
 from enginery.project.load import load_spec
 from enginery.project.params import Spec
 from enginery.project.stage import Stage, record_file
+from tests.conftest import ROOT
 from tests.stages import stages_of
 
-ROOT = Path(__file__).resolve().parents[1]
 MODEL, OTHER = "yolov8n-shapes", "other"
 Edit = Callable[[dict[str, Any]], None]
 

@@ -23,8 +23,9 @@ from enginery.errors import DataError, DiskFullError
 from enginery.quantization.placement import tensors_to_calibrate
 from enginery.sources.export import ExportSettings, export
 from enginery.vision.images import list_images
+from tests.conftest import ROOT
 
-WEIGHTS = Path(__file__).resolve().parents[1] / "data/demo/yolov8n-shapes.pt"
+WEIGHTS = ROOT / "data/demo/yolov8n-shapes.pt"
 
 
 def counted(*parts: NDArray[np.float32]) -> Histogram:
@@ -298,7 +299,7 @@ def test_nan_names_tensor_and_image(images: list[Path], tmp_path: Path) -> None:
 
 
 def test_the_sample_that_tensorrt_wrote_is_the_same_after_a_round_trip(tmp_path: Path) -> None:
-    sample = Path(__file__).parent / "data/tensorrt-8.6.0-entropy2-yolov8n.cache"
+    sample = ROOT / "tests/data/tensorrt-8.6.0-entropy2-yolov8n.cache"
     shutil.copyfile(sample, tmp_path / "a.cache")
     found = cache.read(tmp_path / "a.cache")
     cache.write(found, tmp_path / "b.cache")

@@ -124,7 +124,7 @@ def test_what_kind_of_error_it_was(tmp_path: Path, work: Callable[[], object], l
         work()
     log = tmp_path / "logs/x.txt"
     said = explain("export m", raised.value, log)
-    said = re.sub(r" \(tests/test_steps\.py, line \d+\)", "", said)
+    said = re.sub(r" \(tests/steps/test_errors\.py, line \d+\)", "", said)
     assert said.startswith(f"export m: {line}"), said
     assert said.endswith(f"Its traceback is in {log}")
     assert len(said.splitlines()) == 1
@@ -286,7 +286,7 @@ def test_a_step_and_what_it_starts_know_no_credentials(checkout: Path) -> None:
 def test_time_limits_are_of_steps_and_shape_nothing(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """That a step has such a name, dvc.yaml tells: tests/test_graph.py."""
+    """That a step has such a name, dvc.yaml tells: tests/graph."""
     monkeypatch.chdir(checkout)
     spec = load_spec()
     names = ("export", "validate", "build", "calibrate", "own-step")
