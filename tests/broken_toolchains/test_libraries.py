@@ -1,30 +1,20 @@
-"""Toolchains that are broken, each in its own way: one clear error of the right class, with the
-cure, and no file left behind.
-"""
+"""TensorRT and pycuda that are cut off, missing or something else."""
 
 from __future__ import annotations
 
 import re
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
-from enginery.errors import (
-    ChildCrashedError,
-    ChildTimeoutError,
-    MissingInterpreterError,
-    ToolchainError,
-)
+from enginery.errors import ChildCrashedError, ToolchainError
 from enginery.gpu.inventory import gpus
 from enginery.system.files import sha256
 from enginery.toolchain.client import build, inspect, measure, probe, refit
-from enginery.toolchain.process import Child
 from enginery.toolchain.requests import (
     BuildRequest,
     InspectRequest,
@@ -32,8 +22,9 @@ from enginery.toolchain.requests import (
     PointRequest,
     RefitRequest,
 )
+from tests.broken_toolchains.common import interpreter, one_line
 from tests.test_bindings import toolchain
-from tests.test_toolchain import graph, silent
+from tests.test_toolchain import silent
 
 NO_PYCUDA = "NumPy and pycuda are needed to use a GPU: No module named 'pycuda'"
 without_pycuda = pytest.mark.skipif(
@@ -65,32 +56,6 @@ def eleven(_eleven: Path) -> Iterator[Path]:
 
 def library(python: Path) -> Path:
     return next(python.parent.glob("libnvinfer.so.*"))
-
-
-@pytest.fixture
-def request_(tmp_path: Path) -> Iterator[BuildRequest]:
-    """A build whose folder holds nothing but the graph, before and after."""
-    (tmp_path / "work").mkdir()
-    request = BuildRequest(
-        "tensorrt", graph(tmp_path / "work" / "g.onnx"), tmp_path / "work" / "g.plan", "g"
-    )
-    yield request
-    assert [path.name for path in request.plan.parent.iterdir()] == ["g.onnx"]
-
-
-def interpreter(folder: Path, *lines: str) -> Path:
-    script = folder / "python"
-    script.write_text("\n".join(("#!/bin/sh", *lines, "")))
-    script.chmod(0o755)
-    return script
-
-
-def one_line(error: pytest.ExceptionInfo[ToolchainError], kind: type[ToolchainError]) -> str:
-    assert type(error.value) is kind
-    assert error.value.cure
-    assert "\n" not in str(error.value)
-    assert "Traceback" not in str(error.value)
-    return str(error.value)
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.01, 0.5])
@@ -242,114 +207,3 @@ def test_tensorrt_that_does_not_start(ten: Path, request_: BuildRequest) -> None
     text = one_line(error, ToolchainError)
     assert f"{ten}: TensorRT does not start: " in text
     assert "Install NVIDIA's driver, or use the machine with the GPU" in text
-
-
-@pytest.mark.parametrize("says", ["garbage", r"Welcome to \377\376", '{"event": ', "\\033[31mred"])
-def test_an_interpreter_that_prints_garbage(
-    request_: BuildRequest, tmp_path: Path, says: str
-) -> None:
-    python = interpreter(tmp_path, f"printf '{says}\\n'")
-    for ask in (lambda: probe(python, "tensorrt"), lambda: build(python, request_, silent, 60)):
-        with pytest.raises(ChildCrashedError) as error:
-            ask()
-        text = one_line(error, ChildCrashedError)
-        assert "with tensorrt: the child ended with exit code 0 without a result" in text
-        assert "Its last words: " in text
-
-
-@pytest.mark.parametrize("says", ["3", "null", "[]", '"hello"', '{"a": 1}', '{"event": "log"}'])
-def test_an_interpreter_that_prints_json_of_its_own(
-    request_: BuildRequest, tmp_path: Path, says: str
-) -> None:
-    with pytest.raises(ChildCrashedError, match="without a result"):
-        build(interpreter(tmp_path, f"printf '%s\\n' '{says}'"), request_, silent, 60)
-
-
-def test_what_an_interpreter_prints_before_its_work_does_no_harm(tmp_path: Path) -> None:
-    python = interpreter(
-        tmp_path,
-        "echo Activating the environment",
-        "echo and this >&2",
-        f'exec "{sys.executable}" "$@"',
-    )
-    assert probe(python, "tensorrt_rtx").version == "1.7.1.116"
-
-
-@pytest.mark.parametrize(
-    ("lines", "words"),
-    [
-        (["exit 0"], "ended with exit code 0"),
-        (["echo no such thing >&2", "exit 3"], "ended with exit code 3"),
-        (["kill -ABRT $$"], "was killed by SIGABRT"),
-        (["kill -KILL $$"], "was killed by SIGKILL (often a sign of too little memory)"),
-    ],
-)
-def test_an_interpreter_that_exits_at_once(
-    request_: BuildRequest, tmp_path: Path, lines: list[str], words: str
-) -> None:
-    python = interpreter(tmp_path, *lines)
-    big: Mapping[str, Any] = {
-        "do": "probe",
-        "runtime": "tensorrt",
-        "gpu": None,
-        "more": "x" * (1 << 20),
-    }  # more than a pipe holds
-    for ask in (
-        lambda: build(python, request_, silent, 60),
-        lambda: Child(python, big, silent).result(60),
-    ):
-        with pytest.raises(ChildCrashedError) as error:
-            ask()
-        text = one_line(error, ChildCrashedError)
-        assert words in text
-        assert ("no such thing" in text) == (len(lines) > 1)
-
-
-def test_an_interpreter_that_sleeps_is_stopped_with_all_it_started(
-    request_: BuildRequest, tmp_path: Path
-) -> None:
-    python = interpreter(
-        tmp_path, "sleep 300 &", f'echo $! $$ > "{tmp_path}/pids"', "echo busy >&2", "sleep 300"
-    )
-    began = time.monotonic()
-    with pytest.raises(ChildTimeoutError) as error:
-        build(python, request_, silent, 0.5)
-    assert 0.5 <= time.monotonic() - began < 20
-    text = one_line(error, ChildTimeoutError)
-    assert (
-        "build with tensorrt was stopped at its time limit of 0.5 s. Raise time_limit_s of the target"
-        in text
-    )
-    assert "Its last words: busy" in text
-    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
-    assert len(pids) == 2
-    left = [psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)]
-    assert [
-        process
-        for process in psutil.wait_procs(left, 5)[1]
-        if process.status() != psutil.STATUS_ZOMBIE
-    ] == []
-
-
-@pytest.mark.parametrize(
-    ("content", "mode", "reason"),
-    [
-        (None, 0, "No such file or directory"),
-        ("exit 0\n", 0o755, "Exec format error"),
-        ("#!/bin/sh\n", 0o644, "Permission denied"),
-        ("#!/nowhere/sh\n", 0o755, "No such file or directory"),
-        ("", 0o755, "Exec format error"),
-    ],
-)
-def test_an_interpreter_that_cannot_be_started(
-    request_: BuildRequest, tmp_path: Path, content: str | None, mode: int, reason: str
-) -> None:
-    python = tmp_path / "python"
-    if content is not None:
-        python.write_text(content)
-        python.chmod(mode)
-    with pytest.raises(ToolchainError) as error:
-        build(python, request_, silent, 60)
-    text = one_line(error, MissingInterpreterError if content is None else ToolchainError)
-    assert f"toolchain interpreter {python} cannot be started: {reason}" in text
-    assert "Correct its path under toolchains in params.yaml" in text

@@ -1,89 +1,32 @@
-"""dvc.yaml as the only list of stages: what it holds for a params.yaml, its order, a part of it,
-and its mistakes.
-"""
+"""The stages that DVC has for params.yaml, their order, and parts of their graph."""
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from enginery.errors import ConfigError, EngineryError
+from enginery.errors import ConfigError
 from enginery.orchestration.preparation import Selection
-from enginery.pipeline.graph import Graph, check_graph, read_graph
+from enginery.pipeline.graph import check_graph, read_graph
 from enginery.pipeline.matrix import write_matrix
 from enginery.pipeline.repository import open_repository
 from enginery.project.load import load_spec
-from enginery.project.params import Spec
 from enginery.project.stage import Stage, record_file
-from tests.conftest import ROOT
+from tests.graph.common import (
+    MODEL,
+    OTHER,
+    Edit,
+    add,
+    another_model,
+    change,
+    dvcs,
+    nothing,
+    with_toolchains,
+    without_int8,
+)
 from tests.stages import stages_of
-
-MODEL, OTHER = "yolov8n-shapes", "other"
-Edit = Callable[[dict[str, Any]], None]
-
-
-@pytest.fixture(autouse=True)
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The shipped dvc.yaml and params.yaml in a folder of their own."""
-    (tmp_path / ".dvc").mkdir()
-    (tmp_path / ".dvc/config").write_text("[core]\n    no_scm = true\n    analytics = false\n")
-    for name in ("dvc.yaml", "params.yaml"):
-        shutil.copyfile(ROOT / name, tmp_path / name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def change(name: str, edit: Edit) -> None:
-    """Edit a YAML file."""
-    content = yaml.safe_load(Path(name).read_text())
-    edit(content)
-    Path(name).write_text(yaml.safe_dump(content, sort_keys=False))
-
-
-def add(**stages: Any) -> None:
-    """Stages of the team's own."""
-    change("dvc.yaml", lambda content: content["stages"].update(stages))
-
-
-def dvcs() -> Graph:
-    """The graph that DVC reads for params.yaml as it is."""
-    write_matrix(load_spec())
-    repository = open_repository(Path())
-    try:
-        return read_graph(repository)
-    finally:
-        repository.close()
-
-
-def another_model(**own: Any) -> Edit:
-    """A second model: an ONNX with what it says of its own."""
-
-    def edit(params: dict[str, Any]) -> None:
-        params["models"][OTHER] = {"source": "o.onnx", "validation": "data/o", **own}
-        params["matrix"]["models"].append(OTHER)
-        params["int8"][OTHER] = {"calibration": "o.cache", "rule": "none"}
-        if "int8" not in own.get("precisions", ["int8"]):
-            del params["int8"][OTHER]
-
-    return edit
-
-
-def without_int8(params: dict[str, Any]) -> None:
-    params["matrix"]["precisions"] = ["fp32", "fp16"]
-    params["int8"] = {}
-
-
-def with_toolchains(params: dict[str, Any]) -> None:
-    params["toolchains"] = {"trt10": {"python": "ten"}, "trt8-6": {"python": "eight"}}
-
-
-def nothing(params: dict[str, Any]) -> None:
-    pass
 
 
 def test_titles_and_recipes() -> None:
@@ -264,93 +207,11 @@ def test_what_comes_before_a_stage() -> None:
     assert Stage("simplify", MODEL) in register
 
 
-def mistakes(spec: Spec) -> tuple[str, ...]:
-    with pytest.raises(ConfigError) as error:
-        check_graph(dvcs(), spec)
-    return error.value.mistakes
-
-
-def test_the_demos_stage_and_its_key_go_together() -> None:
-    change("dvc.yaml", lambda content: content["stages"].pop("demo-data"))
-    what = "demo: dvc.yaml has no stage demo-data for it"
-    assert mistakes(load_spec()) == (f"{what}: take this key out, too, or put the stage back",)
-    change("params.yaml", lambda params: params.pop("demo"))
-    check_graph(dvcs(), load_spec())
-    shutil.copyfile(ROOT / "dvc.yaml", "dvc.yaml")
-    what = "demo: missing: dvc.yaml has the stage demo-data"
-    assert mistakes(load_spec()) == (f"{what}: take that out, too, or put this key back",)
-
-
-def test_stages_that_params_yaml_asks_for_are_missing() -> None:
-    def edit(content: dict[str, Any]) -> None:
-        del content["stages"]["simplify"]
-        content["stages"]["register"]["foreach"] = {
-            "x": {"model": MODEL, "target": "rtx-ada", "precision": "fp16"}
-        }
-
-    change("dvc.yaml", edit)
-    change("params.yaml", lambda params: params.update(time_limit_s={"exprot": 5, "export": 6}))
-    found = mistakes(load_spec())
-    assert found[0] == "dvc.yaml has no stage of the step simplify: put it back"
-    assert len([line for line in found if "has no stage that registers" in line]) == 8
-    assert found[-1].startswith("time_limit_s.exprot: dvc.yaml has no such step; it has build, ")
-
-
 def test_models_that_are_not_quantized_need_no_calibration() -> None:
     change("params.yaml", without_int8)
     for name in ("calibrate", "calibration-images", "quantize-int8"):
         change("dvc.yaml", lambda content, name=name: content["stages"].pop(name))  # type: ignore[misc]
     check_graph(dvcs(), load_spec())
-
-
-CYCLE = {
-    "one": {"cmd": "true", "deps": ["b"], "outs": ["a"]},
-    "two": {"cmd": "true", "deps": ["a"], "outs": ["b"]},
-}
-TWICE = {"one": {"cmd": "true", "outs": ["a"]}, "two": {"cmd": "true", "outs": ["a"]}}
-
-
-@pytest.mark.parametrize(
-    ("stages", "words"),
-    [
-        (CYCLE, ["both a dependency and an output", "one", "two", ". Correct"]),
-        (TWICE, ["'a'", "one", "two"]),
-        (
-            {"one": {"cmd": "true", "meta": {"step": "export", "modle": "m"}}},
-            ["the meta of one has modle", "Enginery knows around, model, precision, step, target"],
-        ),
-        ({"one": {"command": "true"}}, ["stages.one", "command", "cmd"]),
-        ({"one": {"cmd": "python ${nothing}"}}, ["nothing"]),
-    ],
-)
-def test_a_wrong_stage_is_one_line(stages: dict[str, Any], words: list[str]) -> None:
-    add(**stages)
-    with pytest.raises(EngineryError) as error:
-        dvcs()
-    [line] = str(error.value).splitlines()
-    assert line.startswith("dvc.yaml: "), line
-    assert [word for word in words if word not in line] == [], line
-
-
-@pytest.mark.parametrize("content", ["stages: 1\n", "a: [\n", "- 1\n", "\x00", "stages: {a: 1}\n"])
-def test_a_damaged_dvc_yaml_is_one_line(content: str) -> None:
-    Path("dvc.yaml").write_text(content)
-    with pytest.raises(EngineryError) as error:
-        dvcs()
-    [line] = str(error.value).splitlines()
-    assert line.startswith("dvc.yaml: "), line
-
-
-def test_a_missing_dvc_yaml_is_one_line() -> None:
-    Path("dvc.yaml").unlink()
-    with pytest.raises(EngineryError, match=r"^dvc\.yaml is missing\. Take it from git again$"):
-        dvcs()
-
-
-@pytest.mark.parametrize("content", ["", "stages: {}\n"])
-def test_a_dvc_yaml_without_stages_has_all_its_mistakes_said(content: str) -> None:
-    Path("dvc.yaml").write_text(content)
-    assert "dvc.yaml has no stage of the step export: put it back" in mistakes(load_spec())
 
 
 def test_a_meta_that_is_the_teams_own_is_left_alone() -> None:

@@ -1,61 +1,20 @@
-"""The command line around every step: its time limit, its environment, and one line with the cause
-of whatever goes wrong.
-"""
+"""What goes wrong in a step is one line, and its traceback a file."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import signal
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from enginery.pipeline.workplace import read_workplace, save_workplace
-from enginery.project.load import load_spec
-from enginery.project.paths import WORKPLACE
 from enginery.report.events import VARIABLE, error_line
-from enginery.system.files import sha256, write_json
 from enginery.system.processes import ending
 from enginery.system.tracebacks import explain, unsaid
-from tests.conftest import ROOT
-from tests.test_recipes import changed, edit
-
-LOG = "artifacts/logs/export-m.txt"
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A folder to run a step in."""
-    shutil.copyfile(ROOT / "params.yaml", tmp_path / "params.yaml")
-    return tmp_path
-
-
-def step(checkout: Path, work: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a step of these lines, as dvc.yaml does; its job is `job`."""
-    lines = "\n".join(f"    {line}" for line in work.splitlines())
-    code = (
-        "from enginery.pipeline.step import step\n"
-        f"@step('export', version=1, of=('model',))\ndef work(job):\n{lines}\nwork.main()"
-    )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **variables}
-    command = [sys.executable, "-c", code, "m"]
-    return subprocess.run(
-        command,
-        cwd=checkout,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+from tests.steps.common import LOG, step
 
 
 def test_any_error_is_one_line_and_its_traceback_a_file(checkout: Path) -> None:
@@ -167,62 +126,12 @@ def test_no_room_for_the_traceback_is_said(checkout: Path) -> None:
     )
 
 
-def limited(checkout: Path, seconds: int) -> None:
-    write_json(checkout / WORKPLACE, {"time_limit_s": {"export": seconds}})
-
-
-HANGS = """
-import subprocess, re
-sleeping = subprocess.Popen(["sleep", "300"], start_new_session=True)
-open("pid", "w").write(str(sleeping.pid))
-re.match("(a+)+$", "a" * 64 + "b")
-"""  # it holds Python's lock: no thread, timer or signal handler of Python's runs
-
-
-def test_a_step_that_hangs_is_ended_at_its_limit_with_all_it_started(checkout: Path) -> None:
-    limited(checkout, 5)
-    began = time.monotonic()
-    ended = step(checkout, HANGS)
-    assert 5 < time.monotonic() - began < 200  # `sleep` takes 300
-    assert ended.returncode == -signal.SIGKILL
-    what = f"export m was stopped at its time limit of 5 s; where it stood is in {LOG}"
-    assert (
-        ended.stderr
-        == f"error: {what}. If it only needs longer, raise time_limit_s.export in params.yaml\n"
-    )
-    assert "in work" in (checkout / LOG).read_text()
-    assert not is_running(int((checkout / "pid").read_text()))
-
-
 def test_what_another_program_says_for_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE, raising=False)
     assert error_line("too long") == (2, "error: too long")
     monkeypatch.setenv(VARIABLE, "json")
     descriptor, line = error_line("too long")
     assert (descriptor, json.loads(line)) == (1, {"event": "error", "message": "too long"})
-
-
-def test_the_watchdog_ends_with_its_step_however_that_ends(checkout: Path) -> None:
-    find = "import os\nfrom pathlib import Path\n[dog] = Path(f'/proc/self/task/{os.getpid()}/children').read_text().split()\n"
-    for last, code in (
-        ("", 0),
-        ("os.kill(os.getpid(), 9)", -9),
-        ("os._exit(3)", 3),
-        ("raise KeyboardInterrupt", 130),
-    ):
-        ended = step(checkout, f"{find}Path('pid').write_text(dog)\n{last}")
-        assert ended.returncode == code, ended.stderr
-        deadline = time.monotonic() + 60
-        while is_running(int((checkout / "pid").read_text())) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not is_running(int((checkout / "pid").read_text()))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_a_crash_in_c_leaves_its_traceback(checkout: Path) -> None:
@@ -271,43 +180,3 @@ def test_what_goes_wrong_before_a_step_can_speak(tmp_path: Path) -> None:
 )
 def test_how_a_process_ended(code: int, words: str) -> None:
     assert ending(code) == words
-
-
-def test_a_step_and_what_it_starts_know_no_credentials(checkout: Path) -> None:
-    work = "import os, subprocess\nprint(sorted(os.environ), flush=True)\nsubprocess.run(['env'])"
-    said = step(
-        checkout, work, AWS_SECRET_ACCESS_KEY="hidden", GITHUB_TOKEN="hidden", OMP_NUM_THREADS="3"
-    ).stdout
-    assert "OMP_NUM_THREADS=3\n" in said
-    assert "'PATH'" in said
-    assert not [word for word in ("hidden", "AWS_", "TOKEN") if word in said]
-
-
-def test_time_limits_are_of_steps_and_shape_nothing(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That a step has such a name, dvc.yaml tells: tests/graph."""
-    monkeypatch.chdir(checkout)
-    spec = load_spec()
-    names = ("export", "validate", "build", "calibrate", "own-step")
-    defaults = [3600, 43_200, 43_200, 43_200, 3600]
-    assert [read_workplace().time_limit(name) for name in names] == defaults
-    shorter = edit(spec, "time_limit_s/validate", 60)
-    save_workplace(shorter, {})
-    assert [read_workplace().time_limit(name) for name in ("validate", "calibrate")] == [60, 43_200]
-    assert changed(spec, shorter) == set()
-    for name, value in (("validate", 0), ("validate", 10**12), ("No Name", 60)):
-        with pytest.raises(ValueError, match="time_limit_s"):
-            edit(spec, f"time_limit_s/{name}", value)
-
-
-def test_the_right_digest_and_trust_shape_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    spec = load_spec()
-    right = sha256(Path(spec.models["yolov8n-shapes"].source))
-    known = edit(
-        edit(spec, "models/yolov8n-shapes/sha256", right), "models/yolov8n-shapes/trusted", True
-    )
-    assert changed(spec, known) == set()
-    wrong = edit(spec, "models/yolov8n-shapes/sha256", "0" * 64)
-    assert changed(spec, wrong) == {"export/yolov8n-shapes.json"}  # which then runs, and refuses

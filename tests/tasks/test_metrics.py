@@ -1,6 +1,4 @@
-"""Every task through every step: outputs, metrics as Ultralytics gives them, pictures, calibration,
-engines.
-"""
+"""Metadata and metrics of every task: those of Ultralytics."""
 
 from __future__ import annotations
 
@@ -10,77 +8,25 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 
-from enginery.actions import engine_session
-from enginery.actions import predict as predicting
-from enginery.actions import validate as validate_engine
 from enginery.demo.dataset import write_dataset
-from enginery.demo.scenes import CLASSES, scene
+from enginery.demo.scenes import CLASSES
 from enginery.errors import DataError, ModelError
-from enginery.evaluation.runners import GraphRunner, RecordedRunner
-from enginery.evaluation.validation import GraphReport, compare, validate_graph
+from enginery.evaluation.runners import RecordedRunner
+from enginery.evaluation.validation import compare, validate_graph
 from enginery.graphs.inspect import graph_info, read_graph
-from enginery.pipeline.step import load_step
-from enginery.project.load import load_spec
-from enginery.project.params import PARAMS_FILE
-from enginery.project.paths import engine_folder, model_folder
-from enginery.project.stage import Stage
-from enginery.quantization.placement import place
-from enginery.quantization.rules import RULES
-from enginery.registry.store import find
-from enginery.registry.task_metadata import read_task_metadata
 from enginery.sources.export import ExportSettings, export
 from enginery.sources.ultralytics_compat import silence
-from enginery.system.files import read_json
-from enginery.toolchain.requests import Measurement, MeasureRequest, PointResult
-from enginery.toolchain.selection import Choice, Toolchains
 from enginery.vision.dataset import open_validation_set
-from enginery.vision.images import list_images, preprocess
-from enginery.vision.results import describe, draw, to_results
 from enginery.vision.tasks import ULTRALYTICS_TASKS as TASKS
-from enginery.vision.tasks import Judging, TaskMetadata, metric_of
+from enginery.vision.tasks import Judging, TaskMetadata
 from tests.conftest import ROOT
-from tests.registered import timing
-from tests.stages import fingerprinted
-from tests.tiny import KEYPOINTS, NAMES, SIDE, write_data, write_model
-
-DEMO = ROOT / "data/demo/yolov8n-shapes.pt"
-LARGEST = {
-    "fp32": 1e-5,
-    "fp16": 0.02,
-    "int8": 0.3,
-}  # random weights make more of an error than trained ones
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """TASK.pt, TASK.onnx and the data set TASK/ of each task."""
-    folder = tmp_path_factory.mktemp("tasks ü")
-    for task in TASKS:
-        write_data(task, write_model(task, folder / f"{task}.pt"), folder / task)
-        export(folder / f"{task}.pt", settings(task), folder / f"{task}.onnx")
-    return folder
-
-
-def settings(task: str) -> ExportSettings:
-    return ExportSettings(task, (SIDE, SIDE), 1, False, 17)
-
-
-def head(task: str) -> TaskMetadata:
-    return TaskMetadata(task, NAMES, KEYPOINTS if task == "pose" else None)
-
-
-def quiet(done: int, total: int) -> None: ...
-
-
-def measured(onnx: Path, data: Path, what: TaskMetadata) -> GraphReport:
-    return validate_graph(onnx, onnx, data, what, quiet)
+from tests.tasks.common import DEMO, head, measured, quiet, settings
+from tests.tiny import NAMES, SIDE, write_model
 
 
 def theirs(onnx: Path, data: Path, what: TaskMetadata, size: int, out: Path) -> Mapping[str, float]:
@@ -252,7 +198,7 @@ def test_the_demo_models_metric_is_what_ultralytics_says(tmp_path: Path) -> None
 
 def test_the_metric_is_the_same_in_another_process(folder: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; from tests.tasks.test_metrics import head, measured\n"
+        "import sys; from pathlib import Path; from tests.tasks.common import head, measured\n"
         "for task in ('segment', 'obb'): print(measured(*(Path(sys.argv[1]) / name for name in (f'{task}.onnx', task)), head(task)))"
     )
     run = subprocess.run(
@@ -266,191 +212,3 @@ def test_the_metric_is_the_same_in_another_process(folder: Path) -> None:
         str(measured(folder / f"{task}.onnx", folder / task, head(task)))
         for task in ("segment", "obb")
     ]
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_results_are_those_of_ultralytics(folder: Path, task: str) -> None:
-    """The same image through the graph and through YOLO("model.pt").predict."""
-    from ultralytics import YOLO
-
-    image = scene(3, 150)[0][:110]
-    demo = task == "detect"
-    confidence, what = (
-        (0.25, TaskMetadata(task, dict(enumerate(CLASSES)))) if demo else (0.02, head(task))
-    )
-    onnx = folder / f"{task}.onnx"
-    if demo:
-        export(DEMO, settings(task), onnx := folder / "demo.onnx")
-    tensor = preprocess(image, SIDE, SIDE, task)
-    [ours] = to_results(
-        what,
-        GraphRunner(onnx, (SIDE, SIDE)).run(tensor),
-        tensor[None],
-        [image],
-        [Path("a.png")],
-        confidence,
-        0.7,
-    )
-    with silence():
-        [expected] = YOLO(DEMO if demo else folder / f"{task}.pt").predict(
-            image, imgsz=SIDE, rect=False, conf=confidence, verbose=False
-        )
-    assert describe(ours) == expected.verbose().rstrip(", ")
-    found, wanted = parts(ours), parts(expected)
-    assert found.keys() == wanted.keys()
-    order = in_order_of(wanted["corners"], found["corners"]) if "corners" in wanted else slice(None)
-    for name, values in wanted.items():
-        assert np.abs(found[name][order] - values).max() < (
-            0.002 if name in ("scores", "area") else 0.5
-        ), name
-    picture = draw(ours)
-    assert picture.shape == image.shape
-    assert (picture != image).any()
-
-
-def in_order_of(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Where each of the wanted boxes is among those found: equal scores may change places."""
-    distance = (
-        np.abs(wanted[:, None] - found[None]).reshape(len(wanted), len(found), -1).max(axis=2)
-    )
-    assert sorted(distance.argmin(axis=1)) == list(range(len(wanted)))
-    return distance.argmin(axis=1)
-
-
-def parts(result: Any) -> dict[str, np.ndarray]:
-    """What a result holds: pixels, except for the scores."""
-    if result.probs is not None:
-        return {"scores": result.probs.data.numpy()}
-    boxes = result.obb if result.obb is not None else result.boxes
-    assert len(boxes)
-    found = {
-        "corners": (boxes.xyxyxyxy if result.obb is not None else boxes.xyxy).numpy(),
-        "scores": boxes.conf.numpy(),
-    }
-    if result.masks is not None:
-        found["area"] = result.masks.data.numpy().mean(axis=(1, 2))
-    if result.keypoints is not None:
-        found["keypoints"] = result.keypoints.xy.numpy()
-    return found
-
-
-def test_a_batch_of_results_is_one_an_image(folder: Path) -> None:
-    images = [scene(seed, 96)[0] for seed in (1, 2)]
-    batch = np.stack([preprocess(image, SIDE, SIDE, "segment") for image in images])
-    runner = GraphRunner(folder / "segment.onnx", (SIDE, SIDE))
-    outputs = [np.concatenate(rows) for rows in zip(*map(runner.run, batch), strict=True)]
-    both = to_results(
-        head("segment"), outputs, batch, images, [Path("1.png"), Path("2.png")], 0.05, 0.7
-    )
-    alone = to_results(
-        head("segment"),
-        [output[1:] for output in outputs],
-        batch[1:],
-        images[1:],
-        [Path("2.png")],
-        0.05,
-        0.7,
-    )
-    assert np.array_equal(both[1].boxes.data.numpy(), alone[0].boxes.data.numpy())
-    assert [Path(found.path).name for found in both] == ["1.png", "2.png"]
-    nothing = to_results(head("segment"), outputs, batch, images, [Path("1.png")] * 2, 1.0, 0.7)
-    assert describe(nothing[0]) == "(no detections)"
-
-
-@pytest.mark.parametrize(
-    ("task", "kept"), [("detect", 7), ("segment", 11), ("pose", 10), ("obb", 10), ("classify", 1)]
-)
-def test_the_rule_for_heads_finds_the_last_layers_of_every_task(
-    folder: Path, task: str, kept: int
-) -> None:
-    assert (
-        len(place(read_graph(folder / f"{task}.onnx").graph, RULES["yolo-head-2"]).excluded) == kept
-    )
-
-
-@pytest.mark.parametrize("task", TASKS)
-def test_from_weights_to_registered_engines(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: str
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
-    params = yaml.safe_load((ROOT / "params.yaml").read_text())
-    model = {
-        "source": str(folder / f"{task}.pt"),
-        "task": task,
-        "height": SIDE,
-        "width": SIDE,
-        "validation": str(folder / task),
-    }
-    drawn = tmp_path / "calibration" / ("ant" if task == "classify" else "images")
-    write_dataset(tmp_path / "drawn", range(10, 14), 120)
-    drawn.parent.mkdir()
-    (tmp_path / "drawn/images").rename(drawn)
-    params["models"] = {"tiny": model}
-    params["int8"] = {
-        "tiny": {"calibration": "calibration", "minimum_images": 4, "rule": "yolo-head-2"}
-    }
-    params["matrix"].update(models=["tiny"], targets=["rtx-ampere"])
-    params["validation"] = {"map50_95_drop": 1.0, "top1_drop": 1.0, "rms_relative": LARGEST}
-    PARAMS_FILE.write_text(yaml.safe_dump(params))
-    assert fingerprinted() == {}
-    for of_model in ("export", "images", "simplify", "calibration-images", "calibrate"):
-        load_step(of_model)(Stage(of_model, "tiny"))
-    assert read_task_metadata("tiny") == head(task)
-    assert len(list_images(tmp_path / "calibration", task)) == 4
-    for precision in ("fp32", "fp16", "int8"):
-        for of_graph in ("quantize", "validate"):
-            load_step(of_graph)(Stage(of_graph, "tiny", precision=precision))
-        for of_engine in ("build", "register"):
-            load_step(of_engine)(Stage(of_engine, "tiny", "rtx-ampere", precision))
-        manifest = read_json(engine_folder("tiny", "rtx-ampere", precision) / "manifest.json")
-        metric = metric_of(task)
-        assert manifest["metrics"].keys() == {
-            metric.key,
-            metric.secondary,
-            f"reference_{metric.key}",
-            "rms_relative",
-        }
-        assert manifest["metrics"][f"reference_{metric.key}"] > 0.01
-        assert manifest["steps"]["export"].get("kpt_shape") == ([5, 3] if task == "pose" else None)
-    check_engine_validation(monkeypatch)
-
-
-def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An engine's outputs come back as one file each, in its own order: here the original's own
-    stand in for those of a GPU.
-    """
-
-    def measure(
-        python: Path, request: MeasureRequest, on_event: Any, time_limit: float
-    ) -> Measurement:
-        [point] = request.points
-        runner = GraphRunner(model_folder("tiny", "export") / "model.onnx", (SIDE, SIDE))
-        rows = [runner.run(image) for image in np.load(point.images)]
-        for number, values in enumerate(reversed([*zip(*rows, strict=True)])):
-            np.save(point.outputs / f"{number}.npy", np.concatenate(values))
-        result = PointResult((*reversed(runner.outputs),), (1.0,), timing())
-        return Measurement((result,), card)
-
-    found, card = (
-        find("fp32").manifest,
-        {"gpu": "none", "uuid": "GPU-0", "compute_capability": "8.6"},
-    )
-    info = SimpleNamespace(
-        gpus=[card], no_gpu="", version=found.runtime_version, platform=found.platform
-    )
-    monkeypatch.setattr(
-        Toolchains, "choose", lambda self, name: Choice("this", Path(sys.executable), info, None)
-    )  # type: ignore[arg-type]
-    monkeypatch.setattr(engine_session, "measure", measure)
-    report = validate_engine.validate_engine(load_spec(), find("fp32"))
-    assert report.failures == ()
-    assert report.report.closeness.max_abs == 0
-    assert report.report.candidate == report.report.reference
-    assert find("fp32").state == "validated"
-    some = tuple(sorted(Path(load_spec().models["tiny"].validation).rglob("*.png"))[:2])
-    wanted = predicting.PredictionRequest(some, Path("seen"), 0.25, 0.7)
-    lines = list(predicting.predict(load_spec(), find("fp32"), wanted))
-    assert [str(line).partition(":")[0] for line in lines] == [path.name for path in some]
-    assert all("inference 0.5 ms" in str(line) for line in lines)
-    assert sorted(path.name for path in Path("seen").iterdir()) == [path.name for path in some]
