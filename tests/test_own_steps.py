@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import yaml
 
-from benchmarks.trouble.checkouts import working_in
+from benchmarks.trouble.processes import working_in
 from enginery.system.files import read_json
 from tests.conftest import Checkout
 from tests.test_flow import build, task_states

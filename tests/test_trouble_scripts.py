@@ -18,15 +18,9 @@ import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.trouble import cases, inputs, kills, models, places
-from benchmarks.trouble.checkouts import (
-    ROOT,
-    Ended,
-    differences,
-    follow,
-    kill_all,
-    partial_files,
-    working_in,
-)
+from benchmarks.trouble.checkouts import ROOT
+from benchmarks.trouble.outputs import differences, partial_files
+from benchmarks.trouble.processes import Ended, follow, kill_all, working_in
 from enginery.project.load import load_spec
 from tests.stages import stages_of
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import platform
-import selectors
 import shutil
 import signal
 import socket
@@ -16,14 +14,16 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import psutil
 import yaml
+
+from benchmarks.trouble.outputs import sha256_of
+from benchmarks.trouble.processes import Ended, follow, kill_all, tree
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = ".venv/bin/python"
@@ -40,37 +40,9 @@ PRODUCT = (
     "data/demo/yolov8n-shapes.pt",
 )
 ENVIRONMENT = ("PATH", "LANG", "LC_ALL", "HOME", "USER", "SHELL", "LD_LIBRARY_PATH")
-PARTIAL = ("*.part", "*.tmp", ".scratch.*", "*.unpacking")
-OUTPUTS = (".onnx", ".plan", ".cache")
 LARGE = 1 << 20
-_PR_SET_CHILD_SUBREAPER = 36
 
 Params = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended; the code is None if it was stopped at its limit.
-
-    `lines` are those of both streams, each with the seconds at which it came.
-    """
-
-    code: int | None
-    seconds: float
-    lines: tuple[tuple[float, str], ...]
-
-    @property
-    def text(self) -> str:
-        """All that it said."""
-        return "\n".join(line for _, line in self.lines)
-
-    def last(self, characters: int = 400) -> str:
-        """What it said of its failures, or else its last words, as one line."""
-        lines = [line for _, line in self.lines if line.strip()]
-        failed = [number for number, line in enumerate(lines) if line.startswith("Failed")]
-        chosen = dict.fromkeys(line for number in failed for line in lines[number : number + 2])
-        text = " | ".join(line.strip() for line in chosen or lines)
-        return text[:characters] if chosen else text[-characters:]
 
 
 @dataclass(frozen=True)
@@ -146,129 +118,6 @@ class Place:
         return path
 
 
-def follow(
-    process: subprocess.Popen[bytes], limit: float, hear: Callable[[str], None] = lambda line: None
-) -> Ended:
-    """A command's lines until it ends; at the limit it is killed with all that it started.
-
-    It has ended when its own process has: one that it left behind may hold the pipe open.
-    """
-    began, lines, rest = time.monotonic(), [], b""
-    assert process.stdout is not None
-    os.set_blocking(process.stdout.fileno(), False)
-    with selectors.DefaultSelector() as ready:
-        ready.register(process.stdout, selectors.EVENT_READ)
-        while True:
-            ended = process.poll() is not None
-            chunk = _read(process.stdout.fileno()) if ready.select(0 if ended else 0.1) else b""
-            *whole, rest = (rest + chunk).split(b"\n")
-            for line in whole:
-                lines.append((time.monotonic() - began, line.decode(errors="replace")))
-                hear(lines[-1][1])
-            if ended and not chunk:
-                break
-            if time.monotonic() - began > limit and not ended:
-                kill_all(tree(process.pid))
-                limit = float("inf")
-    if rest:
-        lines.append((time.monotonic() - began, rest.decode(errors="replace")))
-    process.stdout.close()
-    code = None if limit == float("inf") else process.wait()
-    return Ended(code, time.monotonic() - began, tuple(lines))
-
-
-def _read(pipe: int) -> bytes:
-    try:
-        data = os.read(pipe, 1 << 16)
-    except BlockingIOError:
-        return b""
-    if not data:  # all ends of the pipe are closed: wait for the process itself
-        time.sleep(0.05)
-    return data
-
-
-def adopt_orphans() -> None:
-    """Become the parent of whatever the processes below this one leave behind."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def tree(pid: int) -> list[psutil.Process]:
-    """A process and all below it."""
-    with suppress(psutil.NoSuchProcess):
-        top = psutil.Process(pid)
-        return [top, *top.children(recursive=True)]
-    return []
-
-
-def below_me() -> list[psutil.Process]:
-    """All processes below this one that are alive."""
-    return [process for process in tree(os.getpid())[1:] if _alive(process)]
-
-
-def working_in(folder: Path) -> list[psutil.Process]:
-    """The processes whose working folder is `folder` or below it."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            place = Path(process.cwd())
-            if process.pid != os.getpid() and place.is_relative_to(folder) and _alive(process):
-                found.append(process)
-    return found
-
-
-def _alive(process: psutil.Process) -> bool:
-    with suppress(psutil.NoSuchProcess):
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    return False
-
-
-def kill_all(processes: list[psutil.Process]) -> None:
-    """SIGKILL: all are stopped first, so that none sees another end."""
-    for act in ("suspend", "kill"):
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                getattr(process, act)()
-    psutil.wait_procs(processes, 10)
-
-
-def describe(processes: list[psutil.Process]) -> str:
-    """Processes as a person tells them apart."""
-    names = []
-    for process in processes:
-        with suppress(psutil.NoSuchProcess):
-            names.append(f"{process.pid} {' '.join(process.cmdline())[-80:]}")
-    return "; ".join(names)
-
-
-def partial_files(root: Path) -> list[str]:
-    """What is half written in a checkout."""
-    found = {path for pattern in PARTIAL for path in root.rglob(pattern)}
-    return sorted(str(path.relative_to(root)) for path in found)
-
-
-def digests(root: Path, part: str = "") -> dict[str, str]:
-    """sha256 of every graph, cache, plan and manifest below artifacts/PART."""
-    artifacts = root / "artifacts"
-    return {
-        str(path.relative_to(artifacts)): _sha256(path)
-        for path in sorted((artifacts / part).rglob("*"))
-        if path.is_file() and (path.suffix in OUTPUTS or path.name == "manifest.json")
-    }
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
-    """What differs between two answers of `digests`, in words."""
-    lost = [f"{name} is missing" for name in sorted(before.keys() - after.keys())]
-    new = [f"{name} is new" for name in sorted(after.keys() - before.keys())]
-    same = sorted(before.keys() & after.keys())
-    return [*lost, *new, *(f"{name} differs" for name in same if before[name] != after[name])]
-
-
 def new_checkout(folder: Path, server: str) -> Place:
     """The product's files in a folder of their own, this environment linked, nothing built."""
     place = Place(folder, server)
@@ -327,7 +176,7 @@ def product_digest() -> str:
     digest = hashlib.sha256()
     for name in sorted(listed.splitlines()):
         if (ROOT / name).is_file():
-            digest.update(f"{name}\0{_sha256(ROOT / name)}\n".encode())
+            digest.update(f"{name}\0{sha256_of(ROOT / name)}\n".encode())
     return digest.hexdigest()[:12]
 
 
@@ -356,19 +205,6 @@ def must(ended: Ended, what: str) -> Ended:
     if ended.code != 0:
         raise SystemExit(f"{what} ended with {ended.code}:\n{ended.text}")
     return ended
-
-
-@contextmanager
-def side_by_side(jobs: int) -> Iterator[ThreadPoolExecutor]:
-    """Threads for cases; Ctrl-C ends what they started, and begins nothing new."""
-    pool = ThreadPoolExecutor(jobs)
-    try:
-        yield pool
-    except BaseException:
-        pool.shutdown(wait=False, cancel_futures=True)
-        kill_all(below_me())
-        raise
-    pool.shutdown()
 
 
 @contextmanager

@@ -34,22 +34,16 @@ from benchmarks.trouble.cases import GOOD, OWN, SIDE, Case, cases
 from benchmarks.trouble.checkouts import (
     PYTHON,
     ROOT,
-    Ended,
     Params,
     Place,
     copied,
-    describe,
-    differences,
-    digests,
-    kill_all,
     machine,
     must,
-    partial_files,
     prefect_server,
-    side_by_side,
     template,
-    working_in,
 )
+from benchmarks.trouble.outputs import differences, digests, partial_files
+from benchmarks.trouble.processes import Ended, describe, kill_all, side_by_side, working_in
 
 AWAY = "artifacts/build/good/rtx-ampere/fp16/model.plan"
 MEMORY_LIMIT = ("prlimit", f"--as={12 << 30}")  # a bomb must not take the machine with it

@@ -41,26 +41,26 @@ import yaml
 
 from benchmarks.trouble.checkouts import (
     ROOT,
-    Ended,
     Params,
     Place,
-    adopt_orphans,
-    below_me,
     copied,
-    describe,
-    differences,
-    digests,
-    follow,
-    kill_all,
     machine,
     must,
-    partial_files,
     prefect_server,
     product_digest,
-    side_by_side,
     template,
-    working_in,
     workshop,
+)
+from benchmarks.trouble.outputs import differences, digests, partial_files
+from benchmarks.trouble.processes import (
+    Ended,
+    adopt_orphans,
+    below_me,
+    describe,
+    follow,
+    kill_all,
+    side_by_side,
+    working_in,
 )
 
 MODEL, SIDE = "yolov8n-shapes", 160

@@ -30,24 +30,18 @@ from typing import Any
 from benchmarks.trouble.checkouts import (
     PYTHON,
     ROOT,
-    Ended,
     Params,
     Place,
-    adopt_orphans,
-    below_me,
     copied,
-    describe,
-    differences,
-    digests,
-    kill_all,
     machine,
     must,
-    partial_files,
     prefect_server,
     product_digest,
     template,
     workshop,
 )
+from benchmarks.trouble.outputs import differences, digests, partial_files
+from benchmarks.trouble.processes import Ended, adopt_orphans, below_me, describe, kill_all
 
 MODEL = "yolov8n-shapes"
 NOBODY = 54321
