@@ -17,7 +17,8 @@ import pytest
 import yaml
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.trouble import cases, inputs, kills, models, places
+from benchmarks.trouble import cases, inputs, kill_round, killer, kills, models, places
+from benchmarks.trouble.cases import data as data_cases
 from benchmarks.trouble.checkouts import ROOT
 from benchmarks.trouble.outputs import differences, partial_files
 from benchmarks.trouble.processes import Ended, follow, kill_all, working_in
@@ -47,7 +48,7 @@ def test_a_stage_is_called_as_a_run_calls_it() -> None:
             "${item.precision}": stage.precision,
         }.items():
             command = command.replace(word, value)
-        assert kills.title_of(command) == stage.title
+        assert killer.title_of(command) == stage.title
         titles.add(stage.title)
     assert len(titles) > 20
 
@@ -65,19 +66,23 @@ def test_a_stage_is_called_as_a_run_calls_it() -> None:
     ],
 )
 def test_states_of_a_lock(tmp_path: Path, text: str, state: str) -> None:
-    assert kills.lock_state(tmp_path / "dvc.lock") == "missing"
+    assert killer.lock_state(tmp_path / "dvc.lock") == "missing"
     (tmp_path / "dvc.lock").write_text(text)
-    assert kills.lock_state(tmp_path / "dvc.lock") == state
+    assert killer.lock_state(tmp_path / "dvc.lock") == state
 
 
 def test_a_seed_and_a_name_are_a_moment() -> None:
-    about = kills.Undisturbed(((2.0, "a"), (5.0, "b"), (6.0, "c")), 7.0, {}, ("x", "y"))
-    moments = [kills.draw("random", about, random.Random(f"1/{number}")) for number in range(300)]
-    again = [kills.draw("random", about, random.Random(f"1/{number}")) for number in range(300)]
+    about = kill_round.Undisturbed(((2.0, "a"), (5.0, "b"), (6.0, "c")), 7.0, {}, ("x", "y"))
+    moments = [
+        kill_round.draw("random", about, random.Random(f"1/{number}")) for number in range(300)
+    ]
+    again = [
+        kill_round.draw("random", about, random.Random(f"1/{number}")) for number in range(300)
+    ]
     assert moments == again
     assert {moment.after_steps for moment in moments} == {0, 1, 2, 3}
     assert all(0 <= moment.delay_s <= 3 for moment in moments)
-    aimed = [kills.draw("aimed", about, random.Random(number)) for number in range(50)]
+    aimed = [kill_round.draw("aimed", about, random.Random(number)) for number in range(50)]
     assert {moment.writing for moment in aimed} == {1, 2}
 
 
@@ -152,7 +157,7 @@ def test_there_are_sixty_bad_inputs_and_eight_full_places() -> None:
 
 
 def test_a_picture_is_a_png() -> None:
-    data = np.frombuffer(cases.picture(130, 250), np.uint8)
+    data = np.frombuffer(data_cases.picture(130, 250), np.uint8)
     image = cv2.imdecode(data, cv2.IMREAD_COLOR)
     assert image is not None
     assert image.shape == (250, 130, 3)
