@@ -118,6 +118,8 @@ def test_a_stage_serves_what_was_promoted_and_says_who_when_and_why(
     assert "is no stage" in refused(capsys, "promote", ADA, "--stage", "validated")
     assert "no earlier version in production: none serves" in refused(capsys, "rollback", ADA)
 
+    assert f"No version of {ADA} ever served" in said(capsys, "history", ADA)
+    assert "no engine in " in refused(capsys, "history", "nothing")
     said(capsys, "promote", ADA, "--version", "1", "--reason", "first\nin the field")
     assert "serves in production already" in refused(capsys, "promote", ADA, "--version", "1")
     said(capsys, "promote", "fp16", "--version", "2")
@@ -140,7 +142,7 @@ def test_a_stage_serves_what_was_promoted_and_says_who_when_and_why(
     overview = said(capsys, "published").splitlines()[-2].split()
     assert overview == [MODEL, "1", "0", "1", "1"]
     row = said(capsys, "published", MODEL).splitlines()[-2].split()
-    assert row[:3] == [ADA, "v3", "candidate"]
+    assert row[:3] == ["rtx-ada/fp16", "v3", "candidate"]
     assert registry().stages() == all_serving(registry().stage_events([listed_name]))
     git(machine.root, "fetch", "--quiet", "--tags")
     shown = run("gto", "show", "--repo", str(machine.root), ADA)
