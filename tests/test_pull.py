@@ -191,6 +191,33 @@ def test_a_registry_that_is_not_there(
     shutil.rmtree(machine.root / ".dvc")
 
 
+FULL = """
+import resource, sys
+from enginery.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))  # as a full disk: no file grows more
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_leaves_what_serves(team: Team, machine: Machine, capsys: Captured) -> None:
+    for content in ("one", "x" * 20_000):
+        machine.register(f"{ADA}/fp16", content, valid=True)
+        said(capsys, "publish")
+    said(capsys, "promote", f"{ADA}/fp16", "--version", "1")
+    said(capsys, *pull())
+    said(capsys, "promote", f"{ADA}/fp16")
+    line = [sys.executable, "-c", FULL, *pull()]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run(line, env=environment, capture_output=True, text=True)
+    out = Path("engines") / MODEL
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        f"error: no room to write {out}/rtx-ada-fp16-v2. Free some space, then run again\n",
+    )
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "current", "rtx-ada-fp16-v1"]
+    assert (out / "current/model.plan").is_file()
+
+
 def test_a_serving_host_needs_only_dvc_and_git(team: Team, served: str, tmp_path: Path) -> None:
     script = tmp_path / "core.py"
     needless = {name for extra in ("build", "scheduler", "gpu", "rtx") for name in MODULES[extra]}

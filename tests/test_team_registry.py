@@ -172,6 +172,24 @@ def test_two_who_change_a_stage_at_once_are_told(
     assert list(registry().stages()["production"].values()) == [1]
 
 
+def test_a_branch_that_was_set_back_by_hand_takes_new_versions(
+    team: Team, machine: Machine, capsys: Captured
+) -> None:
+    for content in ("one", "two", "three"):
+        machine.register(ADA, content)
+        said(capsys, "publish")
+    team.git("update-ref", "refs/heads/engines", "engines~2")
+    assert [engine.version for engine in registry().engines()] == [1]
+    machine.register(AMPERE)
+    lines = said(capsys, "publish").splitlines()  # the numbers 2 and 3 have their tags
+    assert lines[:2] == [f"published {ADA} v4 (candidate)", f"published {AMPERE} v1 (candidate)"]
+    assert {engine.title for engine in registry().engines()} == {
+        f"{ADA} v1",
+        f"{ADA} v4",
+        f"{AMPERE} v1",
+    }
+
+
 def test_a_clock_that_is_wrong_changes_no_order(
     machine: Machine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enginery.errors import EngineryError
+from enginery.errors import DiskFullError, EngineryError
 from enginery.pipeline import yaml12
+from enginery.pipeline.disk import disk_full_guard
 from enginery.pipeline.lockfile import md5
 from enginery.pipeline.push import Progress, Remote
 from enginery.pipeline.repository import open_repository
@@ -38,7 +39,8 @@ def send_plans(root: Path, plans: Sequence[Path], progress: Progress) -> SentPla
     Raises:
         EngineryError: there is no remote that other machines know, or it did not take them.
     """
-    repository = open_repository(root)
+    with disk_full_guard(root):
+        repository = open_repository(root)
     remote = Remote(repository)
     config = _shared_config(repository, remote)
     digests = {md5(plan): plan for plan in plans}
@@ -64,6 +66,7 @@ def fetch_plan(config: bytes, digest: str, plan: Path, local: Path = Path(_LOCAL
     knows, such as a password.
 
     Raises:
+        DiskFullError: there is no room for it.
         EngineryError: the remote does not answer, or has it not.
     """
     with temporary_folder() as folder:
@@ -71,7 +74,8 @@ def fetch_plan(config: bytes, digest: str, plan: Path, local: Path = Path(_LOCAL
         (folder / CONFIG).write_bytes(_without_git(config))
         if local.is_file():
             (folder / _LOCAL).write_bytes(local.read_bytes())
-        repository = open_repository(folder)
+        with disk_full_guard(folder):
+            repository = open_repository(folder)
         try:
             remote = Remote(repository)
             remote.fetch(digest, plan)
@@ -83,7 +87,7 @@ def fetch_plan(config: bytes, digest: str, plan: Path, local: Path = Path(_LOCAL
             raise
         except Exception as error:  # each kind of remote has errors of its own
             if is_full(error):
-                raise
+                raise DiskFullError(plan) from None
             raise _failed(remote.name, remote.url, error) from None
         finally:
             repository.close()

@@ -83,6 +83,7 @@ class Change:
     paths: Mapping[tuple[str, ...], TreeEntry | None]
     tags: Mapping[str, str] = field(default_factory=dict)  # messages by titles
     removed_tags: tuple[str, ...] = ()
+    names: tuple[EngineName, ...] = ()  # whose versions are new
 
 
 def read_branch(objects: Objects) -> Branch:
@@ -99,9 +100,11 @@ def add_versions(
     branch: Branch, publications: Sequence[Publication], pointers: Mapping[EngineName, bytes]
 ) -> list[PublishedEngine]:
     """The next versions of engines, their files written; without what is published already."""
+    new = _not_published(branch, publications)
+    tags = git_tags.read_tags(branch.objects)  # of an earlier attempt, if there was one
     return [
-        _next_version(branch, each, pointers[each.contents.name])
-        for each in _not_published(branch, publications)
+        _next_version(branch, each, pointers[each.contents.name], tags.newest(each.contents.name))
+        for each in new
     ]
 
 
@@ -116,7 +119,8 @@ def publication(branch: Branch, added: Sequence[PublishedEngine], config: bytes)
     if branch.config() != config:
         paths[_DVC, _CONFIG] = branch.objects.write_blob(config)
     tags = {_tag(engine): f"{engine.title}, {engine.state}" for engine in added}
-    return Change(branch, _message("Publish", added), paths, tags)
+    names = tuple(engine.name for engine in added)
+    return Change(branch, _message("Publish", added), paths, tags, names=names)
 
 
 def removal(branch: Branch, removed: Sequence[PublishedEngine]) -> Change | None:
@@ -168,9 +172,9 @@ def _not_published(branch: Branch, publications: Sequence[Publication]) -> list[
     return [each for each in publications if not each.is_in(branch.newest(each.contents.name))]
 
 
-def _next_version(branch: Branch, each: Publication, pointer: bytes) -> PublishedEngine:
+def _next_version(branch: Branch, each: Publication, pointer: bytes, taken: int) -> PublishedEngine:
     newest = branch.newest(each.contents.name)
-    version = newest.version + 1 if newest else 1
+    version = max(newest.version if newest else 0, taken) + 1
     files = {**each.files(version), POINTER: pointer}
     blobs = {name: branch.objects.write_blob(content) for name, content in files.items()}
     return each.published(version, branch.objects.write_tree(blobs).id)

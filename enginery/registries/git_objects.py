@@ -19,6 +19,7 @@ from typing import Self
 
 from enginery.errors import RegistryError
 from enginery.registries.git_setup import (
+    NOTHING_SAID,
     PREFIX,
     REMOTE,
     Remote,
@@ -130,6 +131,8 @@ class Objects:
         try:
             self._fetch(*refspecs, depth=1, filter_=0)
         except GitError as error:
+            if str(error) == NOTHING_SAID:  # so it ends where no ref matches
+                return
             raise self._unreachable(error) from None
 
     def remote_tags(self) -> list[tuple[str, str]]:
@@ -211,7 +214,7 @@ class Objects:
         return True
 
     def _fetch(self, *wants: str, filter_: int, depth: int = 0) -> None:
-        options = ["--quiet", "--no-tags", "--no-write-fetch-head", f"--filter=tree:{filter_}"]
+        options = ["--no-tags", "--no-write-fetch-head", f"--filter=tree:{filter_}"]
         options += [f"--depth={depth}"] if depth else []
         self.git("fetch", *options, "--stdin", REMOTE, data="\n".join([*wants, ""]).encode())
 
