@@ -104,7 +104,7 @@ class GitRegistry:
         except ValueError as error:
             what = f"{engine.title} in {self.location}: {POINTER} {error}"
             raise RegistryError(what, _REPUBLISH) from None
-        fetch_plan(config, digest, folder / PLAN)
+        fetch_plan(self._root, config, digest, folder / PLAN)
 
     def stage_events(self, names: Sequence[EngineName]) -> Sequence[StageEvent]:
         """From the tags of these engines."""
