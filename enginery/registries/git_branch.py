@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from enginery.project.engine_name import EngineName
+from enginery.errors import RegistryError
+from enginery.project.engine_name import NAME, EngineName
 from enginery.registries import git_tags
 from enginery.registries.git_index import INDEX, dump_index, parse_index
 from enginery.registries.git_objects import GitError, Objects, TreeEntry
@@ -14,6 +16,7 @@ from enginery.registry.published import PublishedEngine
 
 BRANCH, POINTER = "engines", f"{PLAN}.dvc"
 _DVC, _CONFIG = ".dvc", "config"
+_ID = r"[0-9a-f]{40}|[0-9a-f]{64}"
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,12 @@ class Branch:
 
     @property
     def models(self) -> list[str]:
-        """Every model that has engines."""
-        return sorted(name for name in self.top if name != _DVC)
+        """Every model that has engines; what else somebody put there by hand is left alone."""
+        return sorted(
+            name
+            for name, entry in self.top.items()
+            if not entry.is_blob and re.fullmatch(NAME, name)
+        )
 
     def fetch(self, models: Iterable[str]) -> None:
         """Fetch the indexes of some models, in one request.
@@ -41,7 +48,8 @@ class Branch:
         Raises:
             RegistryError: the repository cannot be reached, or an index is not whole.
         """
-        known = {model: self.top[model].id for model in models if model in self.top}
+        asked_for = set(models)
+        known = {model: self.top[model].id for model in self.models if model in asked_for}
         self.objects.fetch(known.values())
         contents = self.objects.blobs([f"{tree}:{INDEX}" for tree in known.values()])
         for model, content in zip(known, contents, strict=True):
@@ -62,6 +70,9 @@ class Branch:
         Raises:
             RegistryError: the repository cannot be reached, or has it not.
         """
+        if not re.fullmatch(_ID, tree):
+            what = f"the registry's index names {tree!r} as the files of an engine"
+            raise RegistryError(what, "Somebody changed it by hand: take an earlier commit again")
         self.objects.fetch([tree])
         files = {name: each.id for name, each in self.objects.entries(tree).items() if each.is_blob}
         contents = self.objects.blobs(list(files.values()))

@@ -34,6 +34,7 @@ _PEELED = "^{}"
 _NO_SUCH_REF = "couldn't find remote ref"
 # Whoever pushed first made these; the next attempt begins with what they pushed.
 _OVERTAKEN = ("[rejected]", "cannot lock ref", "incorrect old value", "failed to update ref")
+_FOR_EVER = ("Permission denied", "No space left", "Read-only", "insufficient permission")
 
 
 @dataclass(frozen=True)
@@ -207,7 +208,7 @@ class Objects:
         try:
             self.git("push", "--quiet", "--porcelain", "--atomic", REMOTE, *refspecs)
         except GitError as error:
-            if any(sign in str(error) for sign in _OVERTAKEN):
+            if _says(error, _OVERTAKEN) and not _says(error, _FOR_EVER):
                 return False
             what = f"the registry {self._remote.push_url} does not take the change: {error}"
             raise RegistryError(what, "Look at your rights there; nothing was changed") from None
@@ -240,3 +241,7 @@ class Objects:
     def _unreachable(self, error: GitError) -> RegistryError:
         what = f"the registry {self._remote.url} cannot be read: {error}"
         return RegistryError(what, f"Try `git ls-remote {self._remote.url}`, then run again")
+
+
+def _says(error: GitError, signs: Iterable[str]) -> bool:
+    return any(sign in str(error) for sign in signs)
