@@ -70,6 +70,8 @@ def test_the_engine_in_production_is_pulled_and_a_newer_one_takes_its_place(
     machine.register(f"{ADA}/fp16", "three", valid=True)
     said(capsys, "publish")
     said(capsys, *pull("--state", "validated"))
+    told_late = pull("--state", "validated", "--then", "touch late")  # as if killed before
+    assert "was here already" in said(capsys, *told_late) and Path("late").exists()
     assert sorted(path.name for path in out.glob("*-v*")) == ["rtx-ada-fp16-v1", "rtx-ada-fp16-v3"]
 
 
