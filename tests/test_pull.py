@@ -70,6 +70,8 @@ def test_the_engine_in_production_is_pulled_and_a_newer_one_takes_its_place(
     machine.register(f"{ADA}/fp16", "three", valid=True)
     said(capsys, "publish")
     said(capsys, *pull("--state", "validated"))
+    told_late = pull("--state", "validated", "--then", "touch late")  # as if killed before
+    assert "was here already" in said(capsys, *told_late) and Path("late").exists()
     assert sorted(path.name for path in out.glob("*-v*")) == ["rtx-ada-fp16-v1", "rtx-ada-fp16-v3"]
 
 
@@ -85,13 +87,13 @@ def test_exact_comes_before_compatible_and_nothing_that_does_not_fit(
     said(capsys, "publish")
     explained = said(capsys, *pull("--state", "candidate", "--explain"))
     lines = [line.strip() for line in explained.splitlines()]
-    rows = [line.split("  ") for line in lines if line.startswith(MODEL)]
+    rows = [line.split("  ") for line in lines if line.startswith("rtx-")]
     assert [(row[0], row[-1].strip()) for row in rows] == [
-        (f"{ADA}/fp16 v1", "exact"),
-        (f"{ADA}/fp32 v1", "exact, version compatible"),
-        (f"{AMPERE}/fp16 v1", "hardware compatible"),
-        (f"{BLACKWELL}/fp16 v1", "it needs tensorrt_rtx 1.7.1.116"),
-        (f"{AMPERE}/int8 v1", "it is for linux_aarch64; it is for Orin (9.0)"),
+        ("rtx-ada/fp16 v1", "exact"),
+        ("rtx-ada/fp32 v1", "exact, version compatible"),
+        ("rtx-ampere/fp16 v1", "hardware compatible"),
+        ("rtx-blackwell/fp16 v1", "it needs tensorrt_rtx 1.7.1.116"),
+        ("rtx-ampere/int8 v1", "it is for linux_aarch64; it is for Orin (9.0)"),
     ]
     assert f"would take {ADA}/fp16 v1" in explained and not Path("engines").exists()
     other = ("--gpu", "Other", "--compute-capability", "8.9", "--runtime", TENSORRT)
@@ -100,7 +102,7 @@ def test_exact_comes_before_compatible_and_nothing_that_does_not_fit(
 
     code = main(["pull", MODEL, *HERE])
     told = capsys.readouterr()
-    assert code == 1 and told.out.count("not in production") == 5
+    assert code == 1 and told.out.count("not in production") == 3
     assert told.err.startswith(f"error: no engine of {MODEL} in production runs on this host (Card")
     assert f"these would: {ADA}/fp16 v1 (validated)" in told.err
     turing = Host(PLATFORM, (Card("7.5", "T4"),), (InstalledRuntime("tensorrt", "10"),))
@@ -126,8 +128,18 @@ def test_what_somebody_changed_by_hand_is_not_used(
     index = edited(team, f"{MODEL}/index.json", '"precision": "fp16"', '"precision": "../x"')
     assert "index.json is not whole: engines.0.precision" in refused(capsys, *pull())
     team.git("update-ref", "refs/heads/engines", index)
+    index = edited(team, f"{MODEL}/index.json", '"reference": "', '"reference": "--')
+    assert "as the files of an engine. Somebody changed it by hand" in refused(capsys, *pull())
+    team.git("update-ref", "refs/heads/engines", index)
     index = edited(team, f"{MODEL}/index.json", '"schema": 1', '"schema": 2')
     assert "was written by a newer Enginery. Upgrade" in refused(capsys, *pull())
+    team.git("update-ref", "refs/heads/engines", index)
+    index = edited(team, ".dvc/config", "remote = shared", "remote = other")
+    assert "is new" in said(capsys, *pull())  # the machine has its own
+    shutil.rmtree("engines")
+    (machine.root / ".dvc/config").rename("config")
+    assert "the registry's .dvc/config names no DVC remote" in refused(capsys, *pull())
+    Path("config").rename(machine.root / ".dvc/config")
     team.git("update-ref", "refs/heads/engines", index)
     index = edited(team, f"{MODEL}/index.json", '"gpu": "Card"', '"gpu": null')
     assert "its files are not what the registry lists (gpu)" in refused(capsys, *pull())
@@ -189,6 +201,33 @@ def test_a_registry_that_is_not_there(
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(team.folder.parent))
     assert "no registry is named" in refused(capsys, *pull())
     shutil.rmtree(machine.root / ".dvc")
+
+
+FULL = """
+import resource, sys
+from enginery.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))  # as a full disk: no file grows more
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_full_disk_leaves_what_serves(team: Team, machine: Machine, capsys: Captured) -> None:
+    for content in ("one", "x" * 20_000):
+        machine.register(f"{ADA}/fp16", content, valid=True)
+        said(capsys, "publish")
+    said(capsys, "promote", f"{ADA}/fp16", "--version", "1")
+    said(capsys, *pull())
+    said(capsys, "promote", f"{ADA}/fp16")
+    line = [sys.executable, "-c", FULL, *pull()]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    ended = subprocess.run(line, env=environment, capture_output=True, text=True)
+    out = Path("engines") / MODEL
+    assert (ended.returncode, ended.stderr) == (
+        1,
+        f"error: no room to write {out}/rtx-ada-fp16-v2. Free some space, then run again\n",
+    )
+    assert sorted(path.name for path in out.iterdir()) == [".lock", "current", "rtx-ada-fp16-v1"]
+    assert (out / "current/model.plan").is_file()
 
 
 def test_a_serving_host_needs_only_dvc_and_git(team: Team, served: str, tmp_path: Path) -> None:

@@ -13,9 +13,9 @@ from tests.conftest import Checkout
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-COMMANDS = sorted(
-    set(re.findall(r"(?:^    |`)(?:\S+=\S+ )?(enginery [a-z][^`\n]*)", README, re.MULTILINE))
-)
+COMMAND = re.compile(r"(?:^    |`)(?:\S+=\S+ )?(enginery [a-z][^`\n]*)", re.MULTILINE)
+COMMANDS = sorted(set(COMMAND.findall(README)))
+GUIDES = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 LOOK = (
     "list",
     "gpus",
@@ -39,10 +39,10 @@ def test_commands_that_look_run(built: Checkout, command: str) -> None:
     assert result.stdout
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS, *sorted(set(COMMAND.findall(GUIDES)))])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = shlex.split(command)[1:]
-    assert main([*arguments, "--help"]) == 0, "the README shows it with these very options"
+    assert main([*arguments, "--help"]) == 0, "a guide shows it with these very options"
     assert "Usage: enginery" in capsys.readouterr().out
 
 

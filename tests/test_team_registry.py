@@ -118,6 +118,8 @@ def test_a_stage_serves_what_was_promoted_and_says_who_when_and_why(
     assert "is no stage" in refused(capsys, "promote", ADA, "--stage", "validated")
     assert "no earlier version in production: none serves" in refused(capsys, "rollback", ADA)
 
+    assert f"No version of {ADA} ever served" in said(capsys, "history", ADA)
+    assert "no engine in " in refused(capsys, "history", "nothing")
     said(capsys, "promote", ADA, "--version", "1", "--reason", "first\nin the field")
     assert "serves in production already" in refused(capsys, "promote", ADA, "--version", "1")
     said(capsys, "promote", "fp16", "--version", "2")
@@ -140,7 +142,7 @@ def test_a_stage_serves_what_was_promoted_and_says_who_when_and_why(
     overview = said(capsys, "published").splitlines()[-2].split()
     assert overview == [MODEL, "1", "0", "1", "1"]
     row = said(capsys, "published", MODEL).splitlines()[-2].split()
-    assert row[:3] == [ADA, "v3", "candidate"]
+    assert row[:3] == ["rtx-ada/fp16", "v3", "candidate"]
     assert registry().stages() == all_serving(registry().stage_events([listed_name]))
     git(machine.root, "fetch", "--quiet", "--tags")
     shown = run("gto", "show", "--repo", str(machine.root), ADA)
@@ -168,6 +170,24 @@ def test_two_who_change_a_stage_at_once_are_told(
     error = capsys.readouterr().err
     assert error.startswith(f"error: somebody else changed a stage of {ADA} at this moment. Look")
     assert list(registry().stages()["production"].values()) == [1]
+
+
+def test_a_branch_that_was_set_back_by_hand_takes_new_versions(
+    team: Team, machine: Machine, capsys: Captured
+) -> None:
+    for content in ("one", "two", "three"):
+        machine.register(ADA, content)
+        said(capsys, "publish")
+    team.git("update-ref", "refs/heads/engines", "engines~2")
+    assert [engine.version for engine in registry().engines()] == [1]
+    machine.register(AMPERE)
+    lines = said(capsys, "publish").splitlines()  # the numbers 2 and 3 have their tags
+    assert lines[:2] == [f"published {ADA} v4 (candidate)", f"published {AMPERE} v1 (candidate)"]
+    assert {engine.title for engine in registry().engines()} == {
+        f"{ADA} v1",
+        f"{ADA} v4",
+        f"{AMPERE} v1",
+    }
 
 
 def test_a_clock_that_is_wrong_changes_no_order(

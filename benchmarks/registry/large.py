@@ -13,6 +13,7 @@ import argparse
 import hashlib
 import json
 import os
+import resource
 import shutil
 import socket
 import socketserver
@@ -198,12 +199,20 @@ def command(folder: Path, *arguments: str) -> float:
 
 def measure(what: str, runs: int, run: Callable[[int], float], counter: Counter) -> None:
     """Print a line of the table: seconds, and kB from the server."""
-    before, connections = counter.sent, counter.connections
+    before, connections, spent = counter.sent, counter.connections, processor()
     seconds = [run(index) for index in range(runs)]
     sent = (counter.sent - before) / runs / 1e3
     asked = (counter.connections - connections) / runs
     middle, slowest = statistics.median(seconds), max(seconds)
-    print(f"| {what} | {middle:.2f} | {slowest:.2f} | {sent:.0f} | {asked:.0f} |", flush=True)
+    own = (processor() - spent) / runs
+    times = f"{middle:.2f} | {slowest:.2f} | {own:.2f}"
+    print(f"| {what} | {times} | {sent:.0f} | {asked:.0f} |", flush=True)
+
+
+def processor() -> float:
+    """Processor seconds of the processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> None:
@@ -226,7 +235,8 @@ def main() -> None:
         url = f"git://127.0.0.1:{counter.server_address[1]}/{team.origin.name}"
         git(machine.root, "remote", "set-url", "origin", url)
         print(f"{count + 1} engines of {options.models + 1} models\n")
-        print("| what | median s | slowest s | kB from git | connections |\n|---|---|---|---|---|")
+        print("| what | median s | slowest s | processor s | kB from git | connections |")
+        print("|---|---|---|---|---|---|")
         table(machine, options.runs, counter)
     shutil.rmtree(folder)
 

@@ -39,7 +39,7 @@ from enginery.registry.store import Engine, damage
 from enginery.system.files import atomic_folder
 from enginery.toolchain.host import find_host
 
-CURRENT = "current"
+CURRENT, _TOLD = "current", ".told"
 _TRUST = "It is not used. Publish it again, and find out who changed the registry"
 
 
@@ -134,7 +134,7 @@ def install(
     then: str = "",
 ) -> PulledEngine:
     """Have an engine below `out`, whole and checked, and let `out/current` lead to it; then run a
-    command of the shell, if that changed anything.
+    command of the shell, unless it ran for this engine before.
 
     If the command fails, the link leads to the version before again.
 
@@ -146,17 +146,19 @@ def install(
     """
     folder = out / f"{engine.target}-{engine.precision}-v{engine.version}"
     with _locked(out):
-        before = _linked(out)
-        if not _is_here(engine, folder, settings):
+        before, is_here = _linked(out), _is_here(engine, folder, settings)
+        if not is_here:
             with atomic_folder(folder) as partial:
                 registry.fetch(engine, partial)
                 _check(engine, partial, settings)
-        pulled = PulledEngine(
-            engine, folder, read_manifest(folder / MANIFEST, engine.name), before != folder.name
-        )
-        if pulled.changed:
-            _link(out, folder.name)
+        changed = before != folder.name or not is_here
+        manifest = read_manifest(folder / MANIFEST, engine.name)
+        pulled = PulledEngine(engine, folder, manifest, changed)
+        _link(out, folder.name)
+        if then and _told(out) != _mark(engine):
             _run(then, pulled, before, out)
+            (out / _TOLD).write_text(_mark(engine), encoding="utf-8")
+        if changed:
             _clear(out, {folder.name, before})
     return pulled
 
@@ -245,9 +247,18 @@ def _link(out: Path, name: str) -> None:
     partial.replace(link)
 
 
+def _told(out: Path) -> str:
+    """For which engine the command ran last: a pull may be killed before it runs it."""
+    with suppress(OSError, UnicodeDecodeError):
+        return (out / _TOLD).read_text(encoding="utf-8")
+    return ""
+
+
+def _mark(engine: PublishedEngine) -> str:
+    return f"{engine.title} {engine.manifest_sha256}\n"
+
+
 def _run(command: str, pulled: PulledEngine, before: str, out: Path) -> None:
-    if not command:
-        return
     environment = {**os.environ, "ENGINERY_ENGINE": str(pulled.folder.resolve())}
     ended = subprocess.run(command, shell=True, env=environment, check=False)
     if ended.returncode:

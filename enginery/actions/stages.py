@@ -25,20 +25,26 @@ def find_published(registry: Registry, text: str) -> list[PublishedEngine]:
     names = sorted({engine.name for engine in engines})
     if len(names) == 1:
         return sorted(engines, key=lambda engine: engine.version)
-    if not names:
-        cure = "`enginery published` shows all; `enginery publish` adds some"
-        raise EngineryError(f"no engine in {registry.location} is called {text!r}", cure)
     several = ", ".join(map(str, names[:9]))
     raise EngineryError(f"more than one engine is called {text!r}", f"Name one: {several}")
 
 
 def matching(registry: Registry, text: str) -> list[PublishedEngine]:
-    """All versions of the engine called so, or of all whose names contain `text`."""
+    """All versions of the engine called so, or of all whose names contain `text`.
+
+    Raises:
+        EngineryError: there is none.
+    """
     parts = text.split("/")
     name = EngineName(*parts) if len(parts) == 3 else None
     if name and name.possible:
-        return [engine for engine in registry.engines({name.model}) if engine.name == name]
-    return [engine for engine in registry.engines() if text in str(engine.name)]
+        engines = [engine for engine in registry.engines({name.model}) if engine.name == name]
+    else:
+        engines = [engine for engine in registry.engines() if text in str(engine.name)]
+    if not engines:
+        cure = "`enginery published` shows what it has; `enginery publish` adds to it"
+        raise EngineryError(f"no engine in {registry.location} is called {text!r}", cure)
+    return engines
 
 
 def promote(

@@ -29,7 +29,7 @@ def history(
 
     opened = open_registry(team_settings(registry))
     names = sorted({each.name for each in matching(opened, engine)})
-    rows = [_row(event) for event in opened.stage_events(names)] if names else []
+    rows = [_row(event) for event in opened.stage_events(names)]
     if as_json:
         print(json.dumps(rows, indent=2))
     elif rows:

@@ -37,8 +37,11 @@ def publish(
     logging.getLogger("dvc").setLevel(logging.ERROR)
     spec = load_spec()
     registry = open_registry(spec.registry)
+    if not (registered := entries()):
+        print("No engine is registered here yet: `enginery build` makes them.")
+        return 0
     names = [find(name).identity for name in engines or []]
-    proposal = propose(spec, registry, entries(), names)
+    proposal = propose(spec, registry, registered, names)
     for name, why in proposal.left_out.items():
         print(f"not published: {name}, {why}", file=sys.stderr)
     if dry_run:

@@ -41,7 +41,8 @@ def published(
         print(f"{opened.location} has no engine{of} yet: `enginery publish` adds this machine's.")
     else:
         rows = engine_rows if model else model_rows
-        print_table(f"Engines in {opened.location}", rows(engines, stages))
+        of = f"of {model} " if model else ""
+        print_table(f"Engines {of}in {opened.location}", rows(engines, stages))
     return 0
 
 

@@ -28,7 +28,7 @@ def pull(
         Path | None, typer.Option(metavar="FOLDER", help="Where to (default: engines/MODEL).")
     ] = None,
     then: Annotated[
-        str, typer.Option(metavar="COMMAND", help="Run this in a shell if the engine is another.")
+        str, typer.Option(metavar="COMMAND", help="Run this in a shell once for each engine.")
     ] = "",
     explain: Annotated[
         bool, typer.Option("--explain", help="Show what fits and what does not; fetch nothing.")

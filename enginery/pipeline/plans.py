@@ -7,18 +7,19 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from enginery.errors import EngineryError
+from enginery.errors import DiskFullError, EngineryError
 from enginery.pipeline import yaml12
+from enginery.pipeline.disk import disk_full_guard
 from enginery.pipeline.lockfile import md5
 from enginery.pipeline.push import Progress, Remote
 from enginery.pipeline.repository import open_repository
 from enginery.system.files import is_full, temporary_folder
 
 CONFIG = ".dvc/config"
-_LOCAL = ".dvc/config.local"  # a host's own passwords
 _MD5 = re.compile(r"[0-9a-f]{32}")
 
 
@@ -38,7 +39,8 @@ def send_plans(root: Path, plans: Sequence[Path], progress: Progress) -> SentPla
     Raises:
         EngineryError: there is no remote that other machines know, or it did not take them.
     """
-    repository = open_repository(root)
+    with disk_full_guard(root):
+        repository = open_repository(root)
     remote = Remote(repository)
     config = _shared_config(repository, remote)
     digests = {md5(plan): plan for plan in plans}
@@ -59,34 +61,57 @@ def send_plans(root: Path, plans: Sequence[Path], progress: Progress) -> SentPla
     return SentPlans(tuple(md5(plan) for plan in plans), config)
 
 
-def fetch_plan(config: bytes, digest: str, plan: Path, local: Path = Path(_LOCAL)) -> None:
-    """Fetch a plan from the remote that a configuration names; `local` may hold what only this host
-    knows, such as a password.
+def fetch_plan(root: Path, config: bytes, digest: str, plan: Path) -> None:
+    """Fetch a plan: from the default remote of the project at `root`, with its passwords, if there
+    is one, else from the remote that a configuration names.
+
+    The two are not mixed: whoever writes the configuration could have a password sent elsewhere.
 
     Raises:
+        DiskFullError: there is no room for it.
         EngineryError: the remote does not answer, or has it not.
     """
+    if _has_remote(root):
+        _fetch(root, digest, plan)
+        return
     with temporary_folder() as folder:
         (folder / ".dvc").mkdir()
         (folder / CONFIG).write_bytes(_without_git(config))
-        if local.is_file():
-            (folder / _LOCAL).write_bytes(local.read_bytes())
-        repository = open_repository(folder)
-        try:
-            remote = Remote(repository)
-            remote.fetch(digest, plan)
-        except FileNotFoundError:
-            what = f"the DVC remote {remote.name} ({remote.url}) has not the plan {digest}"
-            cure = "Publish it again from a machine that has it (`enginery publish`)"
-            raise EngineryError(what, cure) from None
-        except EngineryError:
-            raise
-        except Exception as error:  # each kind of remote has errors of its own
-            if is_full(error):
-                raise
-            raise _failed(remote.name, remote.url, error) from None
-        finally:
-            repository.close()
+        _fetch(folder, digest, plan)
+
+
+def _fetch(root: Path, digest: str, plan: Path) -> None:
+    with disk_full_guard(root):
+        repository = open_repository(root)
+    try:
+        remote = Remote(repository)
+        remote.fetch(digest, plan)
+    except FileNotFoundError:
+        what = f"the DVC remote {remote.name} ({remote.url}) has not the plan {digest}"
+        cure = "Publish it again from a machine that has it (`enginery publish`)"
+        raise EngineryError(what, cure) from None
+    except EngineryError:
+        raise
+    except Exception as error:  # each kind of remote has errors of its own
+        if is_full(error):
+            raise DiskFullError(plan) from None
+        raise _failed(remote.name, remote.url, error) from None
+    finally:
+        repository.close()
+
+
+def _has_remote(root: Path) -> bool:
+    """Whether a project is here that names a remote, in the file that its machines share or in its
+    own.
+    """
+    from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]
+
+    for name in (CONFIG, f"{CONFIG}.local"):
+        with suppress(ConfigObjError, OSError, UnicodeDecodeError):
+            settings = ConfigObj(str(root / name), encoding="utf-8", interpolation=False)
+            if settings.get("core", {}).get("remote"):
+                return True
+    return False
 
 
 def pointer(digest: str, plan: Path) -> bytes:
@@ -131,7 +156,7 @@ def _without_git(config: bytes) -> bytes:
     Raises:
         EngineryError: it is none.
     """
-    from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]
+    from configobj import ConfigObj, ConfigObjError
 
     try:
         settings = ConfigObj(io.BytesIO(config), encoding="utf-8", interpolation=False)

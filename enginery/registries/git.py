@@ -104,7 +104,7 @@ class GitRegistry:
         except ValueError as error:
             what = f"{engine.title} in {self.location}: {POINTER} {error}"
             raise RegistryError(what, _REPUBLISH) from None
-        fetch_plan(config, digest, folder / PLAN)
+        fetch_plan(self._root, config, digest, folder / PLAN)
 
     def stage_events(self, names: Sequence[EngineName]) -> Sequence[StageEvent]:
         """From the tags of these engines."""
@@ -175,6 +175,8 @@ class GitRegistry:
                 refspecs = commit(objects, made, self._settings.signing_key)
                 if objects.push(refspecs):
                     return
+                git_tags.forget_tags(objects, made.tags)
+                git_tags.fetch_tags(objects, made.names)  # their numbers are taken
                 if time.monotonic() > end:
                     what = f"others changed {self.location} at every attempt of {_TRY_FOR_S:.0f} s"
                     raise RegistryError(what, "Run again: nothing was changed")

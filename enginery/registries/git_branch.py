@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from enginery.project.engine_name import EngineName
+from enginery.errors import RegistryError
+from enginery.project.engine_name import NAME, EngineName
 from enginery.registries import git_tags
 from enginery.registries.git_index import INDEX, dump_index, parse_index
 from enginery.registries.git_objects import GitError, Objects, TreeEntry
@@ -14,6 +16,7 @@ from enginery.registry.published import PublishedEngine
 
 BRANCH, POINTER = "engines", f"{PLAN}.dvc"
 _DVC, _CONFIG = ".dvc", "config"
+_ID = r"[0-9a-f]{40}|[0-9a-f]{64}"
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,12 @@ class Branch:
 
     @property
     def models(self) -> list[str]:
-        """Every model that has engines."""
-        return sorted(name for name in self.top if name != _DVC)
+        """Every model that has engines; what else somebody put there by hand is left alone."""
+        return sorted(
+            name
+            for name, entry in self.top.items()
+            if not entry.is_blob and re.fullmatch(NAME, name)
+        )
 
     def fetch(self, models: Iterable[str]) -> None:
         """Fetch the indexes of some models, in one request.
@@ -41,7 +48,8 @@ class Branch:
         Raises:
             RegistryError: the repository cannot be reached, or an index is not whole.
         """
-        known = {model: self.top[model].id for model in models if model in self.top}
+        asked_for = set(models)
+        known = {model: self.top[model].id for model in self.models if model in asked_for}
         self.objects.fetch(known.values())
         contents = self.objects.blobs([f"{tree}:{INDEX}" for tree in known.values()])
         for model, content in zip(known, contents, strict=True):
@@ -62,6 +70,9 @@ class Branch:
         Raises:
             RegistryError: the repository cannot be reached, or has it not.
         """
+        if not re.fullmatch(_ID, tree):
+            what = f"the registry's index names {tree!r} as the files of an engine"
+            raise RegistryError(what, "Somebody changed it by hand: take an earlier commit again")
         self.objects.fetch([tree])
         files = {name: each.id for name, each in self.objects.entries(tree).items() if each.is_blob}
         contents = self.objects.blobs(list(files.values()))
@@ -83,6 +94,7 @@ class Change:
     paths: Mapping[tuple[str, ...], TreeEntry | None]
     tags: Mapping[str, str] = field(default_factory=dict)  # messages by titles
     removed_tags: tuple[str, ...] = ()
+    names: tuple[EngineName, ...] = ()  # whose versions are new
 
 
 def read_branch(objects: Objects) -> Branch:
@@ -99,9 +111,11 @@ def add_versions(
     branch: Branch, publications: Sequence[Publication], pointers: Mapping[EngineName, bytes]
 ) -> list[PublishedEngine]:
     """The next versions of engines, their files written; without what is published already."""
+    new = _not_published(branch, publications)
+    tags = git_tags.read_tags(branch.objects)  # of an earlier attempt, if there was one
     return [
-        _next_version(branch, each, pointers[each.contents.name])
-        for each in _not_published(branch, publications)
+        _next_version(branch, each, pointers[each.contents.name], tags.newest(each.contents.name))
+        for each in new
     ]
 
 
@@ -116,7 +130,8 @@ def publication(branch: Branch, added: Sequence[PublishedEngine], config: bytes)
     if branch.config() != config:
         paths[_DVC, _CONFIG] = branch.objects.write_blob(config)
     tags = {_tag(engine): f"{engine.title}, {engine.state}" for engine in added}
-    return Change(branch, _message("Publish", added), paths, tags)
+    names = tuple(engine.name for engine in added)
+    return Change(branch, _message("Publish", added), paths, tags, names=names)
 
 
 def removal(branch: Branch, removed: Sequence[PublishedEngine]) -> Change | None:
@@ -168,9 +183,9 @@ def _not_published(branch: Branch, publications: Sequence[Publication]) -> list[
     return [each for each in publications if not each.is_in(branch.newest(each.contents.name))]
 
 
-def _next_version(branch: Branch, each: Publication, pointer: bytes) -> PublishedEngine:
+def _next_version(branch: Branch, each: Publication, pointer: bytes, taken: int) -> PublishedEngine:
     newest = branch.newest(each.contents.name)
-    version = newest.version + 1 if newest else 1
+    version = max(newest.version if newest else 0, taken) + 1
     files = {**each.files(version), POINTER: pointer}
     blobs = {name: branch.objects.write_blob(content) for name, content in files.items()}
     return each.published(version, branch.objects.write_tree(blobs).id)

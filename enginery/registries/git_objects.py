@@ -19,6 +19,7 @@ from typing import Self
 
 from enginery.errors import RegistryError
 from enginery.registries.git_setup import (
+    NOTHING_SAID,
     PREFIX,
     REMOTE,
     Remote,
@@ -33,6 +34,7 @@ _PEELED = "^{}"
 _NO_SUCH_REF = "couldn't find remote ref"
 # Whoever pushed first made these; the next attempt begins with what they pushed.
 _OVERTAKEN = ("[rejected]", "cannot lock ref", "incorrect old value", "failed to update ref")
+_FOR_EVER = ("Permission denied", "No space left", "Read-only", "insufficient permission")
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,8 @@ class Objects:
         try:
             self._fetch(*refspecs, depth=1, filter_=0)
         except GitError as error:
+            if str(error) == NOTHING_SAID:  # so it ends where no ref matches
+                return
             raise self._unreachable(error) from None
 
     def remote_tags(self) -> list[tuple[str, str]]:
@@ -204,14 +208,14 @@ class Objects:
         try:
             self.git("push", "--quiet", "--porcelain", "--atomic", REMOTE, *refspecs)
         except GitError as error:
-            if any(sign in str(error) for sign in _OVERTAKEN):
+            if _says(error, _OVERTAKEN) and not _says(error, _FOR_EVER):
                 return False
             what = f"the registry {self._remote.push_url} does not take the change: {error}"
             raise RegistryError(what, "Look at your rights there; nothing was changed") from None
         return True
 
     def _fetch(self, *wants: str, filter_: int, depth: int = 0) -> None:
-        options = ["--quiet", "--no-tags", "--no-write-fetch-head", f"--filter=tree:{filter_}"]
+        options = ["--no-tags", "--no-write-fetch-head", f"--filter=tree:{filter_}"]
         options += [f"--depth={depth}"] if depth else []
         self.git("fetch", *options, "--stdin", REMOTE, data="\n".join([*wants, ""]).encode())
 
@@ -237,3 +241,7 @@ class Objects:
     def _unreachable(self, error: GitError) -> RegistryError:
         what = f"the registry {self._remote.url} cannot be read: {error}"
         return RegistryError(what, f"Try `git ls-remote {self._remote.url}`, then run again")
+
+
+def _says(error: GitError, signs: Iterable[str]) -> bool:
+    return any(sign in str(error) for sign in signs)

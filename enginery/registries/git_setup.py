@@ -13,6 +13,7 @@ from pathlib import Path
 
 REMOTE = "registry"
 PREFIX = "enginery-registry-"
+NOTHING_SAID = "it said nothing"
 _SETTLED_S = 3600
 
 
@@ -75,4 +76,4 @@ def what_it_said(output: bytes) -> str:
     lines = output.decode("utf-8", errors="replace").splitlines()
     kept = [line.strip() for line in lines if not line.startswith(("hint:", "To ", "Done"))]
     said = "; ".join(dict.fromkeys(line.removeprefix("fatal: ") for line in kept if line))
-    return said[:400] or "it said nothing"
+    return said[:400] or NOTHING_SAID

@@ -74,6 +74,10 @@ class Tags:
         known = {(each, number): tag.commit for each, number, tag in self.versions}
         return known.get((name, version), "")
 
+    def newest(self, name: EngineName) -> int:
+        """The largest number that a version of an engine ever had; 0 if none is known."""
+        return max((version for each, version, _ in self.versions if each == name), default=0)
+
     def next_event(self) -> tuple[int, int]:
         """The number of the next event, and the earliest second at which it may be."""
         number = max((_number(match) for _, match, _ in self.events), default=0)
@@ -122,6 +126,12 @@ def read_remote_tags(objects: Objects) -> Tags:
     """
     refs = objects.remote_tags()
     return _sorted(Tag(ref.removeprefix(_PREFIX), commit, "", 0, "") for ref, commit in refs)
+
+
+def forget_tags(objects: Objects, titles: Iterable[str]) -> None:
+    """Drop tags that were made here and that nobody took."""
+    if made := list(titles):
+        objects.git("tag", "--delete", *made)
 
 
 def make_tag(

@@ -28,7 +28,7 @@ class Verdict:
         """For a table."""
         verdict = self.closeness or "; ".join(self.reasons)
         return {
-            "engine": self.engine.title,
+            "engine": self.engine.short_title,
             "state": self.engine.state,
             "runtime": f"{self.engine.runtime} {self.engine.runtime_version}",
             "on this host": verdict,
@@ -64,9 +64,10 @@ def _verdict(
     versions: Sequence[PublishedEngine], host: Host, state: str, served: int | None
 ) -> Verdict:
     eligible = [engine for engine in versions if _is_eligible(engine, state, served)]
-    engine = (eligible or versions)[-1]
+    fitting = [engine for engine in versions if not misfits(engine, host)]
+    engine = (eligible or fitting or versions)[-1]
     reasons = misfits(engine, host)
-    if not eligible:
+    if not eligible and fitting:  # of those that fit in no version, nobody asked what serves
         reasons.append("it is a candidate only" if state == VALIDATED else f"not in {state}")
     return Verdict(engine, tuple(reasons), "" if reasons else closeness(engine, host))
 

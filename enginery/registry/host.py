@@ -20,7 +20,9 @@ class Card:
     name: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} ({self.compute_capability})" if self.name else self.compute_capability
+        if self.name:
+            return f"{self.name} ({self.compute_capability})"
+        return f"compute capability {self.compute_capability}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ def _misfits(engine: Contents, host: Host) -> Iterator[str]:
 def _cards(engine: Contents) -> str:
     if engine.hardware_compatible:
         return "compute capability 8.0 and later"
-    return str(Card(engine.compute_capability or "any GPU", engine.gpu or ""))
+    if engine.compute_capability is None:
+        return "any GPU"
+    return str(Card(engine.compute_capability, engine.gpu or ""))
 
 
 def _runs(engine: Contents, card: Card) -> bool:

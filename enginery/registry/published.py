@@ -69,6 +69,11 @@ class PublishedEngine(Contents):
         """What a person reads: yolov8n/rtx-ada/fp16 v3."""
         return f"{self.name} v{self.version}"
 
+    @property
+    def short_title(self) -> str:
+        """The same among engines of one model: rtx-ada/fp16 v3."""
+        return f"{self.target}/{self.precision} v{self.version}"
+
 
 def contents_of(engine: Engine, report: Path) -> Contents:
     """What is published of an engine, from its files: a report that does not count is left out."""

@@ -27,10 +27,10 @@ def summaries(engines: Sequence[PublishedEngine], stages: Stages) -> list[dict[s
 
 
 def engine_rows(engines: Sequence[PublishedEngine], stages: Stages) -> list[dict[str, Any]]:
-    """A row for each engine, a column for each stage."""
+    """A row for each engine of a model, a column for each stage."""
     return [
         {
-            "engine": str(name),
+            "engine": f"{name.target}/{name.precision}",
             "newest": f"v{engine.version}",
             "state": engine.state,
             "for": _made_for(engine),
