@@ -19,6 +19,7 @@ class ClosenessRecord(Record):
     rms_relative: NotNegative
     nan_count: Count
     inf_count: Count
+    first_overflow: str | None = None
 
 
 class OutputRecord(Record):
