@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from enginery import sources
+from enginery.actions.export_ultralytics import export_ultralytics
 from enginery.demo.scenes import scene
 from enginery.errors import ConfigError, DataError, EngineryError, GateError, ModelError
 from enginery.evaluation.gate import failures
@@ -35,6 +36,7 @@ from enginery.system.files import read_json, sha256
 from enginery.vision.tasks import Judging, TaskMetadata
 from tests.conftest import ROOT
 from tests.stages import fingerprinted
+from tests.test_tasks import check_engine_validation
 
 SIDE = 64
 THREE = {0: "a", 1: "b", 2: "c"}
@@ -80,7 +82,7 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any]
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["models"] = {"tiny": model}
     params["int8"] = {"tiny": {"calibration": "calibration", "minimum_images": 4}}
-    params["matrix"].update(models=["tiny"], targets=["rtx-ada"])
+    params["matrix"].update(models=["tiny"], targets=["rtx-ampere"])
     loose = {"fp32": 1e-4, "fp16": 0.05, "int8": 0.9}  # random weights make more of an error
     drops = dict.fromkeys(("top1_drop", "miou_drop", "cosine_drop", "score_drop"), 0.9)
     params["validation"] = {"rms_relative": loose, **drops}
@@ -97,9 +99,9 @@ def run_steps(precisions: tuple[str, ...] = ("fp16", "int8")) -> None:
         for step in ("quantize", "validate"):
             load_step(step)(Stage(step, "tiny", precision=precision))
         for step in ("build", "register"):
-            load_step(step)(Stage(step, "tiny", "rtx-ada", precision))
+            load_step(step)(Stage(step, "tiny", "rtx-ampere", precision))
         engine = find(precision)
-        folder = engine_folder("tiny", "rtx-ada", precision)
+        folder = engine_folder("tiny", "rtx-ampere", precision)
         assert read_manifest(folder / "manifest.json", engine.identity) == engine.manifest
 
 
@@ -137,6 +139,12 @@ def test_a_network_of_torchvision_becomes_engines(
     }
     report = manifest.steps.validation.report
     assert set(report.reference.per_class) == {"ant", "bee", "cat"}
+    load_step("validate")(Stage("validate", "tiny", precision="fp32"))
+    for step in ("build", "register"):
+        load_step(step)(Stage(step, "tiny", "rtx-ampere", "fp32"))
+    check_engine_validation(monkeypatch, (SIDE, SIDE))
+    with pytest.raises(EngineryError, match="is of TensorRT-RTX, and YOLO"):
+        export_ultralytics(find("fp32"), tmp_path / "out.engine")
     again = sources.find(weights).export(weights, settings("classify"), tmp_path / "again.onnx")
     assert again["architecture"] == "mobilenet_v3_small", "by the file's name"
     assert sha256(tmp_path / "again.onnx") == sha256(model_folder("tiny", "export") / "model.onnx")
@@ -258,7 +266,7 @@ def test_a_graph_with_two_inputs_becomes_engines(
     assert find("int8").manifest.steps.quantize.quantized
     change_model(outputs={"logits": {"cosine": 1}, "boxes": {"rms": 0.1}})
     with pytest.raises(GateError) as error:
-        load_step("register")(Stage("register", "tiny", "rtx-ada", "int8"))
+        load_step("register")(Stage("register", "tiny", "rtx-ampere", "int8"))
     assert "output logits: cosine 0.9" in str(error.value) and "1 is asked for" in str(error.value)
     assert "`outputs` names boxes, and the model has features, logits" in str(error.value)
 
@@ -272,7 +280,7 @@ def test_open_sizes_of_arrays_need_shapes(tmp_path: Path, monkeypatch: pytest.Mo
     for step in ("export", "simplify"):
         load_step(step)(Stage(step, "tiny"))
     load_step("quantize")(Stage("quantize", "tiny", precision="fp32"))
-    build = Stage("build", "tiny", "rtx-ada", "fp32")
+    build = Stage("build", "tiny", "rtx-ampere", "fp32")
     with pytest.raises(ModelError, match=r"image has open sizes, \['n', 3, 32, 32\]: give them as"):
         load_step("build")(build)
     images = [[1, 3, 32, 32], [2, 3, 32, 32], [4, 3, 32, 32]]

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
 from enginery.errors import DamagedFileError, EngineError
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord, refusals
@@ -69,7 +69,7 @@ class ValidationParameters(Record):
     """What the graph was compared on; how, where that is not Ultralytics' way."""
 
     validation: str
-    judging: Judging | None = None
+    judging: Mapping[str, Any] | None = None
 
 
 class ValidationRecord(StepRecord[ValidationParameters]):
@@ -194,7 +194,8 @@ class Manifest(Record):
     @property
     def judging(self) -> Judging:
         """How images become its input, and how its outputs were judged."""
-        return self.steps.validation.recipe.parameters.judging or Judging()
+        given = self.steps.validation.recipe.parameters.judging
+        return TypeAdapter(Judging).validate_python(given or {})
 
     @property
     def tolerance(self) -> ToleranceRecord:
