@@ -75,7 +75,8 @@ def _failures(report: Mapping[str, Any], tolerance: Mapping[str, Any]) -> Iterat
             "labels fit the model's classes?"
         )
     if not before - after <= drop:
+        agreement = " (agreement: there are no labels)" if "truth" in report else ""
         yield (
-            f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original, a drop of "
-            f"{drop:g} is allowed"
+            f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original{agreement}, "
+            f"a drop of {drop:g} is allowed"
         )
