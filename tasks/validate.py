@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginery.evaluation.validation import validate_graph
+from enginery.graphs.overflow import first_overflow
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.paths import RECORDS, images_file, model_folder
@@ -16,8 +17,11 @@ from enginery.project.stage import Stage
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
 from enginery.system.files import read_json, write_json
+from enginery.vision.feeds import feeds
+from enginery.vision.images import list_images
 from enginery.vision.tasks import Judging, Task
 
+LOOKED_AT = 2  # samples, for the layer that overflows
 TOOLS = ("ultralytics", "torch", "onnxruntime", "opencv-python")
 CLASSIFIERS_TOOLS = ("pillow", "torchvision")
 
@@ -64,9 +68,11 @@ def validate(job: Job[Parameters]) -> None:
         lambda done, total: progress("images", done, total),
         (parameters.height, parameters.width),
     )
-    images = read_json(images_file(model))
+    images, content = read_json(images_file(model)), report.to_dict()
+    if job.stage.precision != "fp32":
+        content["closeness"] |= _first_overflow(job)
     record = job.record(
-        report=report.to_dict(),
+        report=content,
         images_sha256=images["tree_sha256"],
         images=len(images["images"]),
     )
@@ -74,6 +80,22 @@ def validate(job: Job[Parameters]) -> None:
     metric = report.candidate.metric.title
     metric += "" if report.truth == "labels" else " (agreement, there are no labels)"
     log(f"{metric} {report.candidate.value:.4f}, FP32 original {report.reference.value:.4f}")
+
+
+def _first_overflow(job: Job[Parameters]) -> dict[str, str]:
+    """Which layer of a graph first gives values that FP16 cannot hold, on a few samples."""
+    parameters, model = job.parameters, job.stage.model
+    head = read_task_metadata(model, parameters.judging)
+    graph = model_folder(model, job.stage.precision) / "graph" / "model.onnx"
+    size = (parameters.height, parameters.width)
+    data, own = Path(parameters.validation), head.judging
+    samples = list_images(data, head.task, "validation", head.has_labels)[:LOOKED_AT]
+    given = list(feeds(graph, samples, head.task, size, own.preprocess, own.image))
+    overflow = first_overflow(graph, model_folder(model, "simplify") / "model.onnx", given)
+    if overflow:
+        log(f"FP16 overflows, first in {overflow}", "warning")
+        return {"first_overflow": str(overflow)}
+    return {}
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 from enginery import sources
+from enginery.actions.export_ultralytics import export_ultralytics
 from enginery.demo.scenes import scene
-from enginery.errors import DataError, EngineryError, GateError, ModelError
+from enginery.errors import ConfigError, DataError, EngineryError, GateError, ModelError
 from enginery.evaluation.gate import failures
 from enginery.evaluation.judges.classes import ClassScore
 from enginery.evaluation.judges.own import load_metric
@@ -31,10 +32,11 @@ from enginery.registry.manifest import read_manifest
 from enginery.registry.store import find
 from enginery.sources.export import ExportSettings
 from enginery.sources.ultralytics_compat import import_torchvision, silence
-from enginery.system.files import sha256
+from enginery.system.files import read_json, sha256
 from enginery.vision.tasks import Judging, TaskMetadata
 from tests.conftest import ROOT
 from tests.stages import fingerprinted
+from tests.test_tasks import check_engine_validation
 
 SIDE = 64
 THREE = {0: "a", 1: "b", 2: "c"}
@@ -80,7 +82,7 @@ def project(folder: Path, monkeypatch: pytest.MonkeyPatch, model: dict[str, Any]
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     params["models"] = {"tiny": model}
     params["int8"] = {"tiny": {"calibration": "calibration", "minimum_images": 4}}
-    params["matrix"].update(models=["tiny"], targets=["rtx-ada"])
+    params["matrix"].update(models=["tiny"], targets=["rtx-ampere"])
     loose = {"fp32": 1e-4, "fp16": 0.05, "int8": 0.9}  # random weights make more of an error
     drops = dict.fromkeys(("top1_drop", "miou_drop", "cosine_drop", "score_drop"), 0.9)
     params["validation"] = {"rms_relative": loose, **drops}
@@ -97,9 +99,9 @@ def run_steps(precisions: tuple[str, ...] = ("fp16", "int8")) -> None:
         for step in ("quantize", "validate"):
             load_step(step)(Stage(step, "tiny", precision=precision))
         for step in ("build", "register"):
-            load_step(step)(Stage(step, "tiny", "rtx-ada", precision))
+            load_step(step)(Stage(step, "tiny", "rtx-ampere", precision))
         engine = find(precision)
-        folder = engine_folder("tiny", "rtx-ada", precision)
+        folder = engine_folder("tiny", "rtx-ampere", precision)
         assert read_manifest(folder / "manifest.json", engine.identity) == engine.manifest
 
 
@@ -137,6 +139,12 @@ def test_a_network_of_torchvision_becomes_engines(
     }
     report = manifest.steps.validation.report
     assert set(report.reference.per_class) == {"ant", "bee", "cat"}
+    load_step("validate")(Stage("validate", "tiny", precision="fp32"))
+    for step in ("build", "register"):
+        load_step(step)(Stage(step, "tiny", "rtx-ampere", "fp32"))
+    check_engine_validation(monkeypatch, (SIDE, SIDE))
+    with pytest.raises(EngineryError, match="is of TensorRT-RTX, and YOLO"):
+        export_ultralytics(find("fp32"), tmp_path / "out.engine")
     again = sources.find(weights).export(weights, settings("classify"), tmp_path / "again.onnx")
     assert again["architecture"] == "mobilenet_v3_small", "by the file's name"
     assert sha256(tmp_path / "again.onnx") == sha256(model_folder("tiny", "export") / "model.onnx")
@@ -256,12 +264,9 @@ def test_a_graph_with_two_inputs_becomes_engines(
     assert set(report.candidate.per_class) == set(report.outputs) == {"logits", "features"}
     assert find("int8").manifest.built.profile is None
     assert find("int8").manifest.steps.quantize.quantized
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    params["models"]["tiny"]["outputs"] = {"logits": {"cosine": 1}, "boxes": {"rms": 0.1}}
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-    fingerprinted()
+    change_model(outputs={"logits": {"cosine": 1}, "boxes": {"rms": 0.1}})
     with pytest.raises(GateError) as error:
-        load_step("register")(Stage("register", "tiny", "rtx-ada", "int8"))
+        load_step("register")(Stage("register", "tiny", "rtx-ampere", "int8"))
     assert "output logits: cosine 0.9" in str(error.value) and "1 is asked for" in str(error.value)
     assert "`outputs` names boxes, and the model has features, logits" in str(error.value)
 
@@ -275,15 +280,11 @@ def test_open_sizes_of_arrays_need_shapes(tmp_path: Path, monkeypatch: pytest.Mo
     for step in ("export", "simplify"):
         load_step(step)(Stage(step, "tiny"))
     load_step("quantize")(Stage("quantize", "tiny", precision="fp32"))
-    build = Stage("build", "tiny", "rtx-ada", "fp32")
+    build = Stage("build", "tiny", "rtx-ampere", "fp32")
     with pytest.raises(ModelError, match=r"image has open sizes, \['n', 3, 32, 32\]: give them as"):
         load_step("build")(build)
-    params = yaml.safe_load(Path("params.yaml").read_text())
-    shapes = {"image": [[1, 3, 32, 32], [2, 3, 32, 32], [4, 3, 32, 32]], "meta": [[1, 6]] * 3}
-    shapes["meta"] = [[1, 6], [2, 6], [4, 6]]
-    params["models"]["tiny"]["shapes"] = shapes
-    Path("params.yaml").write_text(yaml.safe_dump(params))
-    fingerprinted()
+    images = [[1, 3, 32, 32], [2, 3, 32, 32], [4, 3, 32, 32]]
+    change_model(shapes={"image": images, "meta": [[1, 6], [2, 6], [4, 6]]})
     load_step("build")(build)
 
 
@@ -461,3 +462,63 @@ def test_a_metric_is_part_of_the_recipe(tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "mine.py").unlink()
     with pytest.raises(EngineryError, match=r"the metric mine\.py:score: mine\.py is not there"):
         fingerprinted()
+
+
+# --- FP16 that overflows
+
+
+def write_loud(path: Path) -> Path:
+    """The first convolution gives what FP16 cannot hold, the second takes it back."""
+    import torch
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 5),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 3),
+        torch.nn.Conv2d(4, 4, 3),
+    )
+    with torch.no_grad():
+        network[0].weight.abs_().mul_(8e4)
+        network[2].weight.abs_().mul_(1e-5)
+    names = {"input_names": ["image"], "output_names": ["output"]}
+    given = (torch.zeros(1, 3, 16, 16),)
+    with silence():
+        torch.onnx.export(network, given, str(path), opset_version=17, dynamo=False, **names)
+    return path
+
+
+def test_the_layer_that_overflows_is_named_and_stays_in_fp32(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_loud(tmp_path / "loud.onnx")
+    draw(tmp_path / "data", range(2))
+    draw(tmp_path / "calibration", range(2, 6))
+    model: dict[str, Any] = {"source": "loud.onnx", "task": "tensors", "validation": "data"}
+    model |= {"height": 16, "width": 16}
+    project(tmp_path, monkeypatch, model)
+    with pytest.raises(GateError, match="FP16 overflows, first in") as error:
+        run_steps(("fp16",))
+    assert "overflows, first in /0/Conv (Conv), which reaches " in str(error.value)
+    assert "and FP16 holds 65504: name it in `fp32_layers` of the model" in str(error.value)
+    change_model(fp32_layers=["^/0/", "^/1/", "/2/Conv$"])
+    run_steps()
+    assert read_json(model_folder("tiny", "fp16") / "graph/record.json")["fp32_layers"] == [
+        "/0/Conv",
+        "/1/Relu",
+        "/2/Conv",
+    ]
+    assert find("int8").manifest.steps.quantize.quantized == ("/3/Conv",)
+    assert find("int8").manifest.steps.validation.report.closeness.rms_relative < 0.1
+    change_model(fp32_layers=["nothing of this name"])
+    with pytest.raises(ConfigError, match=r"fp32_layers: 'nothing of this name': finds no layer"):
+        load_step("quantize")(Stage("quantize", "tiny", precision="fp16"))
+    with pytest.raises(ConfigError, match=r"fp32_layers\.0: '\(': no regular expression"):
+        change_model(fp32_layers=["("])
+
+
+def change_model(**changes: Any) -> None:
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    params["models"]["tiny"].update(changes)
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    fingerprinted()

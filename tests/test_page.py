@@ -20,6 +20,7 @@ PAGE = f"""\
 
 What      TensorRT 10.16.1.11 plan in int8 for Card, compute capability 9.0, linux_x86_64
           input 1x3x160x160 to 8x3x160x160, best at 4x3x160x160
+          images as Ultralytics prepares them for its task
           0.0 MB, artifacts/engines/{NAME}/model.plan
           sha256 DIGEST
 

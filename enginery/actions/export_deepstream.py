@@ -81,6 +81,9 @@ def _check(engine: Engine) -> None:
     if engine.manifest.steps.export.task == "classify":
         what = f"{engine.name} classifies the middle of an image, and nvinfer crops none"
         raise EngineryError(what, "Feed it with preprocessing of your own (nvdspreprocess)")
+    if engine.manifest.judging.preprocess:
+        what = f"{engine.name}: nvinfer would prepare images in another way than its `preprocess`"
+        raise EngineryError(what, "Feed it with preprocessing of your own (nvdspreprocess)")
     profile = engine.built.image_profile
     if profile.min[2:] != profile.max[2:]:
         what = f"{engine.name} has inputs of {profile.text}, and nvinfer feeds one size"

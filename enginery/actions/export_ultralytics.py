@@ -19,6 +19,7 @@ from enginery.registry.store import Engine, check_whole
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.system.files import atomic_write
 from enginery.vision.images import list_images, preprocess, read_image
+from enginery.vision.tasks import ULTRALYTICS_TASKS
 
 INPUT = "images"
 # Their outputs' size is known only in the middle of a run, which no CUDA graph can capture.
@@ -33,6 +34,7 @@ def export_ultralytics(engine: Engine, out: Path) -> None:
             feed it.
     """
     _check_runtime(engine)
+    _check_feeding(engine)
     check_whole(engine)
     header = json.dumps(metadata(engine.manifest, embedded_nms(engine)), sort_keys=True).encode()
     with atomic_write(out) as partial, partial.open("wb") as file:
@@ -51,6 +53,15 @@ def _check_runtime(engine: Engine) -> None:
         own_code = "it brings code of its own, which YOLO() does not let run"
         what = f"{engine.name} is version compatible: {own_code}"
         raise EngineryError(what, f"Build it without version_compatible; {as_it_is}")
+
+
+def _check_feeding(engine: Engine) -> None:
+    """YOLO() knows its own tasks, and its own way to prepare images."""
+    task, judging = engine.manifest.steps.export.task, engine.manifest.judging
+    if task not in ULTRALYTICS_TASKS or judging.preprocess:
+        what = f"{engine.name}: YOLO() would feed it in another way than its `preprocess` says"
+        what = what if task in ULTRALYTICS_TASKS else f"{engine.name}: YOLO() has no task {task}"
+        raise EngineryError(what, "Serve it with your own code; its manifest says how")
 
 
 def metadata(manifest: Manifest, nms: bool | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.actions.engine_session import EngineSession, open_engine, read_outputs
-from enginery.errors import DataError
+from enginery.errors import DataError, EngineryError
 from enginery.graphs.inspect import graph_info
 from enginery.project.params import Spec
 from enginery.project.paths import ARTIFACTS, model_folder
@@ -24,6 +24,7 @@ from enginery.toolchain.requests import PointRequest
 from enginery.vision.folders import SUFFIXES
 from enginery.vision.images import preprocess, read_image
 from enginery.vision.results import describe, draw, to_results
+from enginery.vision.tasks import ULTRALYTICS_TASKS
 
 AT_ONCE = 64  # images that are in memory together
 
@@ -66,10 +67,19 @@ def predict(spec: Spec, engine: Engine, request: PredictionRequest) -> Iterator[
     """
     names = picture_names(_files(request.images))
     paths = list(names)
+    _check_task(engine)
     with open_engine(spec, engine) as session:
         for start in range(0, len(paths), AT_ONCE):
             some = {path: names[path] for path in paths[start : start + AT_ONCE]}
             yield from _predict(session, request, some)
+
+
+def _check_task(engine: Engine) -> None:
+    """Refuse what Ultralytics cannot draw."""
+    task = engine.manifest.steps.export.task
+    if task not in ULTRALYTICS_TASKS:
+        what = f"{engine.name}: outputs of task {task} are not drawn here"
+        raise EngineryError(what, "Run the engine with your own code")
 
 
 def picture_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -97,13 +107,13 @@ def _images_in(path: Path) -> list[Path]:
 def _predict(
     session: EngineSession, request: PredictionRequest, names: Mapping[Path, str]
 ) -> Iterator[Prediction]:
-    head, paths = read_task_metadata(session.engine.model), list(names)
-    _, _, height, width = (
-        session.engine.built.image_profile.opt
-    )  # params.yaml may have another by now
+    manifest, paths = session.engine.manifest, list(names)
+    head, how = read_task_metadata(manifest.model, manifest.judging), manifest.judging.preprocess
+    opt = manifest.built.image_profile.opt  # params.yaml may have another by now
+    height, width = how.size_of(opt) if how else opt[2:]
     images = [read_image(path) for path in paths]
     began = time.perf_counter()
-    tensors = np.stack([preprocess(image, height, width, head.task) for image in images])
+    tensors = np.stack([preprocess(image, height, width, head.task, how) for image in images])
     preprocess_ms = _since(began) / len(paths)
     outputs, inference_ms = _run(session, tensors)
 

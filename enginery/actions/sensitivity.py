@@ -22,7 +22,7 @@ from enginery.graphs.precision import to_fp16, write_typed
 from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
 from enginery.project.paths import CACHE, model_folder
-from enginery.quantization.placement import Placement, place
+from enginery.quantization.placement import Placement, name_of, place
 from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
 from enginery.quantization.sensitivity import Feed, LayerCost, rank, smallest_prefix
@@ -52,7 +52,8 @@ def ranking(spec: Spec, name: str) -> list[RankedLayer]:
     """
     model, thresholds = _calibrated(spec, name)
     settings = spec.int8[name]
-    quantized = place(model.graph, patterns(settings.rule, settings.exclude))
+    own = [*settings.exclude, *spec.models[name].fp32_layers]
+    quantized = place(model.graph, patterns(settings.rule, own))
     images = _images(spec, name)
     file = model_folder(name, INT8) / "sensitivity.json"
     key = _key(name, [feed.tobytes() for image in images for feed in image.values()])
@@ -105,10 +106,14 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
     head = read_task_metadata(name, model.judging())
     tolerance = spec.tolerance(name, INT8)
 
+    names = [name_of(node) for node in original.graph.node]
+    in_fp32 = [name for name in names if any(re.search(each, name) for each in model.fp32_layers)]
+
     def quantized(excluded: Sequence[str]) -> onnx.ModelProto:
         copy = onnx.ModelProto()
         copy.CopyFrom(original)
-        rules = patterns(settings.rule, [*settings.exclude, *map(_exactly, excluded)])
+        own = [*settings.exclude, *model.fp32_layers, *map(_exactly, excluded)]
+        rules = patterns(settings.rule, own)
         insert(copy, place(copy.graph, rules), thresholds)
         return copy
 
@@ -118,7 +123,7 @@ def _gate(spec: Spec, name: str) -> Callable[[Sequence[str]], bool]:
 
         with temporary_folder() as folder:
             graph, images = folder / "model.onnx", Path(model.validation)
-            write_typed(to_fp16(quantized(excluded), name), graph)
+            write_typed(to_fp16(quantized(excluded), name, in_fp32), graph)
             report = validate_graph(reference, graph, images, head, show, model.size)
         reasons = failures(report.to_dict(), tolerance)
         log(f"{len(excluded)} more layers in FP16: {'; '.join(reasons) or 'passes'}")

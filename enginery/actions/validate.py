@@ -42,7 +42,8 @@ from enginery.report.events import progress
 from enginery.system.files import dumps, scratch, write_json
 from enginery.toolchain.requests import Measurement, PointRequest, PointResult
 from enginery.vision.dataset import open_validation_set
-from enginery.vision.images import save_batch
+from enginery.vision.feeds import Feeder
+from enginery.vision.images import list_images, save_batch
 from enginery.vision.tasks import TaskMetadata
 
 SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
@@ -64,6 +65,7 @@ def validate_engine(spec: Spec, engine: Engine) -> EngineReport:
     Raises:
         EngineryError: it cannot be run here.
     """
+    _ = engine.built.image_profile  # the one input is fed with images
     points = operating_points(engine.built.shapes)
     with scratch(ARTIFACTS) as folder:  # not for a /tmp in memory
         with open_engine(spec, engine) as session:
@@ -124,11 +126,38 @@ def _measure(
 def _request(data: _Data, point: OperatingPoint, folder: Path) -> PointRequest:
     """The images for a point, in a folder that takes its outputs, too."""
     folder.mkdir()
-    size, few = point.size, None if point.main else FEW
-    with open_validation_set(data.images, data.head, size, few) as images:
-        save_batch((image for image, _ in images), len(images), size, folder / "images.npy")
+    size, few = _size(data, point), None if point.main else FEW
+    feeding, out = data.head.feeding(size), folder / "images.npy"
+    if feeding is None:
+        with open_validation_set(data.images, data.head, size, few) as images:
+            save_batch((image for image, _ in images), len(images), size, out)
+    else:
+        _save_rows(GraphRunner(data.original, size, feeding).feeder, data, few, out)
     timed = point.which == "opt"
     return PointRequest(point.shape, folder / "images.npy", folder, point.profile, timed)
+
+
+def _size(data: _Data, point: OperatingPoint) -> tuple[int, int]:
+    """Height and width at a point."""
+    how = data.head.judging.preprocess
+    return how.size_of(point.shape) if how else point.size
+
+
+def _save_rows(feeder: Feeder, data: _Data, few: int | None, out: Path) -> None:
+    """The images as they are prepared for a model of another kind than Ultralytics'."""
+    labelled = data.head.has_labels
+    files = list_images(data.images, data.head.task, "validation", labelled)
+    files = files[:: max(len(files) // few, 1)][:few] if few else files
+    first = feeder.row(files[0])
+    if len(first) > 1:
+        what = f"the engine takes {', '.join(first)}, and only one input is fed on its GPU here"
+        raise EngineError(what, "Compare it with your own code: its graph was checked on the CPU")
+    [shape], [name] = (row.shape for row in first.values()), first
+    dtype = first[name].dtype
+    rows = np.lib.format.open_memmap(out, mode="w+", dtype=dtype, shape=(len(files), *shape))
+    for index, file in enumerate(files):
+        rows[index] = feeder.row(file)[name]
+    rows.flush()
 
 
 def _compare(
@@ -150,7 +179,8 @@ def _runners(
     data: _Data, point: OperatingPoint, result: PointResult, folder: Path
 ) -> tuple[GraphRunner, RecordedRunner]:
     """The original, and what the engine gave, at one point."""
-    reference = GraphRunner(data.original, point.size)
+    size = _size(data, point)
+    reference = GraphRunner(data.original, size, data.head.feeding(size))
     outputs = read_outputs(result, folder, reference.outputs)
     return reference, RecordedRunner(outputs, reference.size)
 

@@ -7,11 +7,12 @@ is the same everywhere. None of them is a validation image.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from enginery.datasets.interface import Dataset, Labels
+from enginery.datasets.interface import Dataset, Label, Labels
 from enginery.system.files import sha256
+from enginery.vision.folders import mask_file
 
 SAMPLE = 512  # calibration images: INT8's ranges hardly change with more
 
@@ -44,7 +45,7 @@ def copies(
     images: Sequence[Path], task: str, labels: Labels | None = None
 ) -> dict[str, Path | bytes]:
     """Each file of a data set in a folder of its own, by its place there: images/ and, where
-    `labels` are given, labels/; to classify, a folder for each class.
+    `labels` are given, labels/ or masks/; to classify, a folder for each class.
     """
     files: dict[str, Path | bytes] = {}
     stems: set[tuple[str, str]] = set()
@@ -55,7 +56,21 @@ def copies(
             stem = f"{hashlib.sha256(str(image).encode()).hexdigest()[:8]}-{stem}"
         stems.add((folder, stem))
         files[f"{folder}/{stem}{image.suffix}"] = image
-        label = labels.of(image, task) if labels and task != "classify" else None
-        if label is not None:
-            files[f"labels/{stem}.txt"] = label
+        files |= {
+            place: file for place, file in _beside(image, stem, task, labels) if file is not None
+        }
     return files
+
+
+def _beside(
+    image: Path, stem: str, task: str, labels: Labels | None
+) -> Iterator[tuple[str, Label]]:
+    """What belongs to an image, by its place: labels, a mask, or the inputs that are no image."""
+    if task == "tensors":
+        arrays = image.with_suffix(".npz")
+        yield f"images/{stem}.npz", arrays if arrays != image and arrays.is_file() else None
+    elif task == "semantic":
+        mask = mask_file(image)
+        yield f"masks/{stem}.png", mask if labels and mask.is_file() else None
+    elif labels and task != "classify":
+        yield f"labels/{stem}.txt", labels.of(image, task)

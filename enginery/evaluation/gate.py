@@ -21,6 +21,15 @@ def failures(report: Mapping[str, Any], tolerance: Mapping[str, Any]) -> list[st
     return list(_failures(report, tolerance))
 
 
+def overflow(closeness: Mapping[str, Any]) -> Iterator[str]:
+    """Why FP16 cannot hold a graph's values."""
+    if closeness.get("first_overflow"):
+        yield (
+            f"FP16 overflows, first in {closeness['first_overflow']}: name it in `fp32_layers` of "
+            "the model"
+        )
+
+
 def distance(closeness: Mapping[str, Any], tolerance: Mapping[str, float]) -> Iterator[str]:
     """Why raw outputs are too far from the original's: NaN, Inf, or their RMS difference."""
     bad = closeness["nan_count"] + closeness["inf_count"]
@@ -57,6 +66,7 @@ def _failures(report: Mapping[str, Any], tolerance: Mapping[str, Any]) -> Iterat
         report["candidate"][metric.key],
         tolerance[f"{metric.key}_drop"],
     )
+    yield from overflow(report["closeness"])
     yield from distance(report["closeness"], tolerance)
     yield from _far_outputs(report, tolerance)
     if before == 0:
@@ -65,7 +75,8 @@ def _failures(report: Mapping[str, Any], tolerance: Mapping[str, Any]) -> Iterat
             "labels fit the model's classes?"
         )
     if not before - after <= drop:
+        agreement = " (agreement: there are no labels)" if "truth" in report else ""
         yield (
-            f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original, a drop of "
-            f"{drop:g} is allowed"
+            f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original{agreement}, "
+            f"a drop of {drop:g} is allowed"
         )

@@ -19,6 +19,7 @@ class ClosenessRecord(Record):
     rms_relative: NotNegative
     nan_count: Count
     inf_count: Count
+    first_overflow: str | None = None
 
 
 class OutputRecord(Record):
@@ -94,7 +95,7 @@ class ReportRecord(Record):
     def title(self) -> str:
         """The metric's title, which says so where there were no labels to measure with."""
         title = self.metric.title
-        return title if self.truth == "labels" else f"{title} (agreement with the FP32 original)"
+        return title if self.truth == "labels" else f"{title} (agreement)"
 
 
 class ToleranceRecord(Record):

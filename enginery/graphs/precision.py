@@ -6,7 +6,7 @@ Strongly typed runtimes take precision from the graph: fp16 is cast here, not at
 from __future__ import annotations
 
 import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Collection, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,20 +31,22 @@ def write_fp32(source: Path, out: Path) -> dict[str, Any]:
     return {"casts": 0}
 
 
-def write_fp16(source: Path, out: Path) -> dict[str, Any]:
-    """Weights and activations in fp16; inputs and outputs stay float32.
+def write_fp16(source: Path, out: Path, fp32_layers: Collection[str] = ()) -> dict[str, Any]:
+    """Weights and activations in fp16; inputs, outputs and the layers of these names stay float32.
 
     Raises:
         ModelError: the graph cannot be converted.
     """
-    model = to_fp16(read_graph(source), source.as_posix())
+    model = to_fp16(read_graph(source), source.as_posix(), fp32_layers)
     write_typed(model, out)
     return {"casts": sum(node.op_type == "Cast" for node in model.graph.node)}
 
 
-def to_fp16(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
-    """A float32 graph with its weights and activations in fp16; inputs and outputs stay float32,
-    int8 weights stay int8.
+def to_fp16(
+    model: onnx.ModelProto, what: str, fp32_layers: Collection[str] = ()
+) -> onnx.ModelProto:
+    """A float32 graph with its weights and activations in fp16; inputs, outputs and the layers of
+    these names stay float32, int8 weights stay int8.
 
     Raises:
         ModelError: the graph, which errors call `what`, cannot be converted.
@@ -63,7 +65,12 @@ def to_fp16(model: onnx.ModelProto, what: str) -> onnx.ModelProto:
         own_casts = {node.name for node in model.graph.node if node.op_type == "Cast"}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # it warns of each weight below fp16's smallest number
-            model = convert_float_to_float16(model, keep_io_types=True, op_block_list=float_only)
+            model = convert_float_to_float16(
+                model,
+                keep_io_types=True,
+                op_block_list=float_only,
+                node_block_list=list(fp32_layers),
+            )
             _cast_weights(model, on_disk)
     except Exception as error:
         raise ModelError(

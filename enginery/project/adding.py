@@ -60,6 +60,9 @@ def add_model(
     task = request.task or suggestion.task or guessed_task(request.model.stem)
     dataset = read_dataset(request.data)
     takes_images = any(image.suffix.lower() in SUFFIXES for image in dataset.validation)
+    if not takes_images and task != "tensors":
+        what = f"{request.data} holds arrays, and {task} takes images"
+        raise DataError(what, "Give images, or --task tensors")
     calibration = () if int8 is False else sample(dataset)
     if int8 and not calibration:
         why = "no `train` images that are not validation images, too"

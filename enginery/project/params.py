@@ -55,6 +55,17 @@ Precision = Literal["fp32", "fp16", "int8"]
 Algorithm = Literal["mse", "entropy", "percentile", "minmax"]
 
 
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
 def _runtime(name: str) -> str:
     if name not in runtimes.names():
         raise ValueError(f"{' or '.join(runtimes.names())} is expected")
@@ -121,7 +132,8 @@ class Model(_Frozen):
     without labels: what the FP32 original finds in them counts as right. `metric` is
     a team's own: `metrics/mine.py:score`. `preprocess` is how images become inputs, if it is not
     Ultralytics' way; `input` names the input that takes them. `shapes` are those of further inputs
-    with open sizes; `outputs` are tolerances for single outputs of `tensors`.
+    with open sizes; `outputs` are tolerances for single outputs of `tensors`. `fp32_layers` are
+    patterns of names of layers that FP16 cannot hold.
 
     `targets` and `precisions` take the place of the matrix's for this model. `sha256` is the digest
     that the source must have. Only `trusted` weights may run code when they
@@ -146,6 +158,7 @@ class Model(_Frozen):
     preprocess: Annotated[Preprocess | None, BeforeValidator(preprocessing.parse)] = None
     shapes: dict[str, ArrayExtent] = {}
     outputs: dict[str, OutputTolerance] = {}
+    fp32_layers: tuple[Pattern, ...] = ()
     targets: tuple[Name, ...] = ()
     precisions: tuple[Precision, ...] = ()
 

@@ -11,14 +11,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
-from enginery.errors import DamagedFileError, EngineryError
+from enginery.errors import DamagedFileError, EngineError
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord, refusals
 from enginery.project.engine_name import EngineName
 from enginery.project.params import Precision, Runtime
 from enginery.registry.records import Count, Record, Sha256, Shape, StepRecord, read_record
-from enginery.vision.tasks import Task, metric_in
+from enginery.vision.tasks import Judging, Task, metric_in
 
 Index = Annotated[str, StringConstraints(pattern=r"^\d+$")]
 SCHEMA = 1  # to be raised when a key changes its meaning: older manifests are then damaged
@@ -66,9 +66,10 @@ class QuantizeRecord(StepRecord[Mapping[str, Any]]):
 
 
 class ValidationParameters(Record):
-    """What the graph was compared on."""
+    """What the graph was compared on; how, where that is not Ultralytics' way."""
 
     validation: str
+    judging: Mapping[str, Any] | None = None
 
 
 class ValidationRecord(StepRecord[ValidationParameters]):
@@ -103,6 +104,7 @@ class BuildParameters(Record):
     gpu: str | None = None
     profile: Profile | None
     profiles: tuple[Profile, ...] = ()
+    arrays: Mapping[str, Mapping[str, tuple[int, ...]]] | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False
     dla_core: int | None = None
@@ -115,14 +117,16 @@ class BuildParameters(Record):
 
     @property
     def image_profile(self) -> Profile:
-        """The shapes of the input that takes images.
+        """The shapes of the one input, which takes images.
 
         Raises:
-            EngineryError: none does.
+            EngineError: there are others, or it takes none.
         """
-        if self.profile is None:
-            what = "its inputs are arrays, and only images are fed to an engine here"
-            raise EngineryError(what, "Run it with TensorRT's own tools")
+        if self.profile is None or self.arrays:
+            what = "the engine takes arrays, and only images are fed to an engine on its GPU here"
+            raise EngineError(
+                what, "Compare it with your own code: its graph was checked on the CPU"
+            )
         return self.profile
 
 
@@ -186,6 +190,12 @@ class Manifest(Record):
     def built(self) -> BuildParameters:
         """The parameters that the plan was built with."""
         return self.steps.build.recipe.parameters
+
+    @property
+    def judging(self) -> Judging:
+        """How images become its input, and how its outputs were judged."""
+        given = self.steps.validation.recipe.parameters.judging
+        return TypeAdapter(Judging).validate_python(given or {})
 
     @property
     def tolerance(self) -> ToleranceRecord:

@@ -27,6 +27,7 @@ _TOLD = (
     "profile",
     "profiles",
 )
+_ULTRALYTICS = "Ultralytics prepares them for its task"
 Section = tuple[str, list[str]]
 
 
@@ -69,6 +70,7 @@ def _what(engine: Engine) -> Iterator[str]:
     yield f"{runtime} plan in {manifest.precision} for {where}"
     for profile in manifest.built.profiles or filter(None, (manifest.built.profile,)):
         yield f"input {profile.text}"
+    yield f"images as {manifest.judging.preprocess or _ULTRALYTICS}"
     yield f"{manifest.plan.bytes / 1e6:.1f} MB, {engine.plan}"
     yield f"sha256 {manifest.plan.sha256}"
 

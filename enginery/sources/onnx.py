@@ -30,8 +30,8 @@ class OnnxFile:
         return data_digests(source)
 
     def suggest(self, source: Path, architecture: str | None) -> Suggestion:
-        """Whether it names its classes, as Ultralytics and others write them into the metadata; and
-        the size that it has.
+        """Its task and whether it names its classes, as Ultralytics and others write them into the
+        metadata; the size that it has; `tensors`, if it does not take one image.
         """
         from enginery.errors import ModelError
         from enginery.graphs.inspect import image_input, info_of, read_graph
@@ -40,14 +40,16 @@ class OnnxFile:
             model = read_graph(source)
         except ModelError:  # the export says so
             return Suggestion()
-        info, keys = info_of(model), {entry.key for entry in model.metadata_props}
+        info, metadata = info_of(model), {each.key: each.value for each in model.metadata_props}
+        with_four = [each for each in info.inputs if len(each.shape) == 4]
+        task = None if len(info.inputs) == len(with_four) == 1 else "tensors"
         size = None
         if info.inputs:
             image = image_input(info)
             shape = next(each.shape for each in info.inputs if each.name == image)[2:]
             if len(shape) == 2 and all(isinstance(side, int) for side in shape):
                 size = (int(shape[0]), int(shape[1]))
-        return Suggestion(size=size, has_names="names" in keys)
+        return Suggestion(metadata.get("task", task), size, has_names="names" in metadata)
 
     def export(self, source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         """Check and clean it."""

@@ -4,6 +4,8 @@ segmentation. The file is a state dict, which loads without running code.
 
 from __future__ import annotations
 
+import re
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from enginery.sources.export import ExportSettings
 
 _NESTED = ("model", "state_dict", "model_ema")  # where training scripts keep a state dict
+_WRAPPED = re.compile(r"module(\.|$)")
 _IMAGENET = 1000
 _INPUT, _OUTPUT = "images", "output"
 _TASKS = {"segmentation": "semantic"}  # by the module of torchvision.models; others classify
@@ -143,7 +146,17 @@ def _read(file: Path, source: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not any(hasattr(v, "shape") for v in content.values()):
         what = f"{source} holds no state dict"
         raise ModelError(what, "Save `model.state_dict()` with torch.save")
-    return {str(key).removeprefix("module."): value for key, value in content.items()}
+    state = OrderedDict((_plain(key), value) for key, value in content.items())
+    versions = getattr(content, "_metadata", {})  # of layers: some networks ask for them
+    state._metadata = {_plain(key): value for key, value in versions.items()}  # type: ignore[attr-defined]
+    return state
+
+
+def _plain(key: Any) -> str:
+    """A weight's name without what training on several GPUs puts before it."""
+    return (
+        str(key).removeprefix("module").removeprefix(".") if _WRAPPED.match(str(key)) else str(key)
+    )
 
 
 def _classes(state: Mapping[str, Any]) -> int:

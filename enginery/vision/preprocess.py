@@ -47,6 +47,12 @@ class Preprocess:
         """How many values a pixel has."""
         return _CHANNELS[self.color]
 
+    def __str__(self) -> str:
+        """For people: `letterbox, rgb, nchw, float32`."""
+        words: list[str] = [self.mode, self.color, self.layout, self.dtype]
+        words += [f"mean {list(self.mean)}, std {list(self.std)}"] if self.dtype != "uint8" else []
+        return ", ".join(words)
+
     def shape(self, batch: int, height: int, width: int) -> list[int]:
         """The input's shape."""
         size = [height, width]

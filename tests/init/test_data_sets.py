@@ -11,6 +11,9 @@ from enginery.datasets import read_dataset
 from enginery.datasets.interface import Dataset, TextLabels
 from enginery.datasets.sampling import copies, sample
 from enginery.errors import DataError
+from enginery.project.adding import ModelRequest
+from enginery.project.init import InitRequest, init
+from enginery.project.models import new_targets
 from tests.init.common import draw
 
 
@@ -79,3 +82,26 @@ def test_a_data_set_that_cannot_be_used_is_one_line(tmp_path: Path, content: str
         read_dataset(tmp_path / "data.yaml")
     with pytest.raises(DataError, match="no such file or folder"):
         read_dataset(tmp_path / "no.yaml")
+
+
+def test_what_belongs_to_an_image_comes_with_it(tmp_path: Path) -> None:
+    image = draw(tmp_path / "a/images", 1, labels=False) / "0.jpg"
+    (tmp_path / "a/masks").mkdir()
+    for file in ("masks/0.png", "images/0.npz"):
+        (tmp_path / "a" / file).write_bytes(b"more")
+    assert list(copies([image], "semantic", TextLabels())) == ["images/0.jpg", "masks/0.png"]
+    assert list(copies([image], "semantic")) == ["images/0.jpg"]
+    assert list(copies([image], "tensors")) == ["images/0.jpg", "images/0.npz"]
+    assert list(copies([image.with_suffix(".npz")], "tensors")) == ["images/0.npz"]
+
+
+def test_arrays_are_for_tensors_alone(tmp_path: Path) -> None:
+    (tmp_path / "best.pt").write_bytes(b"weights")
+    for part in ("val", "train"):
+        (tmp_path / "data" / part).mkdir(parents=True)
+        (tmp_path / "data" / part / "0.npz").write_bytes(part.encode())
+    request = InitRequest(
+        ModelRequest(tmp_path / "best.pt", tmp_path / "data"), new_targets(["l4"])
+    )
+    with pytest.raises(DataError, match=r"holds arrays, and detect takes images. Give images, or"):
+        init(tmp_path / "team", request)

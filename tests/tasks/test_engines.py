@@ -84,7 +84,9 @@ def test_from_weights_to_registered_engines(
     check_engine_validation(monkeypatch)
 
 
-def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+def check_engine_validation(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int] = (SIDE, SIDE)
+) -> None:
     """An engine's outputs come back as one file each, in its own order: here the original's own
     stand in for those of a GPU.
     """
@@ -93,7 +95,7 @@ def check_engine_validation(monkeypatch: pytest.MonkeyPatch) -> None:
         python: Path, request: MeasureRequest, on_event: Any, time_limit: float
     ) -> Measurement:
         [point] = request.points
-        runner = GraphRunner(model_folder("tiny", "export") / "model.onnx", (SIDE, SIDE))
+        runner = GraphRunner(model_folder("tiny", "export") / "model.onnx", size)
         rows = [runner.run(image) for image in np.load(point.images)]
         for number, values in enumerate(reversed([*zip(*rows, strict=True)])):
             np.save(point.outputs / f"{number}.npy", np.concatenate(values))

@@ -19,6 +19,7 @@ from enginery.project.paths import model_folder
 from enginery.registry.store import Engine
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.toolchain.requests import MeasureRequest, PointRequest
+from enginery.vision.tasks import TaskMetadata
 from tests.exact.engines.common import PYTHON, choice
 from tests.registered import profile
 
@@ -28,7 +29,7 @@ def test_each_point_is_measured(
 ) -> None:
     asked: list[Any] = []
     session = EngineSession(engine, choice(), 77)
-    data = enginery.actions.validate._Data(Path("graph"), "head", Path("set"))  # type: ignore[arg-type]
+    data = enginery.actions.validate._Data(Path("graph"), TaskMetadata("detect", {}), Path("set"))
     points = [OperatingPoint(0, "opt", (1, 3, 8, 16)), OperatingPoint(1, "max", (4, 3, 32, 16))]
 
     def open_set(*given: Any) -> Any:
@@ -44,8 +45,8 @@ def test_each_point_is_measured(
     measured = enginery.actions.validate._measure(session, data, points, tmp_path, clocks)  # type: ignore[arg-type]
     assert measured == "measured"
     assert asked[:2] == [
-        (Path("set"), "head", (8, 16), None),
-        (Path("set"), "head", (32, 16), 16),
+        (Path("set"), TaskMetadata("detect", {}), (8, 16), None),
+        (Path("set"), TaskMetadata("detect", {}), (32, 16), 16),
     ]
     python, request, told, limit = asked[2]
     assert (python, told, limit) == (PYTHON, print, 77)

@@ -83,7 +83,9 @@ def test_images_are_predicted_and_drawn(engine: Engine, monkeypatch: pytest.Monk
     monkeypatch.setattr(
         enginery.actions.predict, "time", SimpleNamespace(perf_counter=lambda: next(clock))
     )
-    monkeypatch.setattr(enginery.actions.predict, "read_task_metadata", {"m": head}.__getitem__)
+    monkeypatch.setattr(
+        enginery.actions.predict, "read_task_metadata", lambda model, judging: {"m": head}[model]
+    )
     monkeypatch.setattr(enginery.actions.predict, "_run", run)
     monkeypatch.setattr(enginery.actions.predict, "to_results", results)
     monkeypatch.setattr(

@@ -25,6 +25,7 @@ def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.Mo
     monkeypatch.setattr(
         tasks.validate, "validate_graph", lambda *given: asked.append(given) or report
     )
+    monkeypatch.setattr(tasks.validate, "_first_overflow", lambda job: {})
     monkeypatch.setattr(tasks.validate, "progress", lambda *given: asked.append(given))
     write_json(
         Path(f"artifacts/models/{MODEL}/export/record.json"),
