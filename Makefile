@@ -23,6 +23,7 @@ docs: $(READY) .venv-docs/.ready
 .venv-docs/.ready: docs/requirements.lock
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet --requirement docs/requirements.lock
+	echo '*' > .venv-docs/.gitignore
 	touch .venv-docs/.ready
 
 $(READY): requirements.lock pyproject.toml enginery/system/relocate.py
@@ -34,4 +35,4 @@ $(READY): requirements.lock pyproject.toml enginery/system/relocate.py
 	touch $(READY)
 
 clean:
-	rm -rf .venv .venv-docs site
+	rm -rf .venv .venv-docs
