@@ -9,7 +9,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-import networkx
+import networkx  # type: ignore[import-untyped]
 import yaml
 
 _BOX, _GAP, _ROW = (132, 34), 46, 54  # pixels
