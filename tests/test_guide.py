@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 LINE = re.compile(r"^ *(?:[A-Z_]+=\S+ )?(enginery [a-z].*)$", re.MULTILINE)
 # What the pages call a reader's own model, targets and files: there is none in the demo.
-READERS_OWN = ("plates", "second", "server", "trt10", "trt11", "--restore", "--json")
+READERS_OWN = ("plates", "second", "server", "trt10", "trt11", "--restore", "--json", "--open")
 
 
 def commands(page: Path) -> list[str]:

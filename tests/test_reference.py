@@ -60,7 +60,7 @@ def test_every_option_is_in_the_reference() -> None:
             continue
         for parameter in command.params:
             for option in parameter.opts if parameter.param_type_name == "option" else ():
-                assert f"`{option}" in section, f"{full} {option}"
+                assert re.search(rf"[` ]{option}[`, ]", section), f"{full} {option}"
                 assert parameter.help, f"{full} {option} has no help"
 
 

@@ -25,7 +25,7 @@ from enginery.report.ranges_page import _picture
 from enginery.report.run_page import report, write_report
 from enginery.report.tables import listed
 from tests.conftest import Checkout
-from tests.registered import register
+from tests.registered import enter, metrics, records, register
 
 CHROMIUM = shutil.which("chromium")
 REASON = "mAP50-95 0.4000 against 0.5000 <of> the FP32 original"
@@ -210,3 +210,37 @@ def test_programs_read_what_the_commands_print(built: Checkout) -> None:
     assert verified.returncode == 1
     assert not engines["rtx-ada/fp16"]["whole"] and engines["rtx-ada/int8"]["damage"] == []
     assert "a byte changed" in engines["rtx-ada/fp16"]["damage"][0]
+
+
+def test_how_two_engines_differ_in_words(project: Path, capsys: Captured) -> None:
+    shown = {"runtime_version": "11.4.0.106", "gpu": "Other"}
+    register("m0/new/fp16", **shown)
+    assert main(["diff", "m0/t0/fp16", "m0/new/fp16"]) == 0
+    lines = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == "m0/t0/fp16 -> m0/new/fp16: the same plan, byte by byte"
+    assert "build gpu Card -> Other" in lines
+    assert "runtime_version 10.16.1.11 -> 11.4.0.106" in lines
+
+
+def test_how_two_engines_differ_for_programs(project: Path, capsys: Captured) -> None:
+    assert main(["diff", "m0/t0/fp16", "m0/t1/fp16", "--json"]) == 0
+    same = json.loads(capsys.readouterr().out)
+    assert same["same_plan"] and same["recipes"] == {} and same["results"] == []
+    plan = project / "other.plan"
+    plan.write_bytes(b"plan" * 1_000_000)
+    made_of = records(plan)
+    made_of["quantize"]["quantized"] = ["/conv1", "/conv2"]
+    made_of["validate"]["report"]["candidate"] = metrics(0.495)
+    enter("m0/other/int8", plan, made_of)
+    assert main(["diff", "m0/t0/fp16", "m0/other/int8", "--json"]) == 0
+    other = json.loads(capsys.readouterr().out)
+    assert other["int8_only_in"] == [[], ["/conv1", "/conv2"]]
+    results = {each["name"]: (each["old"], each["new"]) for each in other["results"]}
+    assert results == {"MB": (0.0, 4.0), "mAP50-95": (0.5, 0.495)}
+
+
+def test_a_difference_of_an_unknown_engine_names_those_that_are(
+    project: Path, capsys: Captured
+) -> None:
+    assert main(["diff", "m0/t0/fp16", "nothing"]) == 1
+    assert "no engine is called 'nothing'" in capsys.readouterr().err

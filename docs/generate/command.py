@@ -14,7 +14,7 @@ from enginery.cli.main import EXIT_CODES, SECTIONS, app
 
 def page() -> str:
     """docs/reference/command.md."""
-    return NOTE + "\n".join(_parts())
+    return "\n".join(_parts()) + NOTE
 
 
 def commands() -> Iterator[tuple[str, Any]]:

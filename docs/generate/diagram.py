@@ -12,7 +12,7 @@ from typing import Any
 import networkx  # type: ignore[import-untyped]
 import yaml
 
-_BOX, _GAP, _ROW = (132, 34), 46, 54  # pixels
+_BOX, _GAP, _ROW = (116, 34), 26, 54  # pixels
 _STYLE = (
     "text{font:13px system-ui,sans-serif;fill:#16324f;text-anchor:middle}"
     "rect{fill:#e8f1fb;stroke:#2f6fab;rx:6}.input rect{fill:#fff4dd;stroke:#b5791b}"

@@ -12,7 +12,7 @@ from enginery.registry.manifest import SCHEMA, Manifest
 
 def page() -> str:
     """docs/reference/manifest.md."""
-    return NOTE + "\n".join(_parts(Manifest.model_json_schema(by_alias=True)))
+    return "\n".join(_parts(Manifest.model_json_schema(by_alias=True))) + NOTE
 
 
 def definitions(schema: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

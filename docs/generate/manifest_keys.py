@@ -50,8 +50,9 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "CalibrationParameters": {
         "calibration": "The folder of images, or the cache.",
-        "algorithm": "How ranges were chosen; none of a cache.",
+        "counting": "How images became ranges; not there for a cache.",
     },
+    "CountingParameters": {"algorithm": "How ranges were chosen."},
     "CalibrationRecord": {
         **_STEP,
         "images": "How many images.",

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-NOTE = "<!-- Made from the code by `make docs`: change it there. -->\n\n"
+NOTE = "\n<!-- Made from the code by `make docs`: change it there. -->\n"
 _DIGESTS = ("^[0-9a-f]{64}$", "^[0-9a-fA-F]{64}$")
 
 

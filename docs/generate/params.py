@@ -48,7 +48,7 @@ def schema_text() -> str:
 
 def page() -> str:
     """docs/reference/params.md."""
-    return NOTE + "\n".join(_parts(params_schema()))
+    return "\n".join(_parts(params_schema())) + NOTE
 
 
 def _parts(schema: Mapping[str, Any]) -> Iterator[str]:

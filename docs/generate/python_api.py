@@ -40,7 +40,7 @@ print(engine.plan, engine.state, engine.manifest.metrics)
 
 def page() -> str:
     """docs/reference/python.md."""
-    return NOTE + "\n".join(_parts())
+    return "\n".join(_parts()) + NOTE
 
 
 def public_names(module: ModuleType) -> list[tuple[str, Any]]:

@@ -9,7 +9,6 @@ from typing import Any
 from enginery import runtimes
 from enginery.evaluation.engine_report import EngineReport, Times
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord
-from enginery.project.params import Int8
 from enginery.registry.manifest import BuildParameters, Manifest, QuantizeRecord
 from enginery.registry.records import Recipe
 from enginery.registry.store import MANIFEST, PLAN, Engine
@@ -28,7 +27,6 @@ _TOLD = (
     "profile",
     "profiles",
 )
-_DEFAULT_ALGORITHM = str(Int8.model_fields["algorithm"].default)
 Section = tuple[str, list[str]]
 
 
@@ -94,8 +92,7 @@ def _ranges(quantize: QuantizeRecord, native: bool) -> Iterator[str]:
         yield "INT8 by the Q/DQ nodes that the model brings"
         return
     source = calibration.recipe.parameters
-    default = _DEFAULT_ALGORITHM if calibration.images else "ranges taken from there"
-    method = source.algorithm or default  # recipes leave out what is at its default
+    method = source.counting.algorithm if source.counting else "ranges taken from there"
     if native:
         method = "TensorRT's own calibration"
     images = f", {calibration.images} images" if calibration.images else ""
