@@ -9,11 +9,27 @@ from typing import Any
 from docs.generate.markdown import NOTE, default_words, table, type_words
 from enginery.project.schema import params_schema, since
 
-_ORDER = ("Matrix", "Model", "Sizes", "Int8", "Target", "Toolchain", "Tolerance", "Rms", "Demo")
+_ORDER = (
+    "Matrix",
+    "Model",
+    "Sizes",
+    "Preprocess",
+    "OutputTolerance",
+    "Int8",
+    "Target",
+    "Toolchain",
+    "Tolerance",
+    "Rms",
+    "RegistrySettings",
+    "Demo",
+)
 _PLACES = {
     "Matrix": "matrix",
     "Model": "models.NAME",
     "Sizes": "models.NAME.profiles",
+    "Preprocess": "models.NAME.preprocess",
+    "OutputTolerance": "models.NAME.outputs.OUTPUT",
+    "RegistrySettings": "registry",
     "Int8": "int8.NAME",
     "Target": "targets.NAME",
     "Toolchain": "toolchains.NAME",
@@ -29,6 +45,11 @@ _EXAMPLES = {
     "    validation: data/plates/validation",
     "Sizes": "models:\n  plates:\n    profiles:\n      - { batch: [1, 1, 1], height: 320, "
     "width: 320 }",
+    "Preprocess": "models:\n  plates:\n    preprocess: { mode: stretch, color: bgr, dtype: uint8 }",
+    "OutputTolerance": "models:\n  plates:\n    outputs:\n"
+    "      scores: { rms: 0.01, cosine: 0.999 }",
+    "RegistrySettings": "registry:\n  signing_key: ~/.ssh/id_ed25519\n"
+    "  allowed_signers: allowed_signers\n  require_signature: true",
     "Int8": "int8:\n  plates:\n    calibration: data/plates/calibration\n    algorithm: mse\n"
     "    rule: yolo-head-2",
     "Target": 'targets:\n  rtx-ada: { runtime: tensorrt_rtx, compute_capability: "8.9" }\n'

@@ -13,6 +13,7 @@ from enginery import runtimes
 from enginery.project.params import Spec
 from enginery.quantization.rules import RULES
 from enginery.runtimes.tensorrt import NEEDS
+from enginery.vision.preprocess import PRESETS
 
 SCHEMA_FILE = "params.schema.json"
 _DRAFT = "http://json-schema.org/draft-07/schema#"  # the newest that editors' YAML servers know
@@ -28,6 +29,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "toolchains": "Interpreters with a TensorRT of their own, by name. "
         "`enginery toolchain add` makes one.",
         "validation": "How close a graph must stay to the FP32 original to be registered.",
+        "registry": "Where the team's engines are, and whose signatures count.",
         "demo": "How many images the demo draws. Leave it out in your own project.",
         "time_limit_s": "After how many seconds a step is stopped, by the step's name. An hour if "
         "it is not named; calibrate, validate and build have twelve.",
@@ -38,20 +40,29 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "precisions": "fp32, fp16, int8. INT8 engines keep the other layers in FP16.",
     },
     "Model": {
-        "source": "The model's file: an Ultralytics .pt or an .onnx.",
+        "source": "The model's file: a .pt of Ultralytics, a .pth of torchvision, or an .onnx.",
+        "architecture": "The network that weights are of, where the file does not tell.",
+        "names": "A file with the names of the classes, where the source has none.",
         "sha256": "The digest that the file must have. It is checked before anything reads the "
         "file.",
         "trusted": "Let the weights run code when they are loaded. Only for a file whose maker "
         "you trust.",
-        "task": "What the model's outputs mean.",
+        "task": "What the model's outputs mean. `tensors` is for any others.",
+        "truth": "What counts as right: `labels`, or `original` for images without labels: what "
+        "the FP32 original finds in them.",
+        "metric": "A metric of your own, as in metrics/mine.py:score. More is better.",
+        "preprocess": "How images become inputs, if it is not Ultralytics' way: a preset's name, "
+        "or its parts.",
         "batch": f"Images at once. {_SIZE}",
         "height": f"The input's height in pixels. {_SIZE}",
         "width": f"The input's width in pixels. {_SIZE}",
         "opset": "The ONNX opset of the export. An .onnx file has its own.",
-        "input": "The name of the image input, if an .onnx file has more inputs than one.",
+        "input": "The name of the input that takes images, if there are more inputs than one.",
+        "shapes": "The shapes of further inputs with open sizes, by the input's name.",
+        "outputs": "Tolerances for single outputs of `tensors`, by the output's name.",
         "profiles": "Optimization profiles beside the one of the model's own sizes.",
-        "validation": "The validation images: a folder with images/ and labels/; to classify, a "
-        "folder of images for each class.",
+        "validation": "The validation images: a data.yaml, COCO's JSON, or a folder with images/ "
+        "and labels/; to classify, a folder of images for each class.",
         "targets": "The targets of this model, in place of the matrix's.",
         "precisions": "The precisions of this model, in place of the matrix's.",
     },
@@ -62,7 +73,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "Int8": {
         "calibration": "A folder of images, none of them used for validation, or a TensorRT "
-        ".cache.",
+        ".cache. Left out: the `train` images of the model's data set.",
         "algorithm": "How a tensor's range is chosen from its histogram.",
         "percentile": "The share of values, in percent, that lie inside the range. For the "
         "algorithm percentile.",
@@ -105,8 +116,34 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "map50_95_drop": "How much mAP50-95 a graph may lose: of boxes, masks, keypoints or "
         "oriented boxes.",
         "top1_drop": "How much top-1 accuracy a model that classifies may lose.",
+        "miou_drop": "How much mean IoU a semantic segmentation may lose.",
+        "cosine_drop": "How much cosine similarity outputs of the task tensors may lose.",
+        "score_drop": "How much of a team's own metric may be lost.",
         "rms_relative": "How far raw outputs may be from the original's (RMS), relative to them, "
         "at each precision.",
+    },
+    "OutputTolerance": {
+        "rms": "The largest RMS difference, relative to the original's output.",
+        "max": "The largest difference of one value.",
+        "cosine": "The least cosine similarity.",
+    },
+    "Preprocess": {
+        "mode": "How an image is fitted into height and width: on grey, stretched, or its short "
+        "side resized and the middle cut out.",
+        "resize": "The short side in pixels before the middle is cut out.",
+        "interpolation": "How pixels are resized.",
+        "color": "The order of the channels.",
+        "mean": "What is taken from values of 0 to 1, for each channel.",
+        "std": "What they are then divided by, for each channel.",
+        "layout": "The order of the input's dimensions.",
+        "dtype": "The input's type. With uint8, values stay as they are: 0 to 255.",
+    },
+    "RegistrySettings": {
+        "backend": "The kind of registry.",
+        "location": "Where it is. Left out: the kind's own; for git, the remote `origin`.",
+        "signing_key": "The SSH key that signs what this machine publishes and promotes.",
+        "allowed_signers": "The file, as ssh-keygen reads it, that says whose signatures count.",
+        "require_signature": "Pull nothing without a signature that counts.",
     },
     "Rms": {
         "fp32": "The limit of FP32 graphs.",
@@ -126,6 +163,11 @@ def params_schema() -> dict[str, Any]:
     definitions = {name: _described(name, body) for name, body in schema["$defs"].items()}
     definitions["Target"]["properties"]["runtime"] |= _suggested(runtimes.names())
     definitions["Int8"]["properties"]["rule"] |= {"enum": list(RULES)}
+    definitions["Int8"]["required"] = []  # reading fills in where the images are
+    presets = {"enum": ["ultralytics", *PRESETS]}
+    definitions["Model"]["properties"]["preprocess"]["anyOf"].append(presets)
+    text = "The preset whose values the other keys replace."
+    definitions["Preprocess"]["properties"]["preset"] = {**presets, "description": text}
     title = "params.yaml of Enginery"
     whole = {"$schema": _DRAFT, **_described("Spec", schema), "title": title, "$defs": definitions}
     plain: dict[str, Any] = _plain(whole)
