@@ -92,14 +92,14 @@ def _skipped(count: int) -> Html:
 
 def _engines(engines: Sequence[Listed]) -> Html:
     caption = "Accuracy is the graph's beside FP32's on the CPU; p50 is the engine's on its own GPU"
-    numbers = ("size", "build", "accuracy", "FP32", "points lost", "p50")
+    numbers = ("size", "build", "accuracy", "FP32", "lost", "p50")
     notes = "".join(paragraph(note) for note in engine_notes(engines))
     return Html(f"{table(caption, map(_engine, engines), numbers)}{notes}") if engines else Html()
 
 
 def _engine(listed: Listed) -> dict[str, Cell]:
     state = listed.standing.state
-    columns = ("for", "size", "build", "accuracy", "FP32", "points lost", "p50")
+    columns = ("for", "size", "build", "accuracy", "FP32", "lost", "p50")
     row: dict[str, Cell] = {"engine": listed.entry.name, **dict.fromkeys(columns, "-")}
     if listed.engine:
         row |= _numbers(listed.engine, listed.seconds)
@@ -108,22 +108,17 @@ def _engine(listed: Listed) -> dict[str, Cell]:
 
 def _numbers(engine: Engine, seconds: float | None) -> dict[str, Cell]:
     manifest, gpu = engine.manifest, engine.gpu_check.report
-    metric = metric_in(manifest.metrics)
+    title, metric = manifest.steps.validation.report.title, metric_in(manifest.metrics)
     after, before = manifest.metrics[metric.key], manifest.metrics[f"reference_{metric.key}"]
     return {
         "for": ", ".join(filter(None, (manifest.gpu, manifest.compute_capability))) or "any",
         "size": f"{manifest.plan.bytes / 1e6:.1f} MB",
         "build": "-" if seconds is None else f"{seconds:.1f} s",
-        "accuracy": f"{after:.4f} {metric.title}",
+        "accuracy": f"{after:.4f} {title}",
         "FP32": f"{before:.4f}",
-        "points lost": _points_lost(before, after),
+        "lost": _lost(before, after),
         "p50": f"{gpu.timing.gpu.p50:.2f} ms" if gpu else "-",
     }
-
-
-def _points_lost(before: float, after: float) -> str:
-    """Of a hundred, with two digits; never a negative zero."""
-    return f"{round((before - after) * 100, 2) + 0.0:+.2f}"
 
 
 def _done(run: LastRun) -> Html:
@@ -152,22 +147,29 @@ def _classes(engines: Sequence[Listed]) -> Iterator[Html]:
             record = engine.manifest.steps.validation.report
             before, after = record.reference.per_class, record.candidate.per_class
             rows = [_class(name, before[name], after.get(name, 0.0)) for name in before]
-            caption = f"{record.metric.title} of {model} {precision} by class"
-            body = table(caption, rows, ("FP32", precision, "accuracy", "points lost"))
+            caption = f"{record.title} of {model} {precision} by class"
+            body = table(caption, rows, ("FP32", precision, "accuracy", "lost"))
             yield fold(f"{model} {precision}: {len(rows)} classes", body) if rows else Html()
 
 
 def _class(name: str, before: float, after: float) -> dict[str, Cell]:
-    lost = _points_lost(before, after)
-    return {"class": name, "FP32": f"{before:.4f}", "accuracy": f"{after:.4f}", "points lost": lost}
+    lost = _lost(before, after)
+    return {"class": name, "FP32": f"{before:.4f}", "accuracy": f"{after:.4f}", "lost": lost}
+
+
+def _lost(before: float, after: float) -> str:
+    """The difference of the two numbers as they are shown."""
+    return f"{round(before, 4) - round(after, 4) + 0.0:+.4f}"
 
 
 def _ranges(engines: Sequence[Listed]) -> Iterator[Html]:
-    from enginery.report.ranges_page import ranges_table  # NumPy takes a while to import
-
     for model in dict.fromkeys(engine.entry.identity.model for engine in engines):
         folder = model_folder(model, "calibration")
         if (folder / CACHE).is_file():
+            from enginery.report.ranges_page import (
+                ranges_table,
+            )  # a host without one needs no NumPy
+
             with suppress(EngineryError, OSError, ValueError):  # `enginery build` makes it again
                 yield fold(f"{model}: every tensor", ranges_table(model, folder))
 
