@@ -12,6 +12,7 @@ import time
 from html.parser import HTMLParser
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -197,6 +198,10 @@ def test_programs_read_what_the_commands_print(built: Checkout) -> None:
     assert (quiet.returncode, quiet.stdout, quiet.stderr) == (0, "", "")
     page = (built.root / "artifacts/report.html").read_text(encoding="utf-8")
     assert "INT8 ranges" in page and "<svg" in page and "steps were up to date" in page
+    newest = {"artifacts": {"key": {"any_": ["report"]}}, "sort": "CREATED_DESC", "limit": 1}
+    with httpx.Client(base_url=built.server) as client:
+        [artifact] = client.post("/artifacts/filter", json=newest).json()
+    assert artifact["type"] == "markdown" and "/artifacts/report.html" in artifact["data"]
     plain = built.run("enginery", "list", NO_COLOR="1", FORCE_COLOR="1").stdout
     assert not re.search(r"\x1b\[[0-9;]*3\dm", plain)
     plan = next(built.root.glob("artifacts/engines/*/rtx-ada/fp16/model.plan"))

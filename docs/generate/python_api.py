@@ -26,6 +26,8 @@ PUBLIC = {
     "`enginery.runtimes` that names an object like this.",
     "enginery.sources.interface": "Add a kind of model file: an entry point of the group "
     "`enginery.sources` that names an object like this.",
+    "enginery.registries.interface": "Add a kind of registry: an entry point of the group "
+    "`enginery.registries`.",
     "enginery.errors": "What Enginery raises.",
 }
 _EXAMPLE = """```python
