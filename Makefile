@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 READY := .venv/.ready
 RUN := .venv/bin/python -m
 
-.PHONY: engines test check clean
+.PHONY: engines test check docs clean
 
 engines: $(READY)
 	$(RUN) enginery build
@@ -16,6 +16,16 @@ check: $(READY)
 	$(RUN) ruff check .
 	$(RUN) mypy
 
+docs: $(READY) .venv-docs/.ready
+	$(RUN) docs.generate
+	.venv-docs/bin/python -m mkdocs build --strict --quiet
+
+.venv-docs/.ready: docs/requirements.lock
+	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --requirement docs/requirements.lock
+	echo '*' > .venv-docs/.gitignore
+	touch .venv-docs/.ready
+
 $(READY): requirements.lock pyproject.toml enginery/system/relocate.py
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	$(RUN) pip install --quiet --requirement requirements.lock
@@ -25,4 +35,4 @@ $(READY): requirements.lock pyproject.toml enginery/system/relocate.py
 	touch $(READY)
 
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-docs

@@ -36,6 +36,7 @@ def build_engines(
         run.restore_around(work)  # and what the builds measured now
         verdict = run.verdict(work)
         display.summary = verdict.message or ""  # known from here on, whatever the server does
+        artifacts.publish_report(work)
         artifacts.publish_tables(work)
         artifacts.name_run(work)
         return verdict

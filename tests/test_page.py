@@ -67,7 +67,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
         "quantized": ["a"],
         "excluded": ["b", "c"],
         "calibration": {
-            "recipe": recipe("calibrate", calibration="data/c", algorithm="mse"),
+            "recipe": recipe("calibrate", calibration="data/c", counting={"algorithm": "mse"}),
             "images": 300,
             "images_sha256": DIGEST,
             "own_quantization": False,

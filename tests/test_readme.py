@@ -18,6 +18,7 @@ COMMANDS = sorted(set(COMMAND.findall(README)))
 GUIDES = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md")))
 LOOK = (
     "list",
+    "report",
     "gpus",
     "show",
     "verify",

@@ -146,7 +146,7 @@ def test_a_calibration_that_failed_leaves_an_outdated_int8(
     (tmp_path / "plan").write_bytes(b"plan")
     made_of = records(tmp_path / "plan")
     made_of["quantize"]["calibration"] = {
-        "recipe": recipe("calibrate", calibration="data/c", algorithm="mse"),
+        "recipe": recipe("calibrate", calibration="data/c", counting={"algorithm": "mse"}),
         "images": 4,
         "images_sha256": DIGEST,
         "own_quantization": False,
@@ -154,7 +154,7 @@ def test_a_calibration_that_failed_leaves_an_outdated_int8(
     engine = enter("m/server/int8", tmp_path / "plan", made_of)
     write_json(
         RECIPES / "calibrate/m.json",
-        recipe("calibrate", calibration="data/c", algorithm="entropy"),
+        recipe("calibrate", calibration="data/c", counting={"algorithm": "entropy"}),
     )
     assert (
         standing(engine, None).reason

@@ -17,7 +17,15 @@ import yaml
 from enginery.project.template import template_files
 from tests.conftest import NEEDED, ROOT, small
 
-SOURCES = (*NEEDED, ".dvc/.gitignore", ".gitignore", "pyproject.toml", "setup.py", "README.md")
+SOURCES = (
+    *NEEDED,
+    "params.schema.json",
+    ".dvc/.gitignore",
+    ".gitignore",
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+)
 
 
 @pytest.fixture(scope="module")

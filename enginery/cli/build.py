@@ -64,6 +64,7 @@ def build(
             help="Run at most N steps at once; by default as many as processors and memory allow.",
         ),
     ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say only what failed.")] = False,
 ) -> int:
     """Build, validate and register what is not up to date."""
     selection = Selection(tuple(models or ()), tuple(targets or ()), tuple(precisions or ()), jobs)
@@ -76,7 +77,7 @@ def build(
     load_spec()  # a mistake is told before a server is started
     build_engines = load_flow()
     with prefect_server() as connection:
-        code = exit_code(lambda: _build(build_engines, selection, connection))
+        code = exit_code(lambda: _build(build_engines, selection, connection, quiet))
         connection.send_the_rest()
     if connection.lost:
         sys.stdout.flush()
@@ -94,26 +95,34 @@ def _quieten() -> None:
     logging.raiseExceptions = False  # Prefect's handler prints what it could not send
 
 
-def _build(flow: Any, selection: Selection, connection: Connection) -> int:
+def _build(flow: Any, selection: Selection, connection: Connection, quiet: bool) -> int:
     """Run the flow here and show how it goes; 1 if any step failed."""
     from rich.console import Console
 
-    from enginery.registry.store import entries
     from enginery.report import display as terminal
-    from enginery.report.console import print_table
     from enginery.report.display import Display
+
+    display = terminal.current = Display(Console(stderr=True), quiet=quiet)
+    _follow(flow, selection, connection, display)
+    if not quiet:
+        _show_engines()
+    display.quiet = quiet and not display.failures()
+    display.conclude(selection.command)
+    return 1 if display.failures() else 0
+
+
+def _show_engines() -> None:
+    """The engines, and why some are not simply candidates or validated."""
+    from enginery.registry.store import entries
+    from enginery.report.console import print_table
     from enginery.report.listing import known_engines
     from enginery.report.tables import engine_notes, engine_rows, listed
 
-    display = terminal.current = Display(Console(stderr=True))
-    _follow(flow, selection, connection, display)
     engines = listed(entries(), known_engines())
     if engines:
         print_table("Registered engines", engine_rows(engines))
     for note in engine_notes(engines):
         print(note)
-    display.conclude(selection.command)
-    return 1 if display.failures() else 0
 
 
 def _follow(flow: Any, selection: Selection, connection: Connection, display: Display) -> None:

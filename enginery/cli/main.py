@@ -14,11 +14,17 @@ from enginery.cli import SETTINGS, Group
 SECTIONS = {
     "Own a project": ("init", "add-model", "upgrade"),
     "Build engines": ("build", "status", "serve", "server"),
-    "Look at engines": ("list", "show", "inspect", "verify"),
+    "Look at engines": ("list", "show", "diff", "report", "inspect", "verify"),
     "Use engines": ("validate", "predict", "export", "push", "prune"),
     "Share engines": ("publish", "published", "pull", "promote", "rollback", "history"),
     "INT8": ("calibration", "sensitivity"),
     "This machine": ("toolchain", "gpus"),
+}
+EXIT_CODES = {
+    0: "All is well.",
+    1: "Something failed, or is not as it should be: each failure is one line on standard error.",
+    2: "The command line was not understood.",
+    130: "It was interrupted. The next run goes on from there.",
 }
 
 
@@ -42,6 +48,8 @@ class Commands(Group):
         """The overview, by sections."""
         for title, names in SECTIONS.items():
             self.write(ctx, formatter, title, names)
+        with formatter.section("Exit codes"):
+            formatter.write_dl([(str(code), text) for code, text in EXIT_CODES.items()])
 
 
 app = typer.Typer(
@@ -71,9 +79,7 @@ def _options(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command; 0 if all is well, 1 with one line if not, 2 if it was not understood, 130
-    when it is interrupted.
-    """
+    """Run a command; its exit code is one of `EXIT_CODES`."""
     try:
         typer.main.get_command(app)(args=argv, prog_name="enginery")
     except SystemExit as end:

@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from enginery.cli import Command, new_app
 from enginery.errors import EngineryError, TargetLostError, is_elsewhere
+
+if TYPE_CHECKING:
+    from enginery.pipeline.overview import Overview
 
 app = new_app()
 
 
 @app.command(cls=Command)
-def status() -> int:
+def status(
+    as_json: Annotated[bool, typer.Option("--json", help="Print an object, for programs.")] = False,
+) -> int:
     """What is stale and why."""
     from enginery.pipeline.overview import overview
 
     logging.getLogger("dvc").setLevel(logging.ERROR)
     stages = overview()
-    _say(stages.excluded, stages.stale, stages.count)
+    if as_json:
+        print(json.dumps(_summary(stages), indent=2))
+    else:
+        _say(stages.excluded, stages.stale, stages.count)
     return int(any(_is_fault(error) for error in stages.excluded.values()))
+
+
+def _summary(stages: Overview) -> dict[str, Any]:
+    """For programs: the stale steps and the targets that are not judged here, with the reasons."""
+    stale = [{"step": title, "reason": reason} for title, reason in stages.stale.items()]
+    excluded = [
+        {"target": target, "fault": _is_fault(error), "reason": _why(error)}
+        for target, error in stages.excluded.items()
+    ]
+    return {"steps": stages.count, "stale": stale, "excluded": excluded}
 
 
 def _say(excluded: Mapping[str, EngineryError], stale: Mapping[str, str], count: int) -> None:

@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +30,9 @@ def verify(
         bool,
         typer.Option("--restore", help="Bring damaged ones back from DVC's cache or remote."),
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print an array of objects, for programs.")
+    ] = False,
 ) -> int:
     """Read every byte of every engine again, and compare it with its manifest and dvc.lock."""
     from enginery.pipeline.lockfile import recorded
@@ -39,7 +44,13 @@ def verify(
     if restore and not _restore(folders, last):
         return 1
     outputs = _by_path(recorded()) or last
-    damaged = _damaged(folders, outputs)
+    harms = dict(_harms(folders, outputs))
+    damaged = sum(map(bool, harms.values()))
+    if as_json:
+        print(json.dumps(_summary(harms), indent=2))
+        return int(damaged > 0)
+    for line in itertools.chain.from_iterable(harms.values()):
+        print(line)
     if damaged:
         cure = "`enginery verify --restore` brings back what DVC recorded"
         print(f"{damaged} of {len(folders)} engines are damaged: {cure}", file=sys.stderr)
@@ -65,18 +76,23 @@ def _last() -> Outputs:
     return {}
 
 
-def _damaged(folders: Sequence[Path], outputs: Outputs) -> int:
-    """How many engines are not what was recorded of them; what is wrong is said, one line each."""
+def _harms(folders: Sequence[Path], outputs: Outputs) -> Iterator[tuple[Path, list[str]]]:
+    """What of each engine is not what was recorded of it, one line each."""
     from enginery.report.events import progress
 
-    damaged = 0
     for done, folder in enumerate(folders, 1):
-        harm = _harm(folder, outputs)
-        for line in harm:
-            print(line)
-        damaged += bool(harm)
+        yield folder, _harm(folder, outputs)
         progress("verify", done, len(folders))
-    return damaged
+
+
+def _summary(harms: Mapping[Path, Sequence[str]]) -> list[dict[str, Any]]:
+    """For programs: each engine, and what is wrong with it."""
+    from enginery.project.engine_name import EngineName
+
+    return [
+        {"engine": str(EngineName.of(folder)), "whole": not harm, "damage": list(harm)}
+        for folder, harm in harms.items()
+    ]
 
 
 def _harm(folder: Path, outputs: Outputs) -> list[str]:

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 from prefect.client.schemas.actions import ArtifactCreate
 from prefect.context import FlowRunContext
 
-from enginery.errors import DamagedFileError
+from enginery.errors import DamagedFileError, EngineryError
 from enginery.orchestration.preparation import Run
 from enginery.orchestration.run import failures
 from enginery.project.stage import Stage
 from enginery.registry.store import entries
+from enginery.report.last_run import LastRun, keep
+from enginery.report.run_page import REPORT, write_report
 from enginery.report.tables import (
     class_metric,
     class_rows,
@@ -40,6 +44,23 @@ def publish_tables(run: Run) -> None:
         _publish("failures", failed, "What failed and why")
     for key, title, rows in losses:
         _publish(key, rows, title)
+
+
+def publish_report(run: Run) -> None:
+    """Write the report of this run, and tell where it is; without it a run is no worse."""
+    ended = datetime.now().strftime("%Y-%m-%d %H:%M")
+    last = LastRun(ended, run.display.summary, tuple(run.outcomes.values()))
+    try:
+        keep(last)
+        write_report(listed(entries(), run.spec.engines()), last)
+    except (EngineryError, OSError) as error:
+        run.display.warn(f"the report was not written: {error}")
+        return
+    run.display.report = REPORT.as_posix()
+    text = (
+        f"On {platform.node()}: `{REPORT.resolve()}`. [Open it there]({REPORT.resolve().as_uri()})"
+    )
+    _create("report", "markdown", "The report of this run", text)
 
 
 def name_run(run: Run) -> None:
@@ -69,15 +90,16 @@ def _some(titles: list[str]) -> str:
 
 
 def _publish(key: str, rows: list[dict[str, Any]], description: str) -> None:
-    """Show a table in Prefect's UI, by the flow's own client."""
+    """Show a table in Prefect's UI."""
+    _create(key, "table", description, json.dumps(rows))
+
+
+def _create(key: str, kind: str, description: str, data: str) -> None:
+    """Make an artifact by the flow's own client."""
     context = FlowRunContext.get()
     assert context and context.flow_run
     artifact = ArtifactCreate(
-        key=key,
-        type="table",
-        description=description,
-        data=json.dumps(rows),
-        flow_run_id=context.flow_run.id,
+        key=key, type=kind, description=description, data=data, flow_run_id=context.flow_run.id
     )
     context.client.create_artifact(artifact)
 

@@ -15,6 +15,7 @@ PACKED = Path(__file__).parent / "template"  # in an installed wheel only
 PARAMS, IGNORE = "params.yaml", ".gitignore"
 PATTERNS = (
     PARAMS,
+    "params.schema.json",
     "dvc.yaml",
     "prefect.yaml",
     IGNORE,

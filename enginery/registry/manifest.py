@@ -40,11 +40,17 @@ class ExportRecord(StepRecord[Source]):
     source_sha256: Sha256
 
 
+class CountingParameters(Record):
+    """How images became ranges."""
+
+    algorithm: str
+
+
 class CalibrationParameters(Record):
-    """Images or a cache; of a cache, no algorithm."""
+    """Images or a cache; a cache's ranges are there already."""
 
     calibration: str
-    algorithm: str | None = None
+    counting: CountingParameters | None = None
 
 
 class CalibrationRecord(StepRecord[CalibrationParameters]):

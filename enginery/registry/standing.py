@@ -95,10 +95,10 @@ def _changes(engine: Engine) -> list[str]:
     """How the newest recipes differ from the engine's; if none does, the steps with new results."""
     recipes: list[str] = []
     results: list[str] = []
-    for stage, old in _made_of(engine):
+    for stage, old in made_of(engine):
         with suppress(DamagedFileError):  # a missing or damaged file says nothing
             newest = read_record(stage.recipe, type(old.recipe))
-            recipes += differences(_readable(old.recipe), _readable(newest))
+            recipes += differences(readable(old.recipe), readable(newest))
         with suppress(DamagedFileError):
             if stage.step != "register" and read_record(record_file(stage), type(old)) != old:
                 results.append(stage.step)
@@ -106,7 +106,7 @@ def _changes(engine: Engine) -> list[str]:
     return list(dict.fromkeys(recipes)) or unchanged
 
 
-def _made_of(engine: Engine) -> list[tuple[Stage, StepRecord[Any]]]:
+def made_of(engine: Engine) -> list[tuple[Stage, StepRecord[Any]]]:
     """The steps that made an engine, each with its record of then."""
     (model, target, precision), steps = astuple(engine.identity), engine.manifest.steps
     calibration = steps.quantize.calibration
@@ -121,7 +121,7 @@ def _made_of(engine: Engine) -> list[tuple[Stage, StepRecord[Any]]]:
     ]
 
 
-def _readable(recipe: Recipe[Any]) -> Mapping[str, Any]:
+def readable(recipe: Recipe[Any]) -> Mapping[str, Any]:
     """A recipe with a build's profile as one text instead of three lists."""
     plain = recipe.to_json()
     if isinstance(recipe.parameters, BuildParameters):

@@ -54,16 +54,31 @@ class Failure:
     skipped: int
 
 
+def failures_of(outcomes: Iterable[Outcome]) -> list[Failure]:
+    """What failed, those of one reason together."""
+    outcomes = list(outcomes)
+    failed = [outcome for outcome in outcomes if outcome.state == "Failed"]
+    blocked = [outcome.reason for outcome in outcomes if outcome.state == "Skipped"]
+    reasons: dict[str, list[str]] = {}
+    for outcome in failed:
+        reasons.setdefault(outcome.reason, []).append(outcome.title)
+    return [
+        Failure(tuple(titles), reason, sum(blocked.count(skipped_for(title)) for title in titles))
+        for reason, titles in reasons.items()
+    ]
+
+
 @dataclass
 class Display:
     """Follows a run on a console; `quiet` shows nothing.
 
-    `summary` is set when the run has ended.
+    `summary` is set when the run has ended, `report` when its report was written.
     """
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
     quiet: bool = False
     summary: str = ""
+    report: str = ""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -130,19 +145,7 @@ class Display:
 
     def failures(self) -> list[Failure]:
         """What failed, those of one reason together."""
-        failed = [outcome for outcome in self.outcomes.values() if outcome.state == "Failed"]
-        blocked = [
-            outcome.reason for outcome in self.outcomes.values() if outcome.state == "Skipped"
-        ]
-        reasons: dict[str, list[str]] = {}
-        for outcome in failed:
-            reasons.setdefault(outcome.reason, []).append(outcome.title)
-        return [
-            Failure(
-                tuple(titles), reason, sum(blocked.count(skipped_for(title)) for title in titles)
-            )
-            for reason, titles in reasons.items()
-        ]
+        return failures_of(self.outcomes.values())
 
     def conclude(self, command: str) -> None:
         """Say what failed, which command goes on from here, and the summary: the last lines."""
@@ -157,6 +160,8 @@ class Display:
                 self._line(f"          {failure.skipped} steps need it: they were skipped")
         if self.failures():
             self._line(f"Next      `{command}`, once this is mended: it goes on from here")
+        if self.report:
+            self._line(f"Report    {self.report}")
         self._line(self.summary)
 
     def _line(self, text: str, style: str = "") -> None:

@@ -94,7 +94,7 @@ def _ranges(quantize: QuantizeRecord, native: bool) -> Iterator[str]:
         yield "INT8 by the Q/DQ nodes that the model brings"
         return
     source = calibration.recipe.parameters
-    method = source.algorithm or "ranges taken from there"
+    method = source.counting.algorithm if source.counting else "ranges taken from there"
     if native:
         method = "TensorRT's own calibration"
     images = f", {calibration.images} images" if calibration.images else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,15 +15,29 @@ if TYPE_CHECKING:
     from enginery.toolchain.selection import Choice
 
 OLDEST = (8, 5)
-# An option of a target: the feature it needs, and what to do without.
-_NEEDS = {
-    "optimization_level": ("optimization level", "leave it out, or use TensorRT 8.6 or later"),
-    "strongly_typed": ("strong typing", "leave it out, or use TensorRT 10"),
-    "sparsity": ("sparsity", "leave it out"),
-    "version_compatible": ("version compatible", "leave it out, or use TensorRT 8.6 or later"),
-    "hardware_compatible": ("hardware compatible", "leave it out, or use TensorRT 8.6 or later"),
-    "refittable": ("refit", "leave it out"),
-    "dla_core": ("DLA", "leave it out, or use TensorRT 10"),
+
+
+@dataclass(frozen=True)
+class Need:
+    """The feature of TensorRT that an option needs, and the versions that have it; empty: all."""
+
+    feature: str
+    versions: str = ""
+
+    @property
+    def cure(self) -> str:
+        """What to do where a toolchain has it not."""
+        return f"leave it out, or use TensorRT {self.versions}" if self.versions else "leave it out"
+
+
+NEEDS = {  # by an option of a target
+    "optimization_level": Need("optimization level", "8.6 or later"),
+    "strongly_typed": Need("strong typing", "10"),
+    "sparsity": Need("sparsity"),
+    "version_compatible": Need("version compatible", "8.6 or later"),
+    "hardware_compatible": Need("hardware compatible", "8.6 or later"),
+    "refittable": Need("refit"),
+    "dla_core": Need("DLA", "10"),
 }
 
 
@@ -36,10 +51,10 @@ class TensorRt:
         what = f"{info.runtime} {info.version}"
         if tuple(map(int, info.version.split(".")[:2])) < OLDEST:
             yield f"targets.{name}: {what} is too old; 8.5 to 11 are supported"
-        for key in target.chosen(*_NEEDS):
-            feature, cure = _NEEDS[key]
-            if feature not in info.features:
-                yield f"targets.{name}.{key}: {what} has no {feature}: {cure}"
+        for key in target.chosen(*NEEDS):
+            need = NEEDS[key]
+            if need.feature not in info.features:
+                yield f"targets.{name}.{key}: {what} has no {need.feature}: {need.cure}"
         if target.calibration == "native" and "calibrators" not in info.features:
             lacks = f"{what} has no calibrators"
             cure = "use `portable`, whose ranges become Q/DQ nodes"

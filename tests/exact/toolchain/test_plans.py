@@ -33,7 +33,7 @@ def test_constants() -> None:
         "refittable": ("refit", "leave it out"),
         "dla_core": ("DLA", "leave it out, or use TensorRT 10"),
     }
-    assert needs == tensorrt._NEEDS
+    assert needs == {key: (need.feature, need.cure) for key, need in tensorrt.NEEDS.items()}
 
 
 AGAIN = plan._CURE
