@@ -53,9 +53,9 @@ class OnnxFile:
 
     def export(self, source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         """Check and clean it."""
-        from enginery.sources.export import export
+        from enginery.sources.onnx_export import export_onnx
 
-        return export(source, settings, out)
+        return export_onnx(source, settings, out)
 
 
 SOURCE = OnnxFile()

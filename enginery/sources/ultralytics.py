@@ -35,9 +35,9 @@ class UltralyticsWeights:
 
     def export(self, source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         """Ultralytics' own exporter, without what changes from run to run."""
-        from enginery.sources.export import export
+        from enginery.sources.ultralytics_export import export_weights
 
-        return export(source, settings, out)
+        return export_weights(source, settings, out)
 
 
 SOURCE = UltralyticsWeights()

@@ -19,7 +19,7 @@ import ultralytics
 from onnx import TensorProto, helper, numpy_helper
 
 from enginery.errors import ModelError
-from enginery.sources import export
+from enginery.sources import export, onnx_export, ultralytics_export
 from enginery.sources.export import ExportSettings
 
 SOURCE, COPIED = Path("user/w.pt"), Path("/tmp/x/model.pt")
@@ -50,7 +50,7 @@ def test_weights_that_cannot_be_used(
     error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.serialization, "get_unsafe_globals_in_checkpoint", lambda path: [])
-    found = export._unusable(SOURCE, COPIED, error)
+    found = ultralytics_export._unusable(SOURCE, COPIED, error)
     assert isinstance(found, ModelError)
     assert found.what == f"user/w.pt is no usable Ultralytics model: {reason}"
     assert found.cure == AGAIN
@@ -64,7 +64,9 @@ def test_weights_that_would_run_code(monkeypatch: pytest.MonkeyPatch) -> None:
         "get_unsafe_globals_in_checkpoint",
         lambda path: asked.append(path) or listed,
     )
-    found = export._unusable(SOURCE, COPIED, unsafe("GLOBAL os.system was not an allowed global"))
+    found = ultralytics_export._unusable(
+        SOURCE, COPIED, unsafe("GLOBAL os.system was not an allowed global")
+    )
     assert asked == [COPIED]
     assert found.what == (
         "user/w.pt is not loaded: it holds a.a, b.b, c.c, d.d, e.e, "
@@ -87,8 +89,8 @@ def test_what_a_checkpoint_must_not_name(monkeypatch: pytest.MonkeyPatch, fails:
 
     monkeypatch.setattr(torch.serialization, "get_unsafe_globals_in_checkpoint", listed)
     text = "GLOBAL os.system was not an allowed global; unsafe getattr(a, b) and getattr(c)"
-    assert export._unsafe_names(COPIED, text) == "os.system, unsafe getattr(a, b)"
-    assert export._unsafe_names(COPIED, "nothing") == ""
+    assert ultralytics_export._unsafe_names(COPIED, text) == "os.system, unsafe getattr(a, b)"
+    assert ultralytics_export._unsafe_names(COPIED, "nothing") == ""
 
 
 @pytest.mark.parametrize("task", ["detect", "classify"])
@@ -107,11 +109,13 @@ def test_weights_are_loaded_as_far_as_they_are_trusted(
         called.append(path)
         return SimpleNamespace(model=SimpleNamespace(stride=[8]))
 
-    monkeypatch.setattr(export, "loading", loading)
-    monkeypatch.setattr(export, "import_torchvision", lambda: called.append("torchvision"))
+    monkeypatch.setattr(ultralytics_export, "loading", loading)
+    monkeypatch.setattr(
+        ultralytics_export, "import_torchvision", lambda: called.append("torchvision")
+    )
     monkeypatch.setattr(ultralytics, "YOLO", load)
     settings = ExportSettings(task, trusted=trusted)
-    assert export._load(SOURCE, COPIED, settings).model.stride == [8]
+    assert ultralytics_export._load(SOURCE, COPIED, settings).model.stride == [8]
     assert called == [trusted, *(["torchvision"] if task == "classify" else []), str(COPIED)]
 
 
@@ -124,13 +128,15 @@ def test_weights_are_loaded_as_far_as_they_are_trusted(
 )
 def test_a_checkpoint_without_a_network(monkeypatch: pytest.MonkeyPatch, load: Any) -> None:
     asked: list[Any] = []
-    unusable = export._unusable
+    unusable = ultralytics_export._unusable
     monkeypatch.setattr(ultralytics, "YOLO", load)
-    monkeypatch.setattr(export, "_unusable", lambda *given: asked.append(given) or unusable(*given))
+    monkeypatch.setattr(
+        ultralytics_export, "_unusable", lambda *given: asked.append(given) or unusable(*given)
+    )
     with pytest.raises(
         ModelError, match=r"is no usable Ultralytics model: .*has no attribute 'stride'"
     ):
-        export._load(SOURCE, COPIED, ExportSettings("detect"))
+        ultralytics_export._load(SOURCE, COPIED, ExportSettings("detect"))
     assert asked[0][:2] == (SOURCE, COPIED)
 
 
@@ -140,9 +146,11 @@ def test_a_full_disk_is_no_damaged_model(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(ultralytics, "YOLO", fail)
     with pytest.raises(OSError, match="No space left"):
-        export._load(SOURCE, COPIED, ExportSettings("detect"))
+        ultralytics_export._load(SOURCE, COPIED, ExportSettings("detect"))
     with pytest.raises(OSError, match="No space left"):
-        export._run_export(SimpleNamespace(export=fail), SOURCE, ExportSettings("detect"))
+        ultralytics_export._run_export(
+            SimpleNamespace(export=fail), SOURCE, ExportSettings("detect")
+        )
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
@@ -168,10 +176,10 @@ def test_a_source_of_another_digest(tmp_path: Path) -> None:
     source.write_bytes(b"weights")
     digest = hashlib.sha256(b"weights").hexdigest()
     (tmp_path / "x").mkdir()
-    same = export._copy(source, tmp_path / "x", ExportSettings("detect", sha256=digest))
+    same = export.copy_source(source, tmp_path / "x", ExportSettings("detect", sha256=digest))
     assert (same, same.read_bytes()) == (tmp_path / "x/model.pt", b"weights")
     with pytest.raises(ModelError) as error:
-        export._copy(source, tmp_path / "x", ExportSettings("detect", sha256="0"))
+        export.copy_source(source, tmp_path / "x", ExportSettings("detect", sha256="0"))
     assert error.value.what == f"{source} has the SHA-256 {digest}, and params.yaml says 0"
     assert error.value.cure == "Get the file again; if the new one is meant, correct `sha256`"
 
@@ -185,9 +193,9 @@ def test_a_graph_is_copied_with_its_data(tmp_path: Path, monkeypatch: pytest.Mon
     for name in names:
         (tmp_path / name).write_text(name)
     asked: list[Any] = []
-    monkeypatch.setattr(export, "data_files", lambda *given: asked.append(given) or names)
-    monkeypatch.setattr(export, "check_data_file", lambda *given: asked.append(given))
-    copied, digests = export._copy_onnx(source, folder, ExportSettings("detect"))
+    monkeypatch.setattr(onnx_export, "data_files", lambda *given: asked.append(given) or names)
+    monkeypatch.setattr(onnx_export, "check_data_file", lambda *given: asked.append(given))
+    copied, digests = onnx_export._copy_onnx(source, folder, ExportSettings("detect"))
     assert copied == folder / "model.onnx"
     assert asked == [
         (copied, source),
@@ -198,23 +206,24 @@ def test_a_graph_is_copied_with_its_data(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_stride_of_one_is_one() -> None:
-    assert export._facts(ExportSettings("detect"), {}, 1, None)["stride"] == 1
+    assert export.facts_of(ExportSettings("detect"), {}, 1, None)["stride"] == 1
     with pytest.raises(ValueError):
-        export._facts(ExportSettings("detect"), {}, 0, None)
+        export.facts_of(ExportSettings("detect"), {}, 0, None)
 
 
 def test_a_graph_is_fed_by_one_input() -> None:
     model = onnx.ModelProto(opset_import=[helper.make_opsetid("", 17)])
     with pytest.raises(ModelError) as error:
-        export._check_ends(SOURCE, model)
+        onnx_export._check_ends(SOURCE, model)
     assert error.value.what == (
         "user/w.pt has 0 inputs (none), and images are fed to a graph with one"
     )
     for name in "ab":
         model.graph.input.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]))
     with pytest.raises(ModelError) as error:
-        export._check_ends(SOURCE, model)
+        onnx_export._check_ends(SOURCE, model)
     assert error.value.what == (
         "user/w.pt has 2 inputs (a, b), and images are fed to a graph with one"
     )
-    assert error.value.cure == "Export it with the image as its only input"
+    cure = "Export it with the image as its only input, or set `task: tensors`"
+    assert error.value.cure == cure

@@ -18,7 +18,7 @@ import tasks.simplify
 from enginery.errors import DataError, ModelError
 from enginery.pipeline.step import Job
 from enginery.project.stage import Stage
-from enginery.sources import export
+from enginery.sources import export, ultralytics_export
 from enginery.sources.export import ExportSettings
 from enginery.system.files import write_json
 from enginery.toolchain.requests import PointResult
@@ -46,7 +46,7 @@ def test_weights_are_exported_as_they_are_asked_for(
         export=run,
         model=SimpleNamespace(stride=[8.0, 32.0, 16.0], model=["other", head]),
     )
-    monkeypatch.setattr(export, "_load", lambda *given: model)
+    monkeypatch.setattr(ultralytics_export, "_load", lambda *given: model)
     wanted = ExportSettings(task, (64, 96), 4, True, 18)
     found = export.export(source, wanted, tmp_path / "model.onnx")
     expected = {
