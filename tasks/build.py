@@ -15,7 +15,6 @@ from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.pipeline.workplace import ToolchainInUse, read_workplace
 from enginery.project.engine_name import INT8
-from enginery.project.params import BUILD_OPTIONS
 from enginery.project.paths import (
     CACHE,
     RECORDS,
@@ -25,6 +24,7 @@ from enginery.project.paths import (
     timing_folder,
 )
 from enginery.project.stage import Stage
+from enginery.project.target import BUILD_OPTIONS
 from enginery.report.events import emit, log
 from enginery.system.files import atomic_folder, read_json, sha256, write_json
 from enginery.toolchain.client import build as build_plan

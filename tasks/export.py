@@ -14,9 +14,10 @@ from enginery.errors import ModelError
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.pipeline.workplace import read_workplace
-from enginery.project.params import Model, extent
+from enginery.project.model import Model
 from enginery.project.paths import RECORDS, model_folder
 from enginery.project.stage import Stage
+from enginery.project.values import extent
 from enginery.report.events import log
 from enginery.sources.export import ExportSettings
 from enginery.system.files import atomic_folder, sha256, write_json

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from enginery.project.params import BUILD_OPTIONS, Target
+from enginery.project.target import BUILD_OPTIONS, Target
 from enginery.runtimes import tensorrt, tensorrt_rtx
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo

@@ -12,8 +12,10 @@ import pytest
 from enginery.errors import ConfigError
 from enginery.evaluation.engine_report import operating_points
 from enginery.project.load import load_spec
-from enginery.project.params import BUILD_OPTIONS, Model, Spec, Target
+from enginery.project.model import Model
+from enginery.project.params import Spec
 from enginery.project.paths import timing_folder
+from enginery.project.target import BUILD_OPTIONS, Target
 from tests.test_recipes import changed, edit
 from tests.test_spec import write
 

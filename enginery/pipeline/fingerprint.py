@@ -22,9 +22,10 @@ from enginery.pipeline.recipes import recipe, write_recipes
 from enginery.pipeline.step import Step, load_step
 from enginery.pipeline.workplace import save_workplace, was_buildable
 from enginery.project.inputs import check_plain
-from enginery.project.params import PARAMS_FILE, Spec, Target
+from enginery.project.params import PARAMS_FILE, Spec
 from enginery.project.paths import WORKPLACE
 from enginery.project.stage import Stage
+from enginery.project.target import Target
 from enginery.toolchain.selection import Choice, Toolchains
 
 NAME = "fingerprint"

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from enginery.project.params import Int8, Model, Spec, Target
+from enginery.project.model import Model
+from enginery.project.params import Int8, Spec
 from enginery.project.stage import Stage
+from enginery.project.target import Target
 
 
 @dataclass(frozen=True)

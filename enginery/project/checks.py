@@ -9,16 +9,10 @@ from pathlib import Path
 from enginery import runtimes, sources
 from enginery.project import registry_settings
 from enginery.project.engine_name import INT8
-from enginery.project.params import (
-    BUILD_OPTIONS,
-    OLDEST_COMPATIBLE,
-    OWN_TOOLCHAIN,
-    Model,
-    Sizes,
-    Spec,
-    Target,
-    extent,
-)
+from enginery.project.model import Model, Sizes
+from enginery.project.params import Spec
+from enginery.project.target import BUILD_OPTIONS, OLDEST_COMPATIBLE, OWN_TOOLCHAIN, Target
+from enginery.project.values import extent
 from enginery.quantization.rules import RULES
 from enginery.vision.preprocess import mistakes as mistakes_in
 from enginery.vision.tasks import ULTRALYTICS_TASKS

@@ -16,7 +16,7 @@ from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 from enginery.errors import DamagedFileError, EngineError
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord, refusals
 from enginery.project.engine_name import EngineName
-from enginery.project.params import Precision, Runtime
+from enginery.project.values import Precision, Runtime
 from enginery.registry.records import Count, Record, Sha256, Shape, StepRecord, read_record
 from enginery.vision.tasks import Judging, Task, metric_in
 

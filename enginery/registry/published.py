@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field, StringConstraints
 
 from enginery.project.engine_name import NAME, EngineName
-from enginery.project.params import Precision
+from enginery.project.values import Precision
 from enginery.registry.records import Above0, Count, Positive, Record, Sha256
 from enginery.registry.store import MANIFEST, Engine
 from enginery.system.files import sha256

@@ -15,8 +15,8 @@ from typing import Any
 from enginery.errors import DamagedFileError, EngineryError, IntegrityError
 from enginery.evaluation.engine_report import EngineReport, doubts, operating_points
 from enginery.project.engine_name import EngineName
-from enginery.project.params import OLDEST_COMPATIBLE
 from enginery.project.paths import ARTIFACTS, ENGINES, engine_report
+from enginery.project.target import OLDEST_COMPATIBLE
 from enginery.registry.manifest import BuildParameters, Manifest, read_manifest
 from enginery.registry.records import read_record
 from enginery.system.files import atomic_folder, sha256, write_json

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from enginery.project.params import Target
+    from enginery.project.target import Target
     from enginery.toolchain.requests import ToolchainInfo
     from enginery.toolchain.selection import Choice
 

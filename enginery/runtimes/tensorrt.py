@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from enginery.errors import ExcludedTargetError
 
 if TYPE_CHECKING:
-    from enginery.project.params import Target
+    from enginery.project.target import Target
     from enginery.toolchain.requests import ToolchainInfo
     from enginery.toolchain.selection import Choice
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from enginery.errors import ToolchainError
 
 if TYPE_CHECKING:
-    from enginery.project.params import Target
+    from enginery.project.target import Target
     from enginery.toolchain.requests import ToolchainInfo
     from enginery.toolchain.selection import Choice
 

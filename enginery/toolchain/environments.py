@@ -14,7 +14,7 @@ from pathlib import Path
 from enginery import runtimes
 from enginery.errors import MissingInterpreterError, ToolchainError
 from enginery.project.engine_name import NAME
-from enginery.project.params import OWN_TOOLCHAIN
+from enginery.project.target import OWN_TOOLCHAIN
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
 

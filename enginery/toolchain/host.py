@@ -14,7 +14,7 @@ from pathlib import Path
 from enginery import runtimes
 from enginery.errors import EngineryError, ToolchainError
 from enginery.gpu import inventory
-from enginery.project.params import OWN_INTERPRETER
+from enginery.project.target import OWN_INTERPRETER
 from enginery.registry.host import Card, Host, InstalledRuntime
 from enginery.toolchain.client import probe
 from enginery.toolchain.environments import FOLDER

@@ -20,7 +20,8 @@ from enginery.errors import (
     VersionMismatchError,
 )
 from enginery.gpu import inventory as gpu
-from enginery.project.params import OWN_INTERPRETER, OWN_TOOLCHAIN, Spec, Target
+from enginery.project.params import Spec
+from enginery.project.target import OWN_INTERPRETER, OWN_TOOLCHAIN, Target
 from enginery.toolchain.client import probe
 from enginery.toolchain.requests import ToolchainInfo
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from enginery import runtimes
-from enginery.project.params import Target
+from enginery.project.target import Target
 from enginery.toolchain.requests import ToolchainInfo
 
 
