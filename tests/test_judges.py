@@ -36,7 +36,7 @@ from enginery.system.files import read_json, sha256
 from enginery.vision.tasks import Judging, TaskMetadata
 from tests.conftest import ROOT
 from tests.stages import fingerprinted
-from tests.test_tasks import check_engine_validation
+from tests.tasks.test_engines import check_engine_validation
 
 SIDE = 64
 THREE = {0: "a", 1: "b", 2: "c"}

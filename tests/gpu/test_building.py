@@ -40,7 +40,7 @@ def test_an_engine_is_built_and_run_on_the_gpu_that_is_named(
 ) -> None:
     digest = build(PYTHON, replace(request_, gpu=last.uuid), silent, 120).plan_sha256
     assert (
-        run_at(request_.plan, digest, tmp_path, (1, 3, 16, 16), gpu=last.uuid)["gpu"]["uuid"]
+        run_at(request_.plan, digest, tmp_path, (1, 3, 16, 16), gpu=last.uuid).gpu["uuid"]
         == last.uuid
     )
     np.testing.assert_allclose(

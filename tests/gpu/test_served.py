@@ -50,6 +50,7 @@ def _served(tmp_path_factory: pytest.TempPathFactory, server: str) -> Checkout:
     checkout = Checkout(copy_checkout(tmp_path_factory.mktemp("served") / "checkout ü"), server)
     checkout.change(small)
     checkout.change(on_this_gpu)
+    checkout.write_matrix()
     made = checkout.run("dvc", "repro", f"export@{MODEL}")
     assert made.returncode == 0, made.stdout + made.stderr
     shutil.copyfile(
