@@ -203,6 +203,13 @@ def test_a_registry_that_is_not_there(
     shutil.rmtree(machine.root / ".dvc")
 
 
+@pytest.mark.usefixtures("served")
+def test_a_git_server_without_partial_fetches_will_do(team: Team, capsys: Captured) -> None:
+    team.git("config", "uploadpack.allowFilter", "false")
+    assert "is new" in said(capsys, *pull())
+    assert "v1 serves" in said(capsys, "promote", MODEL, "--stage", "canary")
+
+
 FULL = """
 import resource, sys
 from enginery.cli.main import main
