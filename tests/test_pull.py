@@ -17,7 +17,8 @@ from enginery.errors import NothingFitsError
 from enginery.registry.host import Card, Host, InstalledRuntime
 from enginery.system.extras import MODULES
 from enginery.system.files import sha256
-from tests.team import CARD, MODEL, Machine, Team, git
+from tests.conftest import Checkout
+from tests.team import CARD, MODEL, Machine, Team, git, identity
 from tests.test_team_registry import Captured, machine, refused, said, team
 from tests.test_wheel import CORE
 
@@ -203,6 +204,13 @@ def test_a_registry_that_is_not_there(
     shutil.rmtree(machine.root / ".dvc")
 
 
+@pytest.mark.usefixtures("served")
+def test_a_git_server_without_partial_fetches_will_do(team: Team, capsys: Captured) -> None:
+    team.git("config", "uploadpack.allowFilter", "false")
+    assert "is new" in said(capsys, *pull())
+    assert "v1 serves" in said(capsys, "promote", MODEL, "--stage", "canary")
+
+
 FULL = """
 import resource, sys
 from enginery.cli.main import main
@@ -242,3 +250,23 @@ def test_a_serving_host_needs_only_dvc_and_git(team: Team, served: str, tmp_path
     )
     assert ended.returncode == 0, ended.stderr
     assert sha256(tmp_path / "host/o/current/model.plan") == served
+
+
+def test_engines_of_a_real_build_travel(built: Checkout, tmp_path: Path) -> None:
+    variables = {"GIT_CONFIG_GLOBAL": identity(tmp_path)["GIT_CONFIG_GLOBAL"]}
+    git(tmp_path, "init", "--quiet", "--bare", "origin.git")
+    git(built.root, "remote", "add", "origin", str(tmp_path / "origin.git"))
+    remote = ("remote", "add", "--quiet", "--default", "shared", str(tmp_path / "remote"))
+    assert built.run("dvc", *remote).returncode == 0
+    published = built.run("enginery", "publish", **variables)
+    assert "6 new published to" in published.stdout, published.stderr
+    here = ("--compute-capability", "8.9", "--runtime", "tensorrt_rtx==1.7.1.116")
+    line = ("pull", MODEL, "--precision", "int8", "--state", "candidate", *here)
+    host = tmp_path / "host"
+    host.mkdir()
+    registry = ("--registry", str(tmp_path / "origin.git"), "--out", str(host))
+    pulled = built.run("enginery", *line, *registry, **variables)
+    assert pulled.returncode == 0, pulled.stderr
+    engine = built.root / f"artifacts/engines/{ADA}/int8"
+    for name in ("model.plan", "manifest.json"):
+        assert sha256(host / "current" / name) == sha256(engine / name)

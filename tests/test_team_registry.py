@@ -172,6 +172,36 @@ def test_two_who_change_a_stage_at_once_are_told(
     assert list(registry().stages()["production"].values()) == [1]
 
 
+KILLED = """
+import os, sys
+from enginery.cli.main import main
+from enginery.registries.git_objects import Objects
+push = Objects.push
+def killed(objects, refspecs):
+    if sys.argv[1] == "after":
+        push(objects, refspecs)
+    os.kill(os.getpid(), 9)
+Objects.push = killed
+main(["publish"])
+"""
+
+
+@pytest.mark.parametrize(("moment", "is_there"), [("before", False), ("after", True)])
+def test_whoever_is_killed_left_nothing_half(
+    team: Team, machine: Machine, moment: str, is_there: bool, capsys: Captured
+) -> None:
+    for engine in (ADA, AMPERE):
+        machine.register(engine)
+    line = [sys.executable, "-c", KILLED, moment]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    assert subprocess.run(line, env=environment, capture_output=True).returncode == -9
+    assert len([path for path in team.remote.rglob("*") if path.is_file()]) == 2
+    assert len(registry().engines()) == 2 * is_there
+    count = 2 * (not is_there)
+    assert f"{count} new published" in said(capsys, "publish")
+    assert team.git("tag", "--list").split() == [f"{ADA}@v1.0.0", f"{AMPERE}@v1.0.0"]
+
+
 def test_a_branch_that_was_set_back_by_hand_takes_new_versions(
     team: Team, machine: Machine, capsys: Captured
 ) -> None:
