@@ -99,15 +99,15 @@ class _Split:
         lines = [line for each in self.objects[image] if (line := self._line(each, task))]
         return "".join(f"{line}\n" for line in lines).encode()
 
-    def _line(self, found: Object, task: str) -> str:
-        points = list(_points(found, task))
+    def _line(self, described: Object, task: str) -> str:
+        points = list(_points(described, task))
         if not points:
-            what = f"{self.file} has an object of {self.names[found.label]!r} in image"
+            what = f"{self.file} has an object of {self.names[described.label]!r} in image"
             raise DataError(
-                f"{what} {found.annotation.image_id} without {_NEEDS[task]}",
+                f"{what} {described.annotation.image_id} without {_NEEDS[task]}",
                 f"Add it, or choose another task than {task}",
             )
-        return " ".join([str(found.label), *(f"{value:.6g}" for value in points)])
+        return " ".join([str(described.label), *(f"{value:.6g}" for value in points)])
 
 
 _NEEDS = {
@@ -118,9 +118,9 @@ _NEEDS = {
 }
 
 
-def _points(found: Object, task: str) -> Iterator[float]:
+def _points(described: Object, task: str) -> Iterator[float]:
     """A label's numbers after its class, as shares of the image."""
-    annotation, (width, height) = found.annotation, found.size
+    annotation, (width, height) = described.annotation, described.size
     if task in ("segment", "obb"):
         yield from _shares(_outline(annotation, corners=task == "obb"), width, height)
         return

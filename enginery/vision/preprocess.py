@@ -172,14 +172,14 @@ def parse(value: Any) -> Any:
 
 def mistakes(how: Preprocess) -> list[tuple[str, str]]:
     """What in it does not fit together: the key, and why."""
-    found = []
+    wrong = []
     for key, values in (("mean", how.mean), ("std", how.std)):
         if len(values) not in (1, how.channels):
-            found.append((key, f"1 or {how.channels} values are expected for {how.color}"))
+            wrong.append((key, f"1 or {how.channels} values are expected for {how.color}"))
     if not all(value > 0 for value in how.std):
-        found.append(("std", "every value must be above 0"))
+        wrong.append(("std", "every value must be above 0"))
     if how.dtype == "uint8" and (any(how.mean) or {*how.std} != {1.0}):
-        found.append(("dtype", "uint8 takes pixels as they are: leave out mean and std"))
+        wrong.append(("dtype", "uint8 takes pixels as they are: leave out mean and std"))
     if how.resize is not None and how.mode != "resize_crop":
-        found.append(("resize", f"mode {how.mode} has none; leave it out"))
-    return found
+        wrong.append(("resize", f"mode {how.mode} has none; leave it out"))
+    return wrong

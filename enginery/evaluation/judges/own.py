@@ -99,14 +99,14 @@ def load_metric(place: str) -> Any:
     file, _, name = place.partition(":")
     if not Path(file).is_file():
         raise ModelError(f"the metric {place}: {file} is not there", "Correct it in params.yaml")
-    found = getattr(_module(Path(file), place), name, None)
-    if not callable(found):
+    metric = getattr(_module(Path(file), place), name, None)
+    if not callable(metric):
         raise ModelError(f"the metric {place}: {file} has no {name}", "Correct it in params.yaml")
-    if isinstance(found, type) and not all(hasattr(found, each) for each in ("add", "result")):
+    if isinstance(metric, type) and not all(hasattr(metric, each) for each in ("add", "result")):
         raise ModelError(
             f"the metric {place}: a class needs `add(outputs, sample)` and `result()`", "Add them"
         )
-    return found
+    return metric
 
 
 def _module(file: Path, place: str) -> ModuleType:
