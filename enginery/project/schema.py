@@ -60,9 +60,10 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "input": "The name of the input that takes images, if there are more inputs than one.",
         "shapes": "The shapes of further inputs with open sizes, by the input's name.",
         "outputs": "Tolerances for single outputs of `tensors`, by the output's name.",
+        "fp32_layers": "Patterns of names of layers that FP16 cannot hold: they stay in FP32.",
         "profiles": "Optimization profiles beside the one of the model's own sizes.",
-        "validation": "The validation images: a data.yaml, COCO's JSON, or a folder with images/ "
-        "and labels/; to classify, a folder of images for each class.",
+        "validation": "The validation images: a folder with images/ and labels/, or all of a data "
+        "set in Ultralytics' layout; to classify, a folder of images for each class.",
         "targets": "The targets of this model, in place of the matrix's.",
         "precisions": "The precisions of this model, in place of the matrix's.",
     },
