@@ -75,8 +75,8 @@ def _failures(report: Mapping[str, Any], tolerance: Mapping[str, Any]) -> Iterat
             "labels fit the model's classes?"
         )
     if not before - after <= drop:
-        agreement = " (agreement: there are no labels)" if "truth" in report else ""
+        agreement = " (agreement)" if "truth" in report else ""
         yield (
-            f"{metric.title} {after:.4f} against {before:.4f} of the FP32 original{agreement}, "
+            f"{metric.title}{agreement} {after:.4f} against {before:.4f} of the FP32 original, "
             f"a drop of {drop:g} is allowed"
         )
