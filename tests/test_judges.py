@@ -169,6 +169,7 @@ def test_weights_that_are_not_torchvisions_are_refused(tmp_path: Path) -> None:
     def export(path: Path, task: str = "classify", **more: Any) -> str:
         return refused(lambda: source.export(path, settings(task, **more), out))
 
+    assert "no.pth: no such file" in export(tmp_path / "no.pth")
     assert "is a classify model, not detect" in export(weights, "detect")
     assert "has not the weights of resnet18: " in export(weights, architecture="resnet18")
     assert "torchvision has no network 'resnet17'" in export(weights, architecture="resnet17")

@@ -55,9 +55,10 @@ class TorchvisionWeights:
     def export(self, source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         """Load the weights and trace the network."""
         from enginery.graphs.inspect import read_graph
-        from enginery.sources.export import copy_source, facts_of, written
+        from enginery.sources.export import check_is_file, copy_source, facts_of, written
         from enginery.system.files import sha256, temporary_folder
 
+        check_is_file(source)
         name = settings.architecture or _guessed(source)
         _check_name(name, source)
         if settings.task != _task(name):
