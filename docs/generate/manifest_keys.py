@@ -31,6 +31,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         **_MADE,
         "profile": "The input's shapes, if there is one optimization profile.",
         "profiles": "The input's shapes, profile by profile, if there are several.",
+        "arrays": "The shapes of inputs that are no images, by the input's name.",
         "version_compatible": "Whether later TensorRT versions of the same major load it.",
         "hardware_compatible": "Whether it runs on every GPU from compute capability 8.0 on.",
         "dla_core": "The DLA core that it runs on.",
@@ -65,6 +66,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "rms_relative": "The RMS difference of raw outputs, relative to the original's.",
         "nan_count": "How many outputs are NaN.",
         "inf_count": "How many outputs are infinite.",
+        "first_overflow": "The first layer whose values FP16 could not hold.",
     },
     "ExportRecord": {
         **_STEP,
@@ -140,7 +142,10 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "score_drop": "How much of the team's own metric may be lost.",
         "outputs": "Tolerances of single outputs, by their names.",
     },
-    "ValidationParameters": {"validation": "The folder of validation images."},
+    "ValidationParameters": {
+        "validation": "The folder of validation images.",
+        "judging": "How outputs are judged, if it is not Ultralytics' way against labels.",
+    },
     "ValidationRecord": {
         **_STEP,
         "report": "The graph's numbers beside the original's.",
