@@ -31,7 +31,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         **_MADE,
         "profile": "The input's shapes, if there is one optimization profile.",
         "profiles": "The input's shapes, profile by profile, if there are several.",
-        "arrays": "Shapes at min, opt and max of inputs that are no images, by name.",
+        "arrays": "The shapes of inputs that are no images, by the input's name.",
         "version_compatible": "Whether later TensorRT versions of the same major load it.",
         "hardware_compatible": "Whether it runs on every GPU from compute capability 8.0 on.",
         "dla_core": "The DLA core that it runs on.",
@@ -66,7 +66,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "rms_relative": "The RMS difference of raw outputs, relative to the original's.",
         "nan_count": "How many outputs are NaN.",
         "inf_count": "How many outputs are infinite.",
-        "first_overflow": "The first layer whose values FP16 cannot hold.",
+        "first_overflow": "The first layer whose values FP16 could not hold.",
     },
     "ExportRecord": {
         **_STEP,
@@ -144,7 +144,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "ValidationParameters": {
         "validation": "The folder of validation images.",
-        "judging": "How images become inputs and outputs are judged, if not as Ultralytics does.",
+        "judging": "How outputs are judged, if it is not Ultralytics' way against labels.",
     },
     "ValidationRecord": {
         **_STEP,

@@ -59,6 +59,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "opset": "The ONNX opset of the export. An .onnx file has its own.",
         "input": "The name of the input that takes images, if there are more inputs than one.",
         "shapes": "The shapes of further inputs with open sizes, by the input's name.",
+        "fp32_layers": "Patterns of node names that stay in FP32 in FP16 and INT8 engines: those "
+        "whose values FP16 cannot hold.",
         "outputs": "Tolerances for single outputs of `tensors`, by the output's name.",
         "fp32_layers": "Patterns of names of layers that FP16 cannot hold: they stay in FP32.",
         "profiles": "Optimization profiles beside the one of the model's own sizes.",
