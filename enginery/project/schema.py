@@ -62,7 +62,6 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "fp32_layers": "Patterns of node names that stay in FP32 in FP16 and INT8 engines: those "
         "whose values FP16 cannot hold.",
         "outputs": "Tolerances for single outputs of `tensors`, by the output's name.",
-        "fp32_layers": "Patterns of names of layers that FP16 cannot hold: they stay in FP32.",
         "profiles": "Optimization profiles beside the one of the model's own sizes.",
         "validation": "The validation images: a folder with images/ and labels/, or all of a data "
         "set in Ultralytics' layout; to classify, a folder of images for each class.",
