@@ -20,14 +20,16 @@ from tests.test_readme import LOOK
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+# A command stands in a block of its own, fenced or indented; a variable may come before it.
 LINE = re.compile(r"^ *(?:[A-Z_]+=\S+ )?(enginery [a-z].*)$", re.MULTILINE)
+BLOCK = re.compile(r"```sh\n(.*?)```|((?:^    .*\n)+)", re.DOTALL | re.MULTILINE)
 # What the pages call a reader's own model, targets and files: there is none in the demo.
 READERS_OWN = ("plates", "second", "server", "trt10", "trt11", "--restore", "--json", "--open")
 
 
 def commands(page: Path) -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    return [line for block in blocks for line in LINE.findall(block)]
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    return [line for fenced, indented in blocks for line in LINE.findall(fenced or indented)]
 
 
 COMMANDS = sorted({command for page in PAGES for command in commands(page)})
