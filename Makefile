@@ -18,7 +18,7 @@ check: $(READY)
 
 docs: $(READY) .venv-docs/.ready
 	$(RUN) docs.generate
-	.venv-docs/bin/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
 
 .venv-docs/.ready: docs/requirements.lock
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
