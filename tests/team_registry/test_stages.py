@@ -1,4 +1,4 @@
-"""The team's registry: engines published by many machines at once, and read by DVC and GTO."""
+"""Engines of a team: published, promoted, served and pruned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -15,48 +14,21 @@ import pytest
 from enginery.cli.main import main
 from enginery.errors import RegistryError
 from enginery.project.engine_name import EngineName
-from enginery.project.registry_settings import RegistrySettings
-from enginery.registries import git_tags, open_registry
-from enginery.registries.interface import Registry, all_serving
-from enginery.registry.published import PublishedEngine
+from enginery.registries import git_tags
+from enginery.registries.interface import all_serving
 from enginery.system.files import sha256
 from tests.conftest import ROOT
-from tests.team import MODEL, Machine, Team, clone, git, identity, make_team
-
-Captured = pytest.CaptureFixture[str]
-ADA, AMPERE = f"{MODEL}/rtx-ada/fp16", f"{MODEL}/rtx-ampere/int8"
-
-
-@pytest.fixture
-def team(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
-    """A team without engines."""
-    for name, value in identity(tmp_path).items():
-        monkeypatch.setenv(name, value)
-    return make_team(tmp_path)
-
-
-@pytest.fixture
-def machine(team: Team, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    """A machine of the team's, in whose folder commands run."""
-    machine = clone(team, "machine ü")
-    monkeypatch.chdir(machine.root)
-    return machine
-
-
-def said(capsys: Captured, *arguments: str) -> str:
-    """What a command says that ends well."""
-    code = main(list(arguments))
-    output = capsys.readouterr()
-    assert code == 0, output.err
-    return output.out
-
-
-def refused(capsys: Captured, *arguments: str) -> str:
-    """The one line of a command that is refused."""
-    assert main(list(arguments)) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1, error
-    return error
+from tests.team import MODEL, Machine, Team, git
+from tests.team_registry.common import (
+    ADA,
+    AMPERE,
+    Captured,
+    refused,
+    registry,
+    registry_plan,
+    run,
+    said,
+)
 
 
 def test_new_engines_are_published_and_the_work_tree_stays(
@@ -279,126 +251,3 @@ def test_prune_keeps_what_stages_serve(team: Team, machine: Machine, capsys: Cap
     assert b"five" not in registry_plan(registry().engines()[-1]) and len(team.tree()) == 5
     machine.register(ADA, "six", valid=True)
     assert f"published {ADA} v4" in said(capsys, "publish")
-
-
-def test_many_machines_publish_at_once_and_nothing_is_lost(
-    team: Team, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    targets = ("rtx-ada", "rtx-ampere", "rtx-blackwell")
-    machines = [clone(team, f"machine-{number}") for number in range(4)]
-    for number, machine in enumerate(machines):
-        machine.register(f"{MODEL}/{targets[number % 3]}/fp32", f"of machine {number}")
-        machine.register(f"{MODEL}/{targets[number % 3]}/int8", "the same everywhere")
-    lines = [sys.executable, "-m", "enginery", "publish"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    runs = [
-        subprocess.Popen(lines, cwd=machine.root, env=environment, stderr=subprocess.PIPE)
-        for machine in machines
-    ]
-    assert [run.communicate(timeout=120)[1] for run in runs] == [b""] * 4
-    monkeypatch.chdir(machines[0].root)
-    engines = registry().engines()
-    versions = {(engine.target, engine.precision): engine.version for engine in engines}
-    assert versions == {
-        (target, precision): 2 if (target, precision) == ("rtx-ada", "fp32") else 1
-        for target in targets
-        for precision in ("fp32", "int8")
-    }
-    assert len(engines) == 7  # of an engine that two machines have alike, one version
-    assert not team.git("rev-list", "--merges", "engines")
-    team.git("fsck", "--strict")
-
-
-def registry() -> Registry:
-    return open_registry(RegistrySettings())
-
-
-def registry_plan(engine: PublishedEngine) -> bytes:
-    with TemporaryDirectory() as folder:
-        registry().fetch(engine, Path(folder))
-        return (Path(folder) / "model.plan").read_bytes()
-
-
-TOY = """
-import json, shutil
-from pathlib import Path
-
-from enginery.errors import RegistryError
-from enginery.registries.interface import StageEvent, newest
-from enginery.registry.published import PublishedEngine
-
-
-class Folder:
-    def __init__(self, place):
-        self.place, self.location = place, f"the toy in {place}"
-
-    def engines(self, models=None):
-        files = sorted(self.place.glob("*/engine.json"))
-        every = [PublishedEngine.model_validate_json(file.read_text()) for file in files]
-        return [engine for engine in every if models is None or engine.model in models]
-
-    def publish(self, publications):
-        added = []
-        for each in publications:
-            before = newest(self.engines()).get(each.contents.name)
-            version = before.version + 1 if before else 1
-            folder = self.place / f"{str(each.contents.name).replace('/', '-')}-{version}"
-            folder.mkdir(parents=True)
-            shutil.copyfile(each.plan, folder / "model.plan")
-            for name, content in each.files(version).items():
-                (folder / name).write_bytes(content)
-            added.append(each.published(version, folder.name))
-            (folder / "engine.json").write_text(added[-1].model_dump_json())
-        return added
-
-    def fetch(self, engine, folder):
-        shutil.copytree(self.place / engine.reference, folder, dirs_exist_ok=True)
-
-
-class Toy:
-    def open(self, settings, root):
-        if not settings.location:
-            raise RegistryError("the toy needs a folder", "Name one: registry.location")
-        return Folder(root / settings.location)
-
-
-BACKEND = Toy()
-"""
-
-
-def test_another_package_brings_a_registry(machine: Machine, tmp_path: Path) -> None:
-    machine.register(ADA)
-    machine.change(backend="toy")
-    without = command(machine)
-    assert without.returncode == 1
-    assert "registry.backend: 'toy': git is expected" in without.stderr
-
-    site = tmp_path / "site"
-    (site / "toy-1.0.dist-info").mkdir(parents=True)
-    (site / "toy-1.0.dist-info/METADATA").write_text("Name: toy\nVersion: 1.0\n")
-    points = "[enginery.registries]\ntoy = toy_registry:BACKEND\n"
-    (site / "toy-1.0.dist-info/entry_points.txt").write_text(points)
-    (site / "toy_registry.py").write_text(TOY)
-    assert "error: the toy needs a folder. Name one" in command(machine, site).stderr
-    machine.change(location="toys")
-    for lines in ([f"published {ADA} v1 (candidate)", "1 new"], ["0 new"]):
-        ended = command(machine, site)
-        assert ended.returncode == 0, ended.stderr
-        assert all(map(ended.stdout.__contains__, lines)) and "to the toy in " in ended.stdout
-
-
-def command(machine: Machine, site: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """`enginery publish` with another package installed."""
-    path = os.pathsep.join([str(ROOT), *([str(site)] if site else [])])
-    line = [sys.executable, "-m", "enginery", "publish"]
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.run(line, cwd=machine.root, env=environment, capture_output=True, text=True)
-
-
-def run(*arguments: str) -> str:
-    command = [str(Path(sys.executable).with_name(arguments[0])), *arguments[1:]]
-    if arguments[0] == "dvc":
-        command = [sys.executable, "-m", *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
