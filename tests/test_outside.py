@@ -44,8 +44,8 @@ class ToyRuntime(TensorRtRtx):
     name, title = "toy_rt", "Toy"
 
     def mistakes(self, name, target, info):
-        if target.version == "0":
-            yield f"targets.{name}.version: a toy has none"
+        if target.compute_capability == "12.0":
+            yield f"targets.{name}.compute_capability: a toy has none of 12.0"
 
 
 SOURCE, RUNTIME = ToyFile(), ToyRuntime()
@@ -87,6 +87,6 @@ def test_another_package_brings_a_source_and_a_runtime(built: Checkout, tmp_path
     assert manifest["steps"]["export"]["recipe"]["tools"].keys() == {"numpy"}
     assert "toy" in built.run("enginery", "list", PYTHONPATH=site).stdout
 
-    built.change(lambda params: params["targets"]["toy"].update(version="0"))
+    built.change(lambda params: params["targets"]["toy"].update(compute_capability="12.0"))
     refused = built.run("enginery", "build", PYTHONPATH=site)
-    assert "targets.toy.version: a toy has none" in refused.stderr
+    assert "targets.toy.compute_capability: a toy has none of 12.0" in refused.stderr

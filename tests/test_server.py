@@ -116,7 +116,7 @@ def test_a_run_outlives_its_server(built: Checkout, tmp_path: Path) -> None:
         assert run.returncode == 1
         lines = rest.splitlines()
         assert lines[-1].startswith("1 Failed") or ", 1 Failed" in lines[-1]
-        assert "raw outputs differ" in lines[-3]
+        assert "raw outputs differ" in lines[-4]
 
 
 def test_a_run_that_has_lost_its_server_can_be_interrupted(built: Checkout, tmp_path: Path) -> None:
