@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,9 @@ from enginery.pipeline.matrix import write_matrix
 from enginery.project.load import load_spec
 
 ROOT = Path(__file__).resolve().parents[1]
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and so would start what the tests interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 NEEDED = (
     "enginery",
     "tasks",
