@@ -105,20 +105,22 @@ def _build(flow: Any, selection: Selection, connection: Connection, quiet: bool)
     display = terminal.current = Display(Console(stderr=True), quiet=quiet)
     _follow(flow, selection, connection, display)
     if not quiet:
-        _show_engines()
+        _show_engines(display)
     display.quiet = quiet and not display.failures()
     display.conclude(selection.command)
     return 1 if display.failures() else 0
 
 
-def _show_engines() -> None:
+def _show_engines(display: Display) -> None:
     """The engines, and why some are not simply candidates or validated."""
     from enginery.registry.store import entries
     from enginery.report.console import print_table
     from enginery.report.listing import known_engines
     from enginery.report.tables import engine_notes, engine_rows, listed
 
-    engines = listed(entries(), known_engines())
+    engines = display.engines
+    if engines is None:  # the run ended before they were read
+        engines = listed(entries(), known_engines())
     if engines:
         print_table("Registered engines", engine_rows(engines))
     for note in engine_notes(engines):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -20,6 +20,7 @@ from enginery.registry.store import entries
 from enginery.report.last_run import LastRun, keep
 from enginery.report.run_page import REPORT, write_report
 from enginery.report.tables import (
+    Listed,
     class_metric,
     class_rows,
     engine_rows,
@@ -35,7 +36,7 @@ def publish_tables(run: Run) -> None:
     losses = list(_lost_by_class(ended))
     for _, title, rows in losses:
         run.display.table(title, rows)
-    engines = listed(entries(), run.spec.engines())
+    engines = _registered(run)
     _publish("engines", engine_rows(engines, outcomes_of(ended)), "Registered engines")
     graphs = validation_rows(stage for stage, _ in ended)
     _publish("validation", graphs, "Graphs against the FP32 original")
@@ -52,7 +53,7 @@ def publish_report(run: Run) -> None:
     last = LastRun(ended, run.display.summary, tuple(run.outcomes.values()))
     try:
         keep(last)
-        write_report(listed(entries(), run.spec.engines()), last)
+        write_report(_registered(run), last)
     except (EngineryError, OSError) as error:
         run.display.warn(f"the report was not written: {error}")
         return
@@ -61,6 +62,13 @@ def publish_report(run: Run) -> None:
         f"On {platform.node()}: `{REPORT.resolve()}`. [Open it there]({REPORT.resolve().as_uri()})"
     )
     _create("report", "markdown", "The report of this run", text)
+
+
+def _registered(run: Run) -> Sequence[Listed]:
+    """What is registered now; it is read once, for the terminal's closing table, too."""
+    if run.display.engines is None:
+        run.display.engines = listed(entries(), run.spec.engines())
+    return run.display.engines
 
 
 def name_run(run: Run) -> None:

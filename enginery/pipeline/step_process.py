@@ -13,6 +13,7 @@ import runpy
 import signal
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from multiprocessing import get_context
 from typing import Any
 
@@ -52,7 +53,10 @@ def run_step(command: str, folder: str, environment: Mapping[str, str]) -> int:
 
 def _become(command: str, folder: str, environment: Mapping[str, str]) -> None:
     """Go on as the command would: its folder, variables, arguments, signals and open files."""
-    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    for descriptor in map(int, os.listdir("/proc/self/fd")):  # of millions that there may be
+        if descriptor > 2:
+            with suppress(OSError):  # the listing's own
+                os.close(descriptor)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     os.environ.clear()

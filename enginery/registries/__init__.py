@@ -8,9 +8,10 @@ of the interface `Backend`.
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from enginery.system.plugins import plugins
 
 if TYPE_CHECKING:
     from enginery.project.registry_settings import RegistrySettings
@@ -22,7 +23,7 @@ GROUP, DEFAULT = "enginery.registries", "git"
 @cache
 def names() -> tuple[str, ...]:
     """Every back end that params.yaml may name."""
-    return (DEFAULT, *sorted(entry_points(group=GROUP).names))
+    return (DEFAULT, *sorted(plugins(GROUP).names))
 
 
 def open_registry(settings: RegistrySettings, root: Path = Path()) -> Registry:
@@ -39,5 +40,5 @@ def _find(name: str) -> Backend:
         from enginery.registries import git
 
         return git.BACKEND
-    other: Backend = entry_points(group=GROUP)[name].load()
+    other: Backend = plugins(GROUP)[name].load()
     return other

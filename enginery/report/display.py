@@ -7,14 +7,17 @@ What failed is said again at the end, where it is read: each with its reason and
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from enginery.report.console import table
+
+if TYPE_CHECKING:
+    from enginery.report.tables import Listed
 
 COLOURS = {
     "Cached": "dim",
@@ -72,13 +75,15 @@ def failures_of(outcomes: Iterable[Outcome]) -> list[Failure]:
 class Display:
     """Follows a run on a console; `quiet` shows nothing.
 
-    `summary` is set when the run has ended, `report` when its report was written.
+    `summary` is set when the run has ended, `engines` when they were read then, `report` when its
+    report was written.
     """
 
     console: Console = field(default_factory=lambda: Console(stderr=True))
     quiet: bool = False
     summary: str = ""
     report: str = ""
+    engines: Sequence[Listed] | None = None
     outcomes: dict[str, Outcome] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

@@ -7,10 +7,10 @@ of that interface.
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 
 from enginery.runtimes import tensorrt, tensorrt_rtx
 from enginery.runtimes.interface import Runtime
+from enginery.system.plugins import plugins
 
 GROUP = "enginery.runtimes"
 _OWN: tuple[Runtime, ...] = (tensorrt.RUNTIME, tensorrt_rtx.RUNTIME)
@@ -19,7 +19,7 @@ _OWN: tuple[Runtime, ...] = (tensorrt.RUNTIME, tensorrt_rtx.RUNTIME)
 @cache
 def names() -> tuple[str, ...]:
     """Every runtime that params.yaml may name."""
-    return (*(runtime.name for runtime in _OWN), *sorted(entry_points(group=GROUP).names))
+    return (*(runtime.name for runtime in _OWN), *sorted(plugins(GROUP).names))
 
 
 @cache
@@ -32,5 +32,5 @@ def find(name: str) -> Runtime:
     for runtime in _OWN:
         if runtime.name == name:
             return runtime
-    other: Runtime = entry_points(group=GROUP)[name].load()
+    other: Runtime = plugins(GROUP)[name].load()
     return other

@@ -7,11 +7,11 @@ dot, and an object of that interface.
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from enginery.sources import onnx, torchvision, ultralytics
 from enginery.sources.interface import Source
+from enginery.system.plugins import plugins
 
 GROUP = "enginery.sources"
 _OWN: tuple[Source, ...] = (ultralytics.SOURCE, onnx.SOURCE, torchvision.SOURCE)
@@ -20,7 +20,7 @@ _OWN: tuple[Source, ...] = (ultralytics.SOURCE, onnx.SOURCE, torchvision.SOURCE)
 @cache
 def suffixes() -> tuple[str, ...]:
     """Of every file that a model may come from."""
-    others = sorted(f".{name}" for name in entry_points(group=GROUP).names)
+    others = sorted(f".{name}" for name in plugins(GROUP).names)
     return (*(source.suffix for source in _OWN), *others)
 
 
@@ -38,5 +38,5 @@ def _find(suffix: str) -> Source:
     for source in _OWN:
         if source.suffix == suffix:
             return source
-    other: Source = entry_points(group=GROUP)[suffix.removeprefix(".")].load()
+    other: Source = plugins(GROUP)[suffix.removeprefix(".")].load()
     return other
