@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 _COMMAND = re.compile(r"python -m (tasks\.\w+)((?: [\w.,=/-]+)*)")
@@ -53,7 +54,8 @@ def run_step(command: str, folder: str, environment: Mapping[str, str]) -> int:
 def _become(command: str, folder: str, environment: Mapping[str, str]) -> None:
     """Go on as the command would: its folder, variables, arguments, signals and open files."""
     # Not up to the limit of open files: that may be a thousand million.
-    os.closerange(3, max(map(int, os.listdir("/proc/self/fd"))) + 1)
+    highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
+    os.closerange(3, highest + 1)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(folder)
     os.environ.clear()
