@@ -24,9 +24,8 @@ from enginery.registry.store import engines
 from enginery.system.files import sha256
 from tests.registered import DIGEST, enter, profile, recipe, records, register
 from tests.team import MODEL, Machine
-from tests.test_team_registry import Captured, machine, refused, said, team
+from tests.team_registry.common import Captured, refused, said
 
-__all__ = ["machine", "team"]
 ADA = {"compute_capability": "8.9", "gpu": "NVIDIA L4"}
 AMPERE = {"compute_capability": "8.6", "gpu": "NVIDIA A10"}
 SIGNATURE = Signature(

@@ -19,10 +19,9 @@ from enginery.system.extras import MODULES
 from enginery.system.files import sha256
 from tests.conftest import Checkout
 from tests.team import CARD, MODEL, Machine, Team, git, identity
-from tests.test_team_registry import Captured, machine, refused, said, team
+from tests.team_registry.common import Captured, refused, said
 from tests.test_wheel import CORE
 
-__all__ = ["machine", "team"]
 PLATFORM = "linux_x86_64"
 TENSORRT = "tensorrt==10.16.1.11"
 ADA, AMPERE, BLACKWELL = (f"{MODEL}/rtx-{kind}" for kind in ("ada", "ampere", "blackwell"))
@@ -227,7 +226,7 @@ def test_a_full_disk_leaves_what_serves(team: Team, machine: Machine, capsys: Ca
     said(capsys, *pull())
     said(capsys, "promote", f"{ADA}/fp16")
     line = [sys.executable, "-c", FULL, *pull()]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     ended = subprocess.run(line, env=environment, capture_output=True, text=True)
     out = Path("engines") / MODEL
     assert (ended.returncode, ended.stderr) == (
@@ -243,7 +242,7 @@ def test_a_serving_host_needs_only_dvc_and_git(team: Team, served: str, tmp_path
     needless = {name for extra in ("build", "scheduler", "gpu", "rtx") for name in MODULES[extra]}
     script.write_text(CORE.format(extras=needless - {"google"}))
     line = [sys.executable, str(script), *pull("--registry", str(team.origin), "--out", "o")]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     (tmp_path / "host").mkdir()
     ended = subprocess.run(
         line, cwd=tmp_path / "host", env=environment, capture_output=True, text=True

@@ -11,10 +11,9 @@ import pytest
 
 from enginery.registry.signatures import sign
 from tests.team import MODEL, Machine, Team, git
-from tests.test_pull import pull
-from tests.test_team_registry import Captured, machine, refused, said, team
+from tests.team_registry.common import Captured, refused, said
+from tests.team_registry.test_pull import pull
 
-__all__ = ["machine", "team"]
 ENGINE = f"{MODEL}/rtx-ada/fp16"
 
 
