@@ -19,7 +19,7 @@ from enginery.project.paths import RECORDS, model_folder
 from enginery.project.stage import Stage
 from enginery.project.values import extent
 from enginery.report.events import log
-from enginery.sources.export import ExportSettings
+from enginery.sources.export import ExportSettings, export
 from enginery.system.files import atomic_folder, sha256, write_json
 from enginery.vision.tasks import Task
 
@@ -92,7 +92,7 @@ def export_model(job: Job[Parameters]) -> None:
     """Write the model's FP32 graph, the reference of everything that follows."""
     parameters, source = job.parameters, Path(job.parameters.source)
     with atomic_folder(model_folder(job.stage.model, "export")) as folder:
-        results = sources.find(source).export(source, _settings(job), folder / "model.onnx")
+        results = export(source, _settings(job), folder / "model.onnx")
         if results.get("source_data", {}) != (parameters.data or {}):
             # DVC would hold the new graph for the old files'.
             raise ModelError(

@@ -7,11 +7,21 @@ from collections.abc import Mapping, Sequence
 
 from enginery.errors import EngineryError
 from enginery.project.engine_name import EngineName
+from enginery.project.load import team_settings
+from enginery.registries import open_registry
 from enginery.registries.interface import Registry, StageEvent, newest, serving
 from enginery.registry.published import STATES, PublishedEngine
 
 PRODUCTION = "production"
 _STAGE = r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?"
+
+
+def open_published(location: str | None, text: str) -> tuple[Registry, list[PublishedEngine]]:
+    """The team's registry, as `--registry` or params.yaml names it, with an engine of it as
+    `find_published`.
+    """
+    registry = open_registry(team_settings(location))
+    return registry, find_published(registry, text)
 
 
 def find_published(registry: Registry, text: str) -> list[PublishedEngine]:

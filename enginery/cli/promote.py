@@ -33,11 +33,8 @@ def promote(
 ) -> int:
     """Let a published engine serve in a stage."""
     from enginery.actions import stages
-    from enginery.project.load import team_settings
-    from enginery.registries import open_registry
 
-    opened = open_registry(team_settings(registry))
-    versions = stages.find_published(opened, engine)
+    opened, versions = stages.open_published(registry, engine)
     promoted = stages.promote(opened, versions, version, stage, reason, unvalidated)
     print(f"{promoted.title} serves in {stage}")
     return 0

@@ -23,11 +23,8 @@ def rollback(
 ) -> int:
     """Let the version that served before serve again."""
     from enginery.actions import stages
-    from enginery.project.load import team_settings
-    from enginery.registries import open_registry
 
-    opened = open_registry(team_settings(registry))
-    versions = stages.find_published(opened, engine)
+    opened, versions = stages.open_published(registry, engine)
     before, present = stages.roll_back(opened, versions, stage, reason)
     print(f"{before.title} serves in {stage} again, in the place of v{present}")
     return 0

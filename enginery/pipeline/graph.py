@@ -106,12 +106,14 @@ def read_graph(repo: Any) -> Graph:
     """
     from dvc.exceptions import DvcException
 
+    from enginery.pipeline.repository import has_command
+
     if not DVC_FILE.is_file():
         what = f"{DVC_FILE} is {'no plain file' if DVC_FILE.exists() else 'missing'}"
         raise EngineryError(what, "Take it from git again")
     try:
         graph = repo.index.graph
-        stages = [stage for stage in _in_order(graph) if hasattr(stage, "name") and stage.cmd]
+        stages = [stage for stage in _in_order(graph) if has_command(stage)]
     except DvcException as error:
         raise EngineryError(f"{DVC_FILE}: {_line(error)}", f"Correct {DVC_FILE}") from None
     known = {stage.addressing for stage in stages}

@@ -52,10 +52,18 @@ def repair(root: Path, say: Say) -> None:
 
 def write_lock(root: Path, content: bytes) -> None:
     """Write dvc.lock, and the copy from which one that a killed DVC cut is repaired."""
-    paths = [root / LOCK_FILE, *([root / KEPT] if (root / ".dvc").is_dir() else [])]
-    for path in paths:  # of a project's sub-folder, DVC's own alone
-        with atomic_write(path) as partial:
-            partial.write_bytes(content)
+    _write(root / LOCK_FILE, content)
+    if (root / ".dvc").is_dir():  # a lock file of a project's sub-folder has no copy
+        _write(root / KEPT, content)
+
+
+def _write(path: Path, content: bytes) -> None:
+    with atomic_write(path) as partial:
+        partial.write_bytes(content)
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None
 
 
 def damage(content: bytes) -> str:
@@ -85,20 +93,17 @@ def _repair_lock_file(root: Path, say: Say) -> None:
     if path.exists() and not path.is_file():  # a folder may hold what somebody needs
         cure = f"Move it away; take {LOCK_FILE} from git again, or let the next run write it"
         raise EngineryError(f"{LOCK_FILE} is no plain file", cure)
-    content = path.read_bytes() if path.is_file() else None
-    kept = (root / KEPT).read_bytes() if (root / KEPT).is_file() else None
-    if content is None or content == kept:
+    content = _read(path)
+    if content is None or content == _read(root / KEPT):
         return
     wrong = damage(content)
     if not wrong:
-        with atomic_write(root / KEPT) as partial:
-            partial.write_bytes(content)
+        _write(root / KEPT, content)
         return
     if b"<<<<<<< " in content:
         cure = f"Resolve it (`git checkout --ours {LOCK_FILE}` or --theirs), then run again"
         raise EngineryError(f"{LOCK_FILE} holds a merge conflict", cure)
-    with atomic_write(root / _DAMAGED) as partial:
-        partial.write_bytes(content)
+    _write(root / _DAMAGED, content)
     whole = next((copy for copy in _replacements(root) if not damage(copy[1])), None)
     if whole:
         source, content = whole
@@ -113,8 +118,9 @@ def _repair_lock_file(root: Path, say: Say) -> None:
 
 
 def _replacements(root: Path) -> Iterator[tuple[str, bytes]]:
-    if (root / KEPT).is_file():
-        yield "as the last step that ended well left it", (root / KEPT).read_bytes()
+    kept = _read(root / KEPT)
+    if kept is not None:
+        yield "as the last step that ended well left it", kept
     content = committed(root)
     if content is not None:
         yield "as it was committed last", content

@@ -23,8 +23,12 @@ def read_lock(stage: Any) -> None:
 
 def stages_of(repository: Any) -> dict[str, Any]:
     """The stages that have a command, by address, of the same parse as the graph."""
-    every = repository.index.stages
-    return {stage.addressing: stage for stage in every if hasattr(stage, "name") and stage.cmd}
+    return {stage.addressing: stage for stage in repository.index.stages if has_command(stage)}
+
+
+def has_command(stage: Any) -> bool:
+    """Whether a stage is one of dvc.yaml that runs something: `dvc add` makes others."""
+    return hasattr(stage, "name") and bool(stage.cmd)
 
 
 def open_repository(root: Path) -> Any:

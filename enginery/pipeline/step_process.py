@@ -12,7 +12,7 @@ import re
 import runpy
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -37,21 +37,24 @@ def load_modules() -> None:
         importlib.import_module(name)
 
 
-def is_step(command: Any) -> bool:
-    """Whether a stage's command is a step and nothing else: no shell is needed for it."""
-    return isinstance(command, str) and _COMMAND.fullmatch(command) is not None
+def step_words(command: Any) -> list[str]:
+    """The module and the arguments of a command that is a step and nothing else, so that it needs
+    no shell; empty for any other.
+    """
+    match = _COMMAND.fullmatch(command) if isinstance(command, str) else None
+    return [match[1], *match[2].split()] if match else []
 
 
-def run_step(command: str, folder: str, environment: Mapping[str, str]) -> int:
-    """Run a step's command in a folder; its exit code, negative where a signal ended it."""
-    process = get_context("fork").Process(target=_become, args=(command, folder, environment))
+def run_step(words: Sequence[str], folder: str, environment: Mapping[str, str]) -> int:
+    """Run a step in a folder; its exit code, negative where a signal ended it."""
+    process = get_context("fork").Process(target=_become, args=(words, folder, environment))
     process.start()
     process.join()
     assert process.exitcode is not None
     return process.exitcode
 
 
-def _become(command: str, folder: str, environment: Mapping[str, str]) -> None:
+def _become(words: Sequence[str], folder: str, environment: Mapping[str, str]) -> None:
     """Go on as the command would: its folder, variables, arguments, signals and open files."""
     # Not up to the limit of open files: that may be a thousand million.
     highest = max(int(each.name) for each in Path("/proc/self/fd").iterdir())
@@ -60,8 +63,6 @@ def _become(command: str, folder: str, environment: Mapping[str, str]) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environment)
-    match = _COMMAND.fullmatch(command)
-    assert match
-    sys.argv = [match[1], *match[2].split()]
+    sys.argv = list(words)
     sys.path[0] = folder
-    runpy.run_module(match[1], run_name="__main__", alter_sys=True)
+    runpy.run_module(words[0], run_name="__main__", alter_sys=True)

@@ -26,7 +26,7 @@ from enginery.pipeline.repair import write_lock
 from enginery.pipeline.repository import open_repository, read_lock, stages_of
 from enginery.pipeline.site_cache import VARIABLE as SITE_CACHE
 from enginery.pipeline.site_cache import private_site_cache
-from enginery.pipeline.step_process import is_step, load_modules, run_step
+from enginery.pipeline.step_process import load_modules, run_step, step_words
 from enginery.report.events import VARIABLE
 
 _LONGEST_REQUEST = 1 << 16
@@ -199,9 +199,10 @@ def _note_runs(ran: list[str]) -> None:
 
     def noted(executable: Any, command: str, **options: Any) -> None:
         ran.append(command)
-        if not is_step(command):
+        words = step_words(command)
+        if not words:
             original(executable, command, **options)
-        elif code := run_step(command, options["cwd"], options["env"]):
+        elif code := run_step(words, options["cwd"], options["env"]):
             raise StageCmdFailedError(command, code)
 
     run._run = noted

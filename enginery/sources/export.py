@@ -22,7 +22,7 @@ from enginery.graphs.inspect import info_of, strip_metadata
 from enginery.graphs.tensors import values
 from enginery.system.files import sha256
 
-_SHOWN_NAMES = 5
+SHOWN_NAMES = 5
 _PART = 1 << 24  # values that are looked at together
 
 
@@ -77,12 +77,17 @@ def copy_source(source: Path, folder: Path, settings: ExportSettings) -> Path:
     return copied
 
 
-def names_of(source: Path, settings: ExportSettings, own: Mapping[Any, str]) -> Mapping[Any, str]:
-    """The classes' names: those that params.yaml gives, else the source's own."""
+def names_of(
+    source: Path, settings: ExportSettings, own: Mapping[Any, str], classes: int | None = None
+) -> Mapping[Any, str]:
+    """The classes' names: those that params.yaml gives, else the source's own. `classes` is their
+    number where the source knows it without names.
+    """
     if not settings.names:
         return own
-    if own and len(own) != len(settings.names):
-        what = f"{source} has {len(own)} classes, and `names` in params.yaml {len(settings.names)}"
+    count = len(own) if classes is None else classes
+    if count and count != len(settings.names):
+        what = f"{source} has {count} classes, and `names` in params.yaml {len(settings.names)}"
         raise ModelError(what, "Give each class a name, in their order")
     return dict(enumerate(settings.names))
 
@@ -144,7 +149,7 @@ def _check_weights(source: Path, model: onnx.ModelProto) -> None:
     if broken:
         what = (
             f"{source} has weights that are NaN, in {len(broken)} tensors: "
-            f"{', '.join(broken[:_SHOWN_NAMES])}"
+            f"{', '.join(broken[:SHOWN_NAMES])}"
         )
         raise ModelError(what, "Its training failed: name a checkpoint from before")
 

@@ -55,7 +55,13 @@ class TorchvisionWeights:
     def export(self, source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
         """Load the weights and trace the network."""
         from enginery.graphs.inspect import read_graph
-        from enginery.sources.export import check_is_file, copy_source, facts_of, written
+        from enginery.sources.export import (
+            check_is_file,
+            copy_source,
+            facts_of,
+            names_of,
+            written,
+        )
         from enginery.system.files import sha256, temporary_folder
 
         check_is_file(source)
@@ -70,13 +76,11 @@ class TorchvisionWeights:
             network = _network(name, state, source)
             graph = folder / "graph.onnx"
             _trace(network, settings, graph, source)
-            names = settings.names or _names(name, _classes(state))
-            if names and len(names) != _classes(state):
-                given = f"and `names` in params.yaml {len(names)}"
-                what = f"{source} has {_classes(state)} classes, {given}"
-                raise ModelError(what, "Give each class a name, in their order")
-            facts = facts_of(settings, dict(enumerate(names)), 1)
-            kept = {"task": settings.task, "names": str(dict(enumerate(names)))}
+            classes = _classes(state)
+            own = dict(enumerate(_names(name, classes)))
+            names = names_of(source, settings, own, classes)
+            facts = facts_of(settings, names, 1)
+            kept = {"task": settings.task, "names": str(names)}
             results = written(read_graph(graph), out, facts, kept, source)
             return {"source_sha256": sha256(copied), "architecture": name, **results}
 

@@ -15,6 +15,7 @@ from typing import Any
 from enginery.errors import ModelError
 from enginery.graphs.inspect import KEPT, read_graph
 from enginery.sources.export import (
+    SHOWN_NAMES,
     ExportSettings,
     check_is_file,
     check_task,
@@ -25,8 +26,6 @@ from enginery.sources.export import (
 )
 from enginery.sources.ultralytics_compat import import_torchvision, loading, silence
 from enginery.system.files import is_full, sha256, temporary_folder
-
-_SHOWN_NAMES = 5
 
 
 def export_weights(source: Path, settings: ExportSettings, out: Path) -> dict[str, Any]:
@@ -102,7 +101,7 @@ def _unsafe_names(copied: Path, refusal: str) -> str:
     )
     with suppress(ValueError):  # a format older than torch 1.6 cannot be listed
         names = torch.serialization.get_unsafe_globals_in_checkpoint(copied) or names
-    return ", ".join(sorted(names)[:_SHOWN_NAMES])
+    return ", ".join(sorted(names)[:SHOWN_NAMES])
 
 
 def _run_export(model: Any, source: Path, settings: ExportSettings) -> Path:

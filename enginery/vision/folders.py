@@ -37,17 +37,21 @@ def mask_file(image: Path) -> Path:
     """Where the class of each of an image's pixels is: a .png in masks/ in place of the last
     images/ of its path, or beside the images.
     """
-    parts = image.parent.parts
-    if "images" not in parts:
-        return image.parent / "masks" / f"{image.stem}.png"
-    last = len(parts) - 1 - parts[::-1].index("images")
-    return Path(*parts[:last], "masks", *parts[last + 1 :], f"{image.stem}.png")
+    folder = _instead_of_images(image.parent, "masks") or image.parent / "masks"
+    return folder / f"{image.stem}.png"
 
 
 def _label_files(image: Path) -> list[Path]:
-    name, parts = f"{image.stem}.txt", image.parent.parts
+    beside, instead = image.parent / "labels", _instead_of_images(image.parent, "labels")
+    folders = [instead, beside] if instead else [beside]
+    places = [folder / f"{image.stem}.txt" for folder in folders]
+    return [*places, image.with_suffix(".txt")]
+
+
+def _instead_of_images(folder: Path, name: str) -> Path | None:
+    """A folder with the last images/ of its path exchanged; None if it has none."""
+    parts = folder.parts
     if "images" not in parts:
-        return [image.parent / "labels" / name, image.with_suffix(".txt")]
+        return None
     last = len(parts) - 1 - parts[::-1].index("images")
-    instead = Path(*parts[:last], "labels", *parts[last + 1 :])
-    return [instead / name, image.parent / "labels" / name, image.with_suffix(".txt")]
+    return Path(*parts[:last], name, *parts[last + 1 :])

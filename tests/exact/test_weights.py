@@ -168,7 +168,7 @@ def test_whole_numbers_and_words_are_never_nan() -> None:
     assert not export._has_nan(numpy_helper.from_array(np.ones(7, np.int64), "w"))
     words = TensorProto(data_type=TensorProto.STRING, dims=[1], string_data=[b"nan"])
     assert not export._has_nan(words)
-    assert (export._PART, export._SHOWN_NAMES) == (1 << 24, 5)
+    assert (export._PART, export.SHOWN_NAMES) == (1 << 24, 5)
 
 
 def test_a_source_of_another_digest(tmp_path: Path) -> None:

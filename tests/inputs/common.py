@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.trouble.cases.data import picture
 from enginery.sources.export import ExportSettings
 from tests.conftest import ROOT
 
@@ -19,9 +18,9 @@ TINY = ExportSettings("detect", (64, 64), 1, False, 17)
 def folder_with(tmp_path: Path, make: Callable[[Path], object]) -> Path:
     folder = tmp_path / "own"
     (folder / "images").mkdir(parents=True)
-    (folder / "images/1.png").write_bytes(picture(20))
+    (folder / "images/1.png").write_bytes(picture(20, 20))
     (tmp_path / "elsewhere").mkdir()
-    (tmp_path / "elsewhere/2.png").write_bytes(picture(20))
+    (tmp_path / "elsewhere/2.png").write_bytes(picture(20, 20))
     make(folder / "images/x.png")
     return folder
 
@@ -56,21 +55,3 @@ BAD = {
         r"caf\\xe9\.png: its name is not UTF-8",
     ),
 }
-
-
-def picture(side: int) -> bytes:
-    """A black square PNG of one bit a pixel."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-        )
-
-    packed = zlib.compressobj(1)
-    body = (
-        b"".join(packed.compress(bytes(1 + (side + 7) // 8)) for _ in range(side)) + packed.flush()
-    )
-    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
-    )

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.trouble.cases.data import picture
 from enginery.calibration import cache
 from enginery.errors import DataError
 from enginery.project.inputs import check_plain, plain_files
 from enginery.system.files import sha256_tree
 from enginery.vision.images import list_images, read_image
 from enginery.vision.labels import check_format
-from tests.inputs.common import BAD, WEIGHTS, folder_with, picture
+from tests.inputs.common import BAD, WEIGHTS, folder_with
 
 
 @pytest.mark.parametrize("kind", BAD)
@@ -56,11 +57,11 @@ def test_a_folder_with_the_name_of_an_image_or_of_labels(tmp_path: Path) -> None
 
 
 def test_an_image_that_is_too_large_for_opencv(tmp_path: Path) -> None:
-    (tmp_path / "vast.png").write_bytes(picture(40_000))
+    (tmp_path / "vast.png").write_bytes(picture(40_000, 40_000))
     with pytest.raises(
         DataError,
         match=r"vast\.png cannot be read as an image: it has more pixels than OpenCV reads",
     ):
         read_image(tmp_path / "vast.png")
-    (tmp_path / "small.png").write_bytes(picture(20))
+    (tmp_path / "small.png").write_bytes(picture(20, 20))
     assert read_image(tmp_path / "small.png").shape == (20, 20, 3)
