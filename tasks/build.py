@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from enginery import runtimes
 from enginery.calibration import cache
 from enginery.gpu.turns import reserved
-from enginery.graphs.inspect import GraphInfo, fit_profiles, graph_info
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.pipeline.workplace import ToolchainInUse, read_workplace
@@ -30,8 +29,10 @@ from enginery.system.files import atomic_folder, read_json, sha256, write_json
 from enginery.toolchain.client import build as build_plan
 from enginery.toolchain.requests import BuildRequest, BuildResult
 from enginery.vision.folders import image_folder
-from enginery.vision.images import preprocess, read_image, save_batch
 from tasks.refitting import refitted, structure
+
+if TYPE_CHECKING:
+    from enginery.graphs.inspect import GraphInfo
 
 MINIMUM_MIB = 1024  # GPU memory without which no build is begun
 Shapes = Mapping[str, list[int]]  # at min, opt and max
@@ -179,6 +180,8 @@ def _results(request: BuildRequest, result: BuildResult) -> dict[str, Any]:
 
 
 def _request(job: Job[Parameters], toolchain: ToolchainInUse, folder: Path) -> BuildRequest:
+    from enginery.graphs.inspect import graph_info
+
     stage, parameters = job.stage, job.parameters
     own_gpu = runtimes.find(parameters.runtime).on_own_gpu
     graph = "fp32" if parameters.weakly_typed else stage.precision
@@ -242,6 +245,8 @@ def _calibration_batch(model: str, native: NativeCalibration, folder: Path) -> P
     """The calibration images as the network takes them, in one file that the child reads batch by
     batch.
     """
+    from enginery.vision.images import preprocess, read_image, save_batch
+
     source, out = image_folder(Path(native.calibration)), folder / "calibration.npy"
     names = read_json(calibration_images_file(model))["images"]
     size = (native.height, native.width)
@@ -254,6 +259,8 @@ def _profiles(parameters: Parameters, info: GraphInfo, where: str) -> tuple[dict
     """The profiles for the graph's image input; checked here because TensorRT reports a bad one
     poorly or not at all.
     """
+    from enginery.graphs.inspect import fit_profiles
+
     own = (parameters.profile,) if parameters.profile else ()
     profiles, arrays = parameters.profiles or own, parameters.arrays or {}
     name = fit_profiles(info, profiles, parameters.input, where, arrays)

@@ -8,16 +8,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import onnx
-
-from enginery.calibration import cache, state
-from enginery.calibration.collect import CalibrationJob, collect
-from enginery.calibration.histogram import Histogram
-from enginery.calibration.thresholds import thresholds_of
-from enginery.graphs.inspect import has_own_quantization, read_graph
-from enginery.graphs.session import CPU, fastest_provider
+from enginery.calibration import cache
+from enginery.graphs.provider import CPU, fastest_provider
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.paths import (
@@ -29,12 +23,16 @@ from enginery.project.paths import (
     model_folder,
 )
 from enginery.project.stage import Stage
-from enginery.quantization.placement import place, tensors_to_calibrate
 from enginery.quantization.rules import patterns
 from enginery.report.events import log, progress
 from enginery.system.files import atomic_folder, dumps, read_json, sha256, write_json
 from enginery.vision.folders import image_folder
 from enginery.vision.preprocess import Preprocess
+
+if TYPE_CHECKING:
+    import onnx
+
+    from enginery.calibration.histogram import Histogram
 
 TOOLS = ("numpy", "onnx", "onnxruntime", "opencv-python")
 CLASSIFIERS_TOOLS = ("pillow", "torchvision", "ultralytics")  # they feed what classifies
@@ -107,6 +105,8 @@ def calibrate(job: Job[Parameters]) -> None:
     """Write the cache, and the histograms that it was made from; a graph that brings its own Q/DQ
     needs neither.
     """
+    from enginery.graphs.inspect import has_own_quantization, read_graph
+
     name = job.stage.model
     graph = model_folder(name, "simplify") / "model.onnx"
     model, images = read_graph(graph), read_json(calibration_images_file(name))
@@ -140,6 +140,8 @@ def _calibrate(
 def _from_cache(
     job: Job[Parameters], model: onnx.ModelProto, source: Path
 ) -> tuple[cache.Cache, Sequence[str]]:
+    from enginery.quantization.placement import place
+
     ranges = cache.read(source)
     kept = patterns(job.parameters.rule or "none", job.parameters.exclude)
     tensors = place(model.graph, kept).activations(model.graph)
@@ -155,6 +157,10 @@ def _from_images(
     images: Mapping[str, Any],
     folder: Path,
 ) -> tuple[cache.Cache, Sequence[str]]:
+    from enginery.calibration import state
+    from enginery.calibration.thresholds import thresholds_of
+    from enginery.quantization.placement import tensors_to_calibrate
+
     tensors = tensors_to_calibrate(model.graph)
     histograms = _count(job, counting, model, tensors, images)
     state.save(folder / HISTOGRAMS, "", len(images["images"]), histograms)
@@ -171,6 +177,9 @@ def _count(
     tensors: tuple[str, ...],
     images: Mapping[str, Any],
 ) -> dict[str, Histogram]:
+    from enginery.calibration import state
+    from enginery.calibration.collect import CalibrationJob, collect
+
     name = job.stage.model
     folder = image_folder(Path(job.parameters.calibration))
     paths = [folder / image for image in images["images"]]

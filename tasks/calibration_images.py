@@ -19,7 +19,6 @@ from enginery.project.stage import Stage
 from enginery.report.events import log
 from enginery.system.files import read_json, sha256, write_json
 from enginery.vision.folders import image_folder
-from enginery.vision.images import list_images
 from enginery.vision.tasks import Task, Truth
 
 
@@ -45,6 +44,8 @@ def list_calibration_images(job: Job[Parameters]) -> None:
     """Digest every image, refuse too few and those of the validation, write the list; a .cache in
     their place is digested.
     """
+    from enginery.vision.images import list_images
+
     parameters, model = job.parameters, job.stage.model
     source = Path(parameters.calibration)
     check_plain(source)

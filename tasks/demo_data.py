@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from enginery.demo.dataset import write_dataset
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.stage import Stage
@@ -33,6 +32,8 @@ def parameters(project: Project, stage: Stage) -> Parameters:
 @step("demo-data", version=1, tools=("numpy", "opencv-python"), parameters=parameters)
 def demo_data(job: Job[Parameters]) -> None:
     """Draw the images and their labels."""
+    from enginery.demo.dataset import write_dataset
+
     counts = {
         "validation": job.parameters.validation_images,
         "calibration": job.parameters.calibration_images,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from enginery import sources
 from enginery.datasets.class_names import read_names
@@ -19,9 +20,11 @@ from enginery.project.paths import RECORDS, model_folder
 from enginery.project.stage import Stage
 from enginery.project.values import extent
 from enginery.report.events import log
-from enginery.sources.export import ExportSettings, export
 from enginery.system.files import atomic_folder, sha256, write_json
 from enginery.vision.tasks import Task
+
+if TYPE_CHECKING:
+    from enginery.sources.export import ExportSettings
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def tools(project: Project, stage: Stage) -> Sequence[str]:
 )
 def export_model(job: Job[Parameters]) -> None:
     """Write the model's FP32 graph, the reference of everything that follows."""
+    from enginery.sources.export import export
+
     parameters, source = job.parameters, Path(job.parameters.source)
     with atomic_folder(model_folder(job.stage.model, "export")) as folder:
         results = export(source, _settings(job), folder / "model.onnx")
@@ -103,6 +108,8 @@ def export_model(job: Job[Parameters]) -> None:
 
 
 def _settings(job: Job[Parameters]) -> ExportSettings:
+    from enginery.sources.export import ExportSettings
+
     trust = read_workplace().source_trust(job.stage.model)
     task, sizes = job.parameters.task, job.parameters.sizes
     settings = ExportSettings(

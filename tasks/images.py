@@ -11,8 +11,6 @@ from enginery.project.paths import images_file
 from enginery.project.stage import Stage
 from enginery.report.events import log
 from enginery.system.files import sha256, sha256_tree, write_json
-from enginery.vision.images import check_images, list_images
-from enginery.vision.labels import check_format
 from enginery.vision.tasks import Judging, Task, TaskMetadata
 
 
@@ -34,6 +32,9 @@ def parameters(project: Project, stage: Stage) -> Parameters:
 @step("images", version=1, of=("model",), parameters=parameters)
 def list_validation_images(job: Job[Parameters]) -> None:
     """Read every image and label, digest every file, write the list."""
+    from enginery.vision.images import check_images, list_images
+    from enginery.vision.labels import check_format
+
     folder, task = Path(job.parameters.validation), job.parameters.task
     head = TaskMetadata(task, {}, judging=job.parameters.judging or Judging())
     images = list_images(folder, task, labelled=head.has_labels)

@@ -11,17 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from enginery.calibration import cache
-from enginery.calibration.propagate import complete
 from enginery.errors import ConfigError
-from enginery.graphs.inspect import read_graph
-from enginery.graphs.precision import to_fp16, write_fp16, write_fp32, write_typed
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.engine_name import INT8
 from enginery.project.paths import CACHE, RECORDS, model_folder
 from enginery.project.stage import Stage
-from enginery.quantization.placement import name_of, place
-from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
 from enginery.report.events import log
 from enginery.system.files import atomic_folder, read_json, sha256, write_json
@@ -67,6 +62,10 @@ def quantize(job: Job[Parameters]) -> None:
 
 
 def _to_float(job: Job[Parameters], source: Path, out: Path) -> dict[str, Any]:
+    from enginery.graphs.inspect import read_graph
+    from enginery.graphs.precision import write_fp16, write_fp32
+    from enginery.quantization.placement import name_of
+
     if job.stage.precision == "fp32":
         return write_fp32(source, out)
     if not job.parameters.fp32_layers:
@@ -94,6 +93,12 @@ def _in_fp32(job: Job[Parameters], names: Sequence[str]) -> list[str]:
 
 
 def _to_int8(job: Job[Parameters], source: Path, out: Path) -> dict[str, Any]:
+    from enginery.calibration.propagate import complete
+    from enginery.graphs.inspect import read_graph
+    from enginery.graphs.precision import to_fp16, write_fp32, write_typed
+    from enginery.quantization.placement import name_of, place
+    from enginery.quantization.qdq import insert
+
     folder = model_folder(job.stage.model, "calibration")
     calibration = read_json(folder / "record.json")
     if calibration["own_quantization"]:

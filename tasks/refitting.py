@@ -8,8 +8,6 @@ from typing import Any
 
 from enginery.calibration import cache
 from enginery.errors import ToolchainError
-from enginery.graphs.inspect import read_graph
-from enginery.graphs.structure import save_weights, structure_digest
 from enginery.project.paths import engine_folder
 from enginery.project.stage import Stage
 from enginery.registry.store import Engine, damage, engine_in
@@ -23,6 +21,9 @@ def structure(request: BuildRequest, weights: Sequence[str]) -> str:
     """What must be the same for a refit: the graph but for these weights, and the layers kept in
     float.
     """
+    from enginery.graphs.inspect import read_graph
+    from enginery.graphs.structure import structure_digest
+
     return structure_digest(read_graph(request.onnx), set(weights), "\n".join(request.fp16_layers))
 
 
@@ -46,6 +47,9 @@ def refitted(
     """Write the plan; what the build's record says of it, and what was measured. None where it must
     be built.
     """
+    from enginery.graphs.inspect import read_graph
+    from enginery.graphs.structure import save_weights
+
     engine = base(stage, request)
     if (
         not engine or request.native_images

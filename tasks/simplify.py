@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginery import sources
-from enginery.graphs.inspect import fit_profiles, graph_info
-from enginery.graphs.simplify import simplify
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.paths import RECORDS, model_folder
@@ -18,9 +16,6 @@ from enginery.project.stage import Stage
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log
 from enginery.system.files import atomic_folder, write_json
-from enginery.vision.feeds import feeds
-from enginery.vision.images import list_images
-from enginery.vision.labels import check_labels
 from enginery.vision.tasks import Judging, Task
 
 COMPARED_IMAGES = 4
@@ -64,6 +59,10 @@ def parameters(project: Project, stage: Stage) -> Parameters:
 )
 def simplify_model(job: Job[Parameters]) -> None:
     """Write the simplified graph, or the same graph with the reason why not."""
+    from enginery.graphs.simplify import simplify
+    from enginery.vision.feeds import feeds
+    from enginery.vision.images import list_images
+
     parameters, model = job.parameters, job.stage.model
     source = model_folder(model, "export") / "model.onnx"
     judging = parameters.judging or Judging()
@@ -86,6 +85,9 @@ def _check(job: Job[Parameters], graph: Path, images: Sequence[Path]) -> None:
     """What this step is the first to know: whether a graph has the sizes of params.yaml, and labels
     the model's classes.
     """
+    from enginery.graphs.inspect import fit_profiles, graph_info
+    from enginery.vision.labels import check_labels
+
     parameters = job.parameters
     if parameters.profiles or parameters.arrays:
         sizes = parameters.profiles, parameters.input, graph.as_posix(), parameters.arrays

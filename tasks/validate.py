@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from enginery.evaluation.validation import validate_graph
-from enginery.graphs.overflow import first_overflow
 from enginery.pipeline.project import Project
 from enginery.pipeline.step import Job, step
 from enginery.project.paths import RECORDS, images_file, model_folder
@@ -17,8 +15,6 @@ from enginery.project.stage import Stage
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
 from enginery.system.files import read_json, write_json
-from enginery.vision.feeds import feeds
-from enginery.vision.images import list_images
 from enginery.vision.tasks import Judging, Task
 
 LOOKED_AT = 2  # samples, for the layer that overflows
@@ -58,6 +54,8 @@ def tools(project: Project, stage: Stage) -> Sequence[str]:
 )
 def validate(job: Job[Parameters]) -> None:
     """Measure; the register step judges, so that a new tolerance measures nothing again."""
+    from enginery.evaluation.validation import validate_graph
+
     parameters, model = job.parameters, job.stage.model
     precision = model_folder(model, job.stage.precision)
     report = validate_graph(
@@ -84,6 +82,10 @@ def validate(job: Job[Parameters]) -> None:
 
 def _first_overflow(job: Job[Parameters]) -> dict[str, str]:
     """Which layer of a graph first gives values that FP16 cannot hold, on a few samples."""
+    from enginery.graphs.overflow import first_overflow
+    from enginery.vision.feeds import feeds
+    from enginery.vision.images import list_images
+
     parameters, model = job.parameters, job.stage.model
     head = read_task_metadata(model, parameters.judging)
     graph = model_folder(model, job.stage.precision) / "graph" / "model.onnx"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,3 +55,13 @@ def test_dvc_is_reached_through_one_package_and_tensorrt_by_the_child_alone() ->
     assert rooms("dvc") == {"enginery/pipeline"}
     assert rooms("tensorrt") | rooms("tensorrt_rtx") == set()
     assert rooms("pycuda") == {"enginery/toolchain/child"}
+
+
+def test_a_declaration_loads_nothing_that_only_its_function_works_with() -> None:
+    """`status` and `dvc repro` read all declarations, and work with none."""
+    names = [path.stem for path in sorted((ROOT / "tasks").glob("[a-z]*.py"))]
+    heavy = ("cv2", "numpy", "onnx", "onnxruntime", "torch")
+    modules = ", ".join(f"tasks.{name}" for name in names)
+    program = f"import sys, {modules}\nprint(set({heavy}) & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert ran.stdout == "set()\n", ran.stderr

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from enginery.errors import EngineryError, ModelError
-from enginery.graphs import session
+from enginery.graphs import provider, session
 from enginery.pipeline.recipes import write_recipes
 from enginery.project.differences import differences
 from enginery.project.load import load_spec
@@ -119,7 +119,7 @@ def test_a_gpu_that_calibrates_is_part_of_the_recipe(
         lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"],
     )
     assert recipes_of(spec) == on_cpu  # ONNX Runtime knows GPUs, and this machine has none
-    monkeypatch.setattr(session, "gpus", lambda: ["a GPU"])
+    monkeypatch.setattr(provider, "gpus", lambda: ["a GPU"])
     on_gpu = recipes_of(spec)
     assert [path.parent.name for path in on_gpu if on_gpu[path] != on_cpu[path]] == ["calibrate"]
     differing = differences(on_cpu[CALIBRATE], on_gpu[CALIBRATE])

@@ -9,25 +9,17 @@ import onnx
 import onnxruntime
 
 from enginery.errors import ModelError
-from enginery.gpu.inventory import gpus
 from enginery.graphs.external import relative
+from enginery.graphs.provider import CPU, fastest_provider
 
 _CORES = len(os.sched_getaffinity(0))
 WORKERS = min(_CORES, 4)  # runs of a session side by side; each holds its own activations
 _NO_LIMIT = 0  # as many threads as there are cores
-CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 def threads_beside(workers: int) -> int:
     """How many threads a run may have where so many go on at once."""
     return max(1, _CORES // workers)
-
-
-def fastest_provider() -> str:
-    """What runs a graph in memory here: a GPU, where there is one and this ONNX
-    Runtime knows it.
-    """
-    return _CUDA if _CUDA in onnxruntime.get_available_providers() and gpus() else CPU
 
 
 def open_session(path: Path, threads: int = _NO_LIMIT) -> onnxruntime.InferenceSession:

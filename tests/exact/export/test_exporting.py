@@ -14,6 +14,9 @@ import pytest
 
 import enginery.actions.engine_session
 import enginery.actions.predict
+import enginery.graphs.simplify
+import enginery.vision.feeds
+import enginery.vision.images
 import tasks.simplify
 from enginery.errors import DataError, ModelError
 from enginery.pipeline.step import Job
@@ -162,19 +165,21 @@ def test_a_graph_is_simplified_and_compared_on_four_images(
     step, said, asked = Stage("simplify", "m"), list[Any](), list[Any]()
     monkeypatch.setattr(tasks.simplify, "log", lambda *given: said.append(given))
     monkeypatch.setattr(
-        tasks.simplify,
+        enginery.vision.images,
         "list_images",
         lambda *given: asked.append(given) or tuple(map(Path, "abcdef")),
     )
     monkeypatch.setattr(tasks.simplify, "_check", lambda *given: asked.append(given))
-    monkeypatch.setattr(tasks.simplify, "feeds", lambda *given: asked.append(given) or "feeds")
+    monkeypatch.setattr(
+        enginery.vision.feeds, "feeds", lambda *given: asked.append(given) or "feeds"
+    )
 
     def simplify(*given: Any) -> dict[str, Any]:
         asked.append(given)
         given[1].write_text("graph")
         return {"simplified": done, "reason": "odd", "nodes_before": 9, "nodes_after": 7}
 
-    monkeypatch.setattr(tasks.simplify, "simplify", simplify)
+    monkeypatch.setattr(enginery.graphs.simplify, "simplify", simplify)
     made = {"parameters": {"validation": "set", "task": "detect", "height": 32, "width": 64}}
     write_json(step.recipe, made)
     tasks.simplify.simplify_model(step)

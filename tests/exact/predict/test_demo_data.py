@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import tasks.demo_data
+from enginery.demo import dataset
 from enginery.project.stage import Stage
 from enginery.system.files import write_json
 
@@ -23,7 +24,7 @@ def test_the_demos_images_are_drawn(here: list[str], monkeypatch: pytest.MonkeyP
     step = Stage("demo-data")
     parameters = {"validation_images": 3, "calibration_images": 5}
     write_json(step.recipe, {"parameters": parameters})
-    monkeypatch.setattr(tasks.demo_data, "write_dataset", write)
+    monkeypatch.setattr(dataset, "write_dataset", write)
     tasks.demo_data.demo_data(step)
     assert drawn == [range(1, 4), range(500_001, 500_006)]
     assert here == ["drew 4 validation images", "drew 6 calibration images"]

@@ -14,7 +14,7 @@ import onnx
 import pytest
 
 import tasks.calibrate
-from enginery.calibration import cache, state
+from enginery.calibration import cache, collect, state, thresholds
 from enginery.calibration.histogram import Histogram
 from enginery.errors import DataError
 from enginery.project.stage import Stage
@@ -104,7 +104,7 @@ def test_the_algorithm_and_its_percentile_are_used(monkeypatch: pytest.MonkeyPat
         asked.append((sorted(histograms), algorithm, percent))
         return {"images": 1.0, "r": 2.0}
 
-    monkeypatch.setattr(tasks.calibrate, "thresholds_of", thresholds_of)
+    monkeypatch.setattr(thresholds, "thresholds_of", thresholds_of)
     calibration(pictures("images", 51), algorithm="percentile", percentile=99.5)
     tasks.calibrate.calibrate(CALIBRATE)
     assert asked == [(["images", "r"], "percentile", 99.5)]
@@ -113,41 +113,40 @@ def test_the_algorithm_and_its_percentile_are_used(monkeypatch: pytest.MonkeyPat
     )
 
 
-def test_a_calibration_goes_on_only_where_nothing_changed(said: list[Any]) -> None:
+def test_a_calibration_goes_on_only_where_nothing_changed(
+    said: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     simplified()
     images = pictures("images", 51, 204)
     calibration(images)
     keys: list[str] = []
-    original = tasks.calibrate.collect
+    original = collect.collect
 
-    def collect(work: Any, kept: Path, progress: Any) -> Any:
+    def noted(work: Any, kept: Path, progress: Any) -> Any:
         keys.append(work.key)
         assert kept == Path(f"artifacts/models/{MODEL}/calibration-so-far.npz")
         assert work.images == [Path("images/0.png"), Path("images/1.png")]
         assert (work.size, work.task) == ((4, 4), "detect")
         return original(work, kept, progress)
 
-    tasks.calibrate.collect = collect
-    try:
-        tasks.calibrate.calibrate(CALIBRATE)
-        half = {name: Histogram() for name in ("images", "r")}
-        for found in half.values():
-            found.add(np.full(48, 0.9, np.float32))
-        state.save(Path(f"artifacts/models/{MODEL}/calibration-so-far.npz"), keys[0], 1, half)
-        tasks.calibrate.calibrate(CALIBRATE)
-        assert ("goes on after 1 of 2 images, where the last run was stopped", "info") in said
-        assert cache.read(Path(FOLDER) / "calibration.cache").thresholds()[
-            "images"
-        ] == pytest.approx(0.9, rel=1e-6)
-        cv2.imwrite("images/1.png", np.full((4, 4, 3), 203, np.uint8))
-        calibration(images)
-        tasks.calibrate.calibrate(CALIBRATE)
-        calibration(images, algorithm="mse")
-        tasks.calibrate.calibrate(CALIBRATE)
-        onnx.save(network(2), f"artifacts/models/{MODEL}/simplify/model.onnx")
-        tasks.calibrate.calibrate(CALIBRATE)
-    finally:
-        tasks.calibrate.collect = original
+    monkeypatch.setattr(collect, "collect", noted)
+    tasks.calibrate.calibrate(CALIBRATE)
+    half = {name: Histogram() for name in ("images", "r")}
+    for found in half.values():
+        found.add(np.full(48, 0.9, np.float32))
+    state.save(Path(f"artifacts/models/{MODEL}/calibration-so-far.npz"), keys[0], 1, half)
+    tasks.calibrate.calibrate(CALIBRATE)
+    assert ("goes on after 1 of 2 images, where the last run was stopped", "info") in said
+    assert cache.read(Path(FOLDER) / "calibration.cache").thresholds()["images"] == pytest.approx(
+        0.9, rel=1e-6
+    )
+    cv2.imwrite("images/1.png", np.full((4, 4, 3), 203, np.uint8))
+    calibration(images)
+    tasks.calibrate.calibrate(CALIBRATE)
+    calibration(images, algorithm="mse")
+    tasks.calibrate.calibrate(CALIBRATE)
+    onnx.save(network(2), f"artifacts/models/{MODEL}/simplify/model.onnx")
+    tasks.calibrate.calibrate(CALIBRATE)
     assert keys[0] == keys[1]
     assert len(set(keys)) == 4
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import tasks.validate
+from enginery.evaluation import validation
 from enginery.evaluation.compare import OutputError
 from enginery.evaluation.validation import GraphReport
 from enginery.project.stage import Stage
@@ -22,9 +23,7 @@ def test_a_graphs_validation_is_recorded(said: list[Any], monkeypatch: pytest.Mo
     asked: list[Any] = []
     metrics = [Metrics(head.MAP, value, 0.9, {}) for value in (0.75, 0.5)]
     report = GraphReport(OutputError(0.1, 0.01, 0, 0), *metrics)
-    monkeypatch.setattr(
-        tasks.validate, "validate_graph", lambda *given: asked.append(given) or report
-    )
+    monkeypatch.setattr(validation, "validate_graph", lambda *given: asked.append(given) or report)
     monkeypatch.setattr(tasks.validate, "_first_overflow", lambda job: {})
     monkeypatch.setattr(tasks.validate, "progress", lambda *given: asked.append(given))
     write_json(
