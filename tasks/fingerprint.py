@@ -12,6 +12,7 @@ from enginery.pipeline.matrix import check_matrix
 from enginery.pipeline.step import Job, NoParameters, step
 from enginery.project.load import load_spec
 from enginery.report.events import log
+from enginery.toolchain.selection import Toolchains
 
 
 @step("fingerprint", version=1)
@@ -24,8 +25,10 @@ def fingerprint_machine(job: Job[NoParameters]) -> None:
     spec = load_spec()
     check_matrix(spec)
     check_inputs(spec)
-    graph, stages = read_stages(spec)
-    excluded = fingerprint(spec, stages, earlier=graph.before())
+    toolchains = Toolchains(spec)
+    with toolchains.answering(spec.used_targets()):
+        graph, stages = read_stages(spec)
+    excluded = fingerprint(spec, stages, None, graph.before(), toolchains)
     elsewhere = [
         error.what for error in excluded.values() if isinstance(error, ExcludedTargetError)
     ]

@@ -5,6 +5,7 @@ reason in one line.
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,25 @@ def test_each_is_probed_once(here: Path) -> None:
     assert toolchains.choose("mine").info is first.info
     with pytest.raises(ToolchainError, match="cannot be started"):
         chosen(here, {**RTX, "toolchain": "one"}, one=interpreter)
+
+
+def test_toolchains_answer_beside_other_work_and_a_hanging_one_ends_with_it(here: Path) -> None:
+    first, hanging = here / "first", here / "hanging"
+    first.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    hanging.write_text(f"#!/bin/sh\ntouch {here}/began\nexec sleep 1000\n")
+    for path in (first, hanging):
+        path.chmod(0o755)
+    toolchains = Toolchains(spec(here, {**RTX, "toolchain": "one"}, one=first))
+    with toolchains.answering(["mine"]):
+        pass
+    first.unlink()
+    assert toolchains.choose("mine").info.runtime == "tensorrt_rtx"
+
+    toolchains = Toolchains(spec(here, {**RTX, "toolchain": "one"}, one=hanging))
+    with pytest.raises(KeyboardInterrupt), toolchains.answering(["mine"]):
+        while not (here / "began").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt
 
 
 @without_gpu

@@ -16,7 +16,7 @@ from enginery.project.load import load_spec
 from enginery.project.params import Spec
 from enginery.project.preflight import doubts
 from enginery.report.display import Display, Outcome
-from enginery.toolchain.selection import absent
+from enginery.toolchain.selection import Toolchains, absent
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ class Run:
     """
 
     spec: Spec
+    toolchains: Toolchains
     pipeline: Pipeline
     whole: Graph
     graph: Graph
@@ -81,7 +82,10 @@ def prepare(selection: Selection, jobs: int | None, display: Display) -> Run:
         ConfigError, EngineryError: one of them has mistakes.
     """
     spec = load_spec()
-    pipeline, graph = open_project(spec)
+    toolchains = Toolchains(spec)
+    known = spec.used_targets()
+    with toolchains.answering([name for name in known if name in selection.targets] or known):
+        pipeline, graph = open_project(spec)
     for doubt in doubts(spec, graph.tracked):
         display.warn(doubt)
     missing = absent(spec)
@@ -89,6 +93,7 @@ def prepare(selection: Selection, jobs: int | None, display: Display) -> Run:
     there = part.without([node.address for node in part if node.stage.toolchain in missing])
     return Run(
         spec=spec,
+        toolchains=toolchains,
         pipeline=pipeline,
         whole=graph,
         graph=there,

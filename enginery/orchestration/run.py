@@ -181,7 +181,7 @@ def _fingerprint(run: Run) -> State[None]:
     """What the machine and its toolchains are; in this process, since every run does it."""
     try:
         stages, earlier = run.whole.stages(), run.whole.before()
-        excluded = fingerprint(run.spec, stages, run.targets, earlier)
+        excluded = fingerprint(run.spec, stages, run.targets, earlier, run.toolchains)
         if run.target_is_explicit and excluded:
             raise next(iter(excluded.values()))
     except Exception as error:

@@ -23,6 +23,7 @@ from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS,
     get_current_settings,
+    temporary_settings,
 )
 
 from enginery.errors import EngineryError, ServerError, ServerLostError
@@ -109,11 +110,16 @@ def prefect_server(schedules: bool = False) -> Iterator[Connection]:
 def requests_through(connection: Connection) -> Iterator[None]:
     """The requests of a flow that runs in this block ask first whether the server still answers.
 
+    It sends no heartbeats, unless a setting asks for them: whoever waits for it sees its end, and
+    Prefect would wait up to a second for the thread that sends them.
+
     Raises:
         ServerError: the server is one of another major version, or does not answer.
     """
     hooks = {"event_hooks": {"request": [connection.before_request]}}
     with ExitStack() as stack:
+        if "heartbeat_frequency" not in get_current_settings().flows.model_fields_set:
+            stack.enter_context(temporary_settings({"flows.heartbeat_frequency": None}))
         try:
             stack.enter_context(SyncClientContext(httpx_settings=hooks))
         except RuntimeError as error:

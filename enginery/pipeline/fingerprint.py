@@ -37,13 +37,14 @@ def fingerprint(
     stages: Iterable[Stage],
     targets: Collection[str] | None = None,
     earlier: Mapping[Stage, tuple[Stage, ...]] | None = None,
+    toolchains: Toolchains | None = None,
 ) -> dict[str, EngineryError]:
     """Write the recipe of every stage for this machine, and how this machine does the work.
 
     Returns the targets that cannot be built here, each with the reason: Elsewhere if it is for
     another machine, Lost if this machine could build it, ToolchainError if its toolchain is broken.
     `earlier` are the stages before each. Where `targets` are given, only their toolchains are
-    asked, and the recipes of the rest stay as they are.
+    asked, and the recipes of the rest stay as they are. `toolchains` may have answered already.
 
     Raises:
         ConfigError: params.yaml asks what a target cannot do; all such mistakes at once.
@@ -53,7 +54,7 @@ def fingerprint(
     stages = list(stages)
     with ThreadPoolExecutor(1) as beside:  # their modules load while the toolchains answer
         steps = beside.submit(_load_steps, stages)
-        choices = _ask(asked, Toolchains(spec).choose, excluded)
+        choices = _ask(asked, (toolchains or Toolchains(spec)).choose, excluded)
     wrong = [
         mistake
         for name, choice in choices.items()

@@ -12,7 +12,7 @@ from enginery.pipeline.fingerprint import fingerprint
 from enginery.pipeline.staleness import explain
 from enginery.project.load import load_spec
 from enginery.system.checkout_lock import checkout_lock
-from enginery.toolchain.selection import absent
+from enginery.toolchain.selection import Toolchains, absent
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,11 @@ def overview() -> Overview:
         EngineryError: params.yaml or dvc.yaml has mistakes, or a run is at work.
     """
     spec = load_spec()
+    toolchains = Toolchains(spec)
     with checkout_lock():  # it writes recipes, which a run at work reads
-        pipeline, graph = open_project(spec)
-        excluded = fingerprint(spec, graph.stages(), earlier=graph.before())
+        with toolchains.answering(spec.used_targets()):
+            pipeline, graph = open_project(spec)
+        excluded = fingerprint(spec, graph.stages(), None, graph.before(), toolchains)
         missing = absent(spec)
         nodes = [
             node

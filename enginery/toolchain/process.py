@@ -23,6 +23,7 @@ from enginery.toolchain.child_errors import early_end, refusal
 PROGRAM = Path(__file__).with_name("child")
 OnEvent = Callable[[Mapping[str, Any]], None]
 _KEPT_MESSAGES, _KEPT_NOISE = 6, 2
+_running: set[subprocess.Popen[str]] = set()
 _FIELDS = {
     "log": {"severity", "message"},
     "progress": {"phase", "step", "steps"},
@@ -47,12 +48,14 @@ class Child:
             process = self._start(noise)
             timer = threading.Timer(time_limit, self._expire, [process])
             timer.start()
+            _running.add(process)
             try:
                 self._follow(process)
             except BaseException:
                 stop_group(process, grace_s=0)
                 raise
             finally:
+                _running.discard(process)
                 timer.cancel()
             noise.seek(0)
             self.last.extend(
@@ -133,6 +136,12 @@ class Child:
         raise early_end(
             self.python, self.request, self.last, None if self.expired else code, time_limit
         )
+
+
+def stop_children() -> None:
+    """End the children that other threads wait for."""
+    for process in list(_running):
+        stop_group(process, grace_s=0)
 
 
 def _event(line: str) -> dict[str, Any] | None:

@@ -5,7 +5,10 @@ interpreter before the others.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +26,7 @@ from enginery.gpu import inventory as gpu
 from enginery.project.params import Spec
 from enginery.project.target import OWN_INTERPRETER, OWN_TOOLCHAIN, Target
 from enginery.toolchain.client import probe
+from enginery.toolchain.process import stop_children
 from enginery.toolchain.requests import ToolchainInfo
 
 
@@ -45,6 +49,23 @@ class Toolchains:
     def __init__(self, spec: Spec) -> None:
         self._spec = spec
         self._probed: dict[tuple[Path, str, str | None], ToolchainInfo | ToolchainError] = {}
+        self._probing = threading.Lock()
+
+    @contextmanager
+    def answering(self, targets: Iterable[str]) -> Iterator[None]:
+        """Inside, the toolchains of these targets are asked beside what goes on there."""
+        with ThreadPoolExecutor(1) as beside:
+            beside.submit(self._ask, list(targets))
+            try:
+                yield
+            except BaseException:
+                stop_children()  # nobody waits for their answers
+                raise
+
+    def _ask(self, targets: Iterable[str]) -> None:
+        for name in targets:
+            with suppress(EngineryError):  # whoever chooses is told
+                self.choose(name)
 
     @cached_property
     def known(self) -> dict[str, Path]:
@@ -82,14 +103,13 @@ class Toolchains:
 
     def _probe(self, python: Path, runtime: str, visible: str | None) -> ToolchainInfo:
         key = (python, runtime, visible)
-        if key not in self._probed:
-            try:
-                self._probed[key] = probe(*key)
-            except ToolchainError as error:
-                self._probed[key] = (
-                    error  # asked again for each target, a broken one would take its time each time
-                )
-        info = self._probed[key]
+        with self._probing:
+            if key not in self._probed:
+                try:
+                    self._probed[key] = probe(*key)
+                except ToolchainError as error:  # asked for each target, it would take its time
+                    self._probed[key] = error
+            info = self._probed[key]
         if isinstance(info, ToolchainError):
             raise info
         return info

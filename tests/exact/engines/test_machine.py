@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -85,8 +86,9 @@ def machine(spec: Spec, monkeypatch: pytest.MonkeyPatch) -> Any:
             raise answer
         return answer  # type: ignore[no-any-return]
 
-    toolchains = SimpleNamespace(choose=choose)
-    monkeypatch.setattr(fingerprinting, "Toolchains", lambda spec: toolchains)
+    toolchains = SimpleNamespace(choose=choose, answering=lambda targets: nullcontext())
+    for module in (fingerprinting, tasks.fingerprint):
+        monkeypatch.setattr(module, "Toolchains", lambda spec: toolchains)
     found.fingerprint = lambda targets=None: fingerprinting.fingerprint(
         spec, stages_of(spec), targets
     )
