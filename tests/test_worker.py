@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from enginery.errors import DiskFullError, EngineryError
 from enginery.pipeline import lock_entries, worker, yaml12
+from enginery.pipeline.process import StageProcess
 from enginery.pipeline.repository import open_repository
 
 LONG = "a_rather_long_word_" * 3
@@ -159,3 +162,31 @@ def test_one_entry_is_read_and_exchanged_as_the_whole_file_would_be(
         one = lock_entries.with_entries(whole, {"quotes": other})
         kept = lock_entries.with_entries(one, {"quotes": entries["quotes"]})
         assert (one != whole, kept) == (True, whole)
+
+
+def test_an_error_of_ours_is_one_line_and_any_other_leaves_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a full disk that the child meets when it writes dvc.lock."""
+
+    def child(error: Exception) -> tuple[str, str]:
+        reader, writer = os.pipe()
+        if (number := os.fork()) == 0:
+            monkeypatch.setattr(worker, "_fetch_runs", lambda repository: _raise(error))
+            worker._child(None, {}, worker.Request(), writer)
+        os.close(writer)
+        with os.fdopen(reader) as lines, pytest.raises(EngineryError) as caught:
+            StageProcess(lines, "stage").follow(lambda event: None, lambda: False)
+        os.waitpid(number, 0)
+        return str(caught.value), "".join(map(Path.read_text, tmp_path.rglob("*.txt")))
+
+    monkeypatch.chdir(tmp_path)
+    full = "stage failed: no room to write dvc.lock. Free some space, then run again"
+    assert child(DiskFullError(Path("dvc.lock"))) == (full, "")
+    said, traceback = child(ValueError("odd"))
+    assert said.startswith("stage failed: ValueError: odd")
+    assert "in _raise" in traceback
+
+
+def _raise(error: Exception) -> None:
+    raise error

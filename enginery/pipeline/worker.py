@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+from enginery.errors import EngineryError
 from enginery.pipeline.lock_entries import with_entries
 from enginery.pipeline.repair import write_lock
 from enginery.pipeline.repository import open_repository, read_lock, stages_of
@@ -228,4 +229,4 @@ def _is_expected(error: BaseException) -> bool:
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
 
-    return isinstance(error, DvcException | LockError | KeyboardInterrupt)
+    return isinstance(error, EngineryError | DvcException | LockError | KeyboardInterrupt)
