@@ -24,6 +24,7 @@ from enginery.report.document import (
 )
 from enginery.report.last_run import LastRun
 from enginery.report.page import sections
+from enginery.report.samples_page import samples_of_graphs
 from enginery.report.tables import Listed, engine_notes
 from enginery.system.files import atomic_write
 from enginery.vision.tasks import metric_in
@@ -72,6 +73,7 @@ def _parts(engines: Sequence[Listed], run: LastRun | None) -> Iterator[Part]:
     if run:
         yield "done", "What changed, and why", _done(run)
     yield "classes", "Accuracy by class", Html("".join(_classes(engines)))
+    yield "samples", "Samples", samples_of_graphs()
     yield "ranges", "INT8 ranges", Html("".join(_ranges(engines)))
     yield "made", "What made each engine", Html("".join(map(_made, engines)))
 
