@@ -15,12 +15,12 @@ from enginery.pipeline.project import Project
 from enginery.pipeline.recipes import recipe
 from enginery.pipeline.step import Job, load_step, step
 from enginery.project.engine_name import EngineName
-from enginery.project.paths import RECORDS, build_folder, engine_folder
+from enginery.project.paths import RECORDS, build_folder, engine_folder, engine_metrics
 from enginery.project.stage import Stage, record_file
 from enginery.registry.manifest import compose
 from enginery.registry.store import publish
 from enginery.report.events import log
-from enginery.system.files import read_json
+from enginery.system.files import read_json, write_json
 from enginery.toolchain.plan import check_built
 
 
@@ -61,7 +61,7 @@ def _own_recipes(project: Project, stage: Stage) -> dict[str, dict[str, Any]]:
 
 @step(
     "register",
-    version=2,
+    version=3,
     of=("model", "target", "precision"),
     parameters=parameters,
     record=RECORDS["register"],
@@ -83,6 +83,8 @@ def register(job: Job[Parameters]) -> None:
     own = [read_json(Path(path)) for path in job.parameters.records or ()]
     records |= {record["recipe"]["step"]: record for record in own}
     publish(plan, compose(name, records), engine_folder(name.model, name.target, name.precision))
+    size = {"megabytes": round(records["build"]["plan_bytes"] / 1e6, 1)}
+    write_json(engine_metrics(name.model, name.target, name.precision), size)
     log(f"registered {name.model} {name.precision} for {name.target} as candidate")
     if "native_cache" in records["build"]:
         what = "its metrics are those of Enginery's ranges"

@@ -18,6 +18,7 @@ from enginery.system.files import read_json, write_json
 from enginery.vision.tasks import Judging, Task
 
 LOOKED_AT = 2  # samples, for the layer that overflows
+SHOWN = 3  # samples, in the report
 TOOLS = ("ultralytics", "torch", "onnxruntime", "opencv-python")
 CLASSIFIERS_TOOLS = ("pillow", "torchvision")
 
@@ -46,7 +47,7 @@ def tools(project: Project, stage: Stage) -> Sequence[str]:
 
 @step(
     "validate",
-    version=3,
+    version=4,
     of=("model", "precision"),
     tools=tools,
     parameters=parameters,
@@ -54,6 +55,8 @@ def tools(project: Project, stage: Stage) -> Sequence[str]:
 )
 def validate(job: Job[Parameters]) -> None:
     """Measure; the register step judges, so that a new tolerance measures nothing again."""
+    from enginery.evaluation.metrics import write_metrics
+    from enginery.evaluation.samples import SampleFile, samples_file
     from enginery.evaluation.validation import validate_graph
 
     parameters, model = job.parameters, job.stage.model
@@ -65,6 +68,7 @@ def validate(job: Job[Parameters]) -> None:
         read_task_metadata(model, parameters.judging),
         lambda done, total: progress("images", done, total),
         (parameters.height, parameters.width),
+        SHOWN,
     )
     images, content = read_json(images_file(model)), report.to_dict()
     if job.stage.precision != "fp32":
@@ -75,6 +79,8 @@ def validate(job: Job[Parameters]) -> None:
         images=len(images["images"]),
     )
     write_json(precision / "validation.json", record)
+    write_json(samples_file(precision), SampleFile(samples=report.samples).to_json())
+    write_metrics(report, precision)
     metric = report.candidate.metric.title
     metric += "" if report.truth == "labels" else " (agreement, there are no labels)"
     log(f"{metric} {report.candidate.value:.4f}, FP32 original {report.reference.value:.4f}")

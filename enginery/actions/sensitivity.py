@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -22,13 +22,15 @@ from enginery.graphs.precision import to_fp16, write_typed
 from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
 from enginery.project.paths import CACHE, model_folder
+from enginery.quantization import kept_ranking
+from enginery.quantization.kept_ranking import KeptLayer, KeptRanking
 from enginery.quantization.placement import Placement, name_of, place
 from enginery.quantization.qdq import insert
 from enginery.quantization.rules import patterns
 from enginery.quantization.sensitivity import Feed, LayerCost, rank, smallest_prefix
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.report.events import log, progress
-from enginery.system.files import dumps, read_json, sha256, temporary_folder, write_json
+from enginery.system.files import dumps, sha256, temporary_folder
 from enginery.vision.feeds import feeds
 from enginery.vision.images import list_images
 
@@ -55,15 +57,13 @@ def ranking(spec: Spec, name: str) -> list[RankedLayer]:
     own = [*settings.exclude, *spec.models[name].fp32_layers]
     quantized = place(model.graph, patterns(settings.rule, own))
     images = _images(spec, name)
-    file = model_folder(name, INT8) / "sensitivity.json"
     key = _key(name, [feed.tobytes() for image in images for feed in image.values()])
-    costs = _kept(file, key)
-    if costs is None:
+    kept = kept_ranking.kept(name)
+    if not kept or kept.key != key:
         candidates = _candidates(model, quantized, thresholds)
-        costs = rank(model, candidates, thresholds, images, _show_layers)
-        write_json(file, {"key": key, "layers": [asdict(cost) for cost in costs]})
+        kept = _keep(name, key, rank(model, candidates, thresholds, images, _show_layers))
     layers = {*quantized.nodes, *quantized.shortcuts}
-    return [RankedLayer(cost.layer, cost.cost, cost.layer not in layers) for cost in costs]
+    return [RankedLayer(cost.layer, cost.cost, cost.layer not in layers) for cost in kept.layers]
 
 
 def propose(spec: Spec, name: str, ranked: Sequence[RankedLayer]) -> list[str] | None:
@@ -87,12 +87,12 @@ def _images(spec: Spec, name: str) -> list[Feed]:
     return list(given)
 
 
-def _kept(file: Path, key: str) -> list[LayerCost] | None:
-    """The ranking that was kept for this key."""
-    if not file.is_file():
-        return None
-    content = read_json(file)
-    return [LayerCost(**layer) for layer in content["layers"]] if content["key"] == key else None
+def _keep(name: str, key: str, costs: Sequence[LayerCost]) -> KeptRanking:
+    digest = sha256(model_folder(name, "calibration") / CACHE)
+    layers = tuple(KeptLayer(layer=cost.layer, cost=cost.cost) for cost in costs)
+    ranking = KeptRanking(key=key, cache_sha256=digest, layers=layers)
+    kept_ranking.keep(name, ranking)
+    return ranking
 
 
 def _show_layers(done: int, total: int) -> None:

@@ -28,12 +28,21 @@ def inspect(
             help="Write all that TensorRT's inspector tells, and the times.",
         ),
     ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Write layers.json and profile.json, as trtexec exports them, and summary.json.",
+        ),
+    ] = None,
 ) -> int:
-    """An engine's layers: precision, kernel, share of time, and its memory."""
+    """An engine's layers: precision, kernel, share of time, its memory, and hints."""
     from enginery.actions.inspect import inspect_engine
     from enginery.project.load import load_spec
     from enginery.registry.store import find
     from enginery.report.console import print_table
+    from enginery.report.layer_files import write_layer_files
+    from enginery.report.layer_hints import summarize
     from enginery.report.layers import profile_layers, rows, summary
     from enginery.system.files import atomic_write
 
@@ -48,11 +57,19 @@ def inspect(
         }
         with atomic_write(as_json) as partial:
             partial.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+    engine_summary = summarize(inspection, registered.precision)
+    if out:
+        write_layer_files(inspection, engine_summary, out)
     print_table(f"Layers of {registered.name}", rows(layers, top and max(top, 0)))
     print_table("By precision", summary(layers))
+    print_table("By kind", engine_summary.rows())
     memory = inspection.device_memory / 1e6
     print(
         f"{memory:.1f} MB of GPU memory for activations; "
         f"{skipped} tactics were skipped for want of memory when it was built"
     )
+    for hint in engine_summary.hints:
+        print(f"Hint: {hint}")
+    if out:
+        print(f"Written: {out.as_posix()}")
     return 0

@@ -1,13 +1,18 @@
-"""How close a graph's raw outputs are to the reference's, accumulated image by image."""
+"""How close a graph's raw outputs are to the reference's, accumulated image by image; and on which
+images they differ most.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import heapq
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+Outputs = Sequence[NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -48,3 +53,35 @@ class Accumulator:
             else float(self._squares > 0)
         )
         return OutputError(self._worst, relative, self._nan, self._inf)
+
+
+class FarthestApart:
+    """Keeps the samples whose outputs differ most from the original's; memory does not grow."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._kept: list[tuple[float, int, Outputs, Outputs]] = []
+
+    def add(self, index: int, original: Outputs, candidate: Outputs) -> None:
+        """A sample's outputs; of two that differ alike, the earlier one stays."""
+        if not self._count:
+            return
+        entry = (_difference(original, candidate), -index, original, candidate)
+        heapq.heappush(self._kept, entry)
+        if len(self._kept) > self._count:
+            heapq.heappop(self._kept)
+
+    def __iter__(self) -> Iterator[tuple[int, Outputs, Outputs]]:
+        for _, index, original, candidate in sorted(self._kept, key=lambda kept: kept[:2])[::-1]:
+            yield -index, original, candidate
+
+
+def _difference(original: Outputs, candidate: Outputs) -> float:
+    """RMS relative to the original's; NaN and infinite values are as far as can be."""
+    expected, given = (
+        np.concatenate([np.asarray(output, np.float64).reshape(-1) for output in outputs])
+        for outputs in (original, candidate)
+    )
+    if not np.isfinite(given).all():
+        return float("inf")
+    return float(np.linalg.norm(given - expected) / (np.linalg.norm(expected) or 1.0))

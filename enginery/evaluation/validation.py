@@ -15,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from enginery.errors import ModelError
-from enginery.evaluation.compare import Accumulator, OutputError
+from enginery.evaluation.compare import Accumulator, FarthestApart, OutputError
+from enginery.evaluation.drawing import can_draw, draw_sample
 from enginery.evaluation.judges import open_judge
+from enginery.evaluation.judges.interface import Judge
 from enginery.evaluation.judges.tensors import TensorScore
 from enginery.evaluation.runners import GraphRunner, Runner
+from enginery.evaluation.samples import Sample
 from enginery.graphs.session import WORKERS
 from enginery.vision.score import Metrics
 from enginery.vision.tasks import TaskMetadata, Truth
@@ -35,10 +38,11 @@ class GraphReport:
     candidate: Metrics
     truth: Truth = "labels"
     outputs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    samples: tuple[Sample, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON; a truth that is no labels is said. `outputs` are those of a
-        model that is judged by them.
+        model that is judged by them; `samples` are kept apart.
         """
         return {
             **({} if self.truth == "labels" else {"truth": self.truth}),
@@ -56,9 +60,10 @@ def validate_graph(
     head: TaskMetadata,
     progress: Callable[[int, int], None],
     size: tuple[int, int] = (640, 640),
+    kept: int = 0,
 ) -> GraphReport:
     """Run every sample of a data set through both graphs; `size` (height, width) is for graphs
-    whose own is open.
+    whose own is open. Of so many samples that differ most, the report has what both find in them.
 
     Raises:
         DataError: images or labels cannot be used. ModelError: a graph cannot be run, or is none of
@@ -71,7 +76,7 @@ def validate_graph(
         )
     feeding = head.feeding(size)
     original = GraphRunner(reference, size, feeding)
-    return compare(original, GraphRunner(candidate, size, feeding), folder, head, progress)
+    return compare(original, GraphRunner(candidate, size, feeding), folder, head, progress, kept)
 
 
 def compare(
@@ -80,6 +85,7 @@ def compare(
     folder: Path,
     head: TaskMetadata,
     progress: Callable[[int, int], None],
+    kept: int = 0,
 ) -> GraphReport:
     """Give every sample of a data set to both, in the order of their names; what is compared need
     not be a graph.
@@ -94,7 +100,7 @@ def compare(
         ThreadPoolExecutor(WORKERS) as pool,
     ):
         scores = [judge.score() for _ in range(2)]
-        closeness = Accumulator()
+        closeness, farthest = Accumulator(), FarthestApart(kept if can_draw(head) else 0)
         begun = (
             ([runner.begin(sample, pool) for runner in (reference, candidate)], truth)
             for sample, truth in judge
@@ -106,11 +112,21 @@ def compare(
             for score, output in zip(scores, outputs, strict=True):
                 score.add(output, truth)
             closeness.add(*outputs)
+            farthest.add(done - 1, *outputs)
             progress(done, len(judge))
         judge.check()
         metrics = scores[0].metrics(), scores[1].metrics()
         by_output = scores[1].closeness() if isinstance(scores[1], TensorScore) else {}
-        return GraphReport(closeness.closeness(), *metrics, head.judging.truth, by_output)
+        drawn = tuple(_drawn(farthest, judge, head, reference.size))
+        return GraphReport(closeness.closeness(), *metrics, head.judging.truth, by_output, drawn)
+
+
+def _drawn(
+    farthest: FarthestApart, judge: Judge, head: TaskMetadata, size: tuple[int, int]
+) -> Iterator[Sample]:
+    for index, original, candidate in farthest:
+        if sample := draw_sample(head, judge.name(index), size, original, candidate):
+            yield sample
 
 
 def _check_finite(outputs: Sequence[NDArray[np.float32]], image: Path) -> None:

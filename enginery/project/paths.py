@@ -10,6 +10,7 @@ ENGINES = ARTIFACTS / "engines"
 LOGS = ARTIFACTS / "logs"
 BUILDS = ARTIFACTS / "build"
 REPORTS = ARTIFACTS / "reports"
+METRICS = ARTIFACTS / "metrics"
 WORKPLACE = ARTIFACTS / "workplace.json"
 MATRIX = ARTIFACTS / "matrix.yaml"
 DVC_FILE = Path("dvc.yaml")
@@ -64,6 +65,11 @@ def engine_folder(model: str, target: str, precision: str) -> Path:
 def engine_report(model: str, target: str, precision: str) -> Path:
     """How an engine did on its own GPU."""
     return REPORTS / model / target / f"{precision}.json"
+
+
+def engine_metrics(model: str, target: str, precision: str) -> Path:
+    """An engine's numbers, for `dvc metrics diff`."""
+    return METRICS / model / target / f"{precision}.json"
 
 
 def timing_folder(toolchain: str, version: str, gpu: str) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from enginery.project.engine_name import EngineName
-from enginery.project.paths import BUILDS, ENGINES, REPORTS
+from enginery.project.paths import BUILDS, ENGINES, METRICS, REPORTS
 from enginery.registry.store import engine_folders
 
 
@@ -56,7 +56,7 @@ def _remove_if_empty(folder: Path) -> None:
 def _engine_paths() -> Iterator[tuple[EngineName, Path]]:
     for folder in (*engine_folders(ENGINES), *engine_folders(BUILDS)):
         yield EngineName.of(folder), folder
-    for report in sorted(REPORTS.glob("*/*/*.json")):
+    for report in sorted(path for room in (METRICS, REPORTS) for path in room.glob("*/*/*.json")):
         name = EngineName.of(report.with_suffix(""))
         if name.possible:
             yield name, report

@@ -38,11 +38,16 @@ summary:focus-visible,a:focus-visible,.scroll:focus-visible{outline:3px solid va
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}
 dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}
 svg{vertical-align:middle}.bars{fill:var(--accent)}.mark{stroke:var(--bad);stroke-width:1.5}
+h3{margin:.8rem 0 .2rem;font-size:1rem}.pair{display:flex;flex-wrap:wrap;gap:.5rem 1rem}
+figure{margin:0;flex:1 1 16rem;max-width:30rem}figcaption{color:var(--muted)}
+.sample{display:block;width:100%;height:auto;border:1px solid var(--line);border-radius:4px}
+.sample polygon{fill:none;stroke-width:1.5}.sample rect{fill:#10161d}
+.sample text{font:11px ui-monospace,monospace}
 @media(max-width:40rem){body{padding:.7rem}dl{display:block}dd{margin:0 0 .4rem 1rem}
 th,td{padding:.3rem .5rem}}
 @media print{:root{--text:#000;--back:#fff;--soft:#eee;--line:#999;--muted:#333;--accent:#000;
 --bad:#000;--badback:#fff;--good:#000;--warn:#000}nav,.skip{display:none}.scroll{overflow:visible}
-details::details-content{content-visibility:visible;height:auto}tr,.failed{break-inside:avoid}}
+details::details-content{content-visibility:visible;height:auto}tr,figure,.failed{break-inside:avoid}}
 """
 
 
@@ -91,9 +96,10 @@ def table(caption: str, rows: Iterable[Mapping[str, Cell]], numbers: Sequence[st
     )
 
 
-def fold(summary: str, body: Html) -> Html:
+def fold(summary: str, body: Html, is_open: bool = False) -> Html:
     """A part that opens when it is asked for."""
-    return Html(f"<details><summary>{text(summary)}</summary>{body}</details>")
+    opened = " open" if is_open else ""
+    return Html(f"<details{opened}><summary>{text(summary)}</summary>{body}</details>")
 
 
 def described(sections: Iterable[tuple[str, Sequence[str]]]) -> Html:

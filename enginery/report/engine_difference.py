@@ -44,11 +44,11 @@ class EngineDifference:
             yield "result", list(map(_result, self.results))
 
 
-def compare(one: Engine, other: Engine) -> EngineDifference:
-    """How `other` differs from `one`."""
+def compare(one: Engine, other: Engine, names: tuple[str, str]) -> EngineDifference:
+    """How `other` differs from `one`; `names` are what people call them."""
     both = one.manifest, other.manifest
     return EngineDifference(
-        names=(one.name, other.name),
+        names=names,
         same_plan=both[0].plan.sha256 == both[1].plan.sha256,
         recipes=dict(_recipes(one, other)),
         digests=tuple(leaves(both[0].digests, both[1].digests)),

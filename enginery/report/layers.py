@@ -96,14 +96,14 @@ def rows(layers: Sequence[LayerProfile], top: int | None) -> list[dict[str, Any]
 
 
 def _precision(layer: Mapping[str, Any]) -> str:
-    datatypes = " ".join(
-        str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", ())
+    return datatype(
+        " ".join(str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", ()))
     )
-    return next(
-        (
-            name
-            for name in reversed(_DATATYPES)
-            if re.search(_DATATYPES[name], datatypes, re.IGNORECASE)
-        ),
-        "other",
+
+
+def datatype(written: str) -> str:
+    """The narrowest datatype that a text of the inspector's names, else `other`."""
+    names = (
+        name for name in reversed(_DATATYPES) if re.search(_DATATYPES[name], written, re.IGNORECASE)
     )
+    return next(names, "other")

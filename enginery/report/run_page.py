@@ -24,6 +24,8 @@ from enginery.report.document import (
 )
 from enginery.report.last_run import LastRun
 from enginery.report.page import sections
+from enginery.report.samples_page import samples_of_graphs
+from enginery.report.sensitivity_page import sensitivity_of
 from enginery.report.tables import Listed, engine_notes
 from enginery.system.files import atomic_write
 from enginery.vision.tasks import metric_in
@@ -72,7 +74,9 @@ def _parts(engines: Sequence[Listed], run: LastRun | None) -> Iterator[Part]:
     if run:
         yield "done", "What changed, and why", _done(run)
     yield "classes", "Accuracy by class", Html("".join(_classes(engines)))
+    yield "samples", "Samples", samples_of_graphs()
     yield "ranges", "INT8 ranges", Html("".join(_ranges(engines)))
+    yield "sensitivity", "What INT8 costs, layer by layer", Html("".join(_sensitivity(engines)))
     yield "made", "What made each engine", Html("".join(map(_made, engines)))
 
 
@@ -172,6 +176,11 @@ def _ranges(engines: Sequence[Listed]) -> Iterator[Html]:
 
             with suppress(EngineryError, OSError, ValueError):  # `enginery build` makes it again
                 yield fold(f"{model}: every tensor", ranges_table(model, folder))
+
+
+def _sensitivity(engines: Sequence[Listed]) -> Iterator[Html]:
+    for model in dict.fromkeys(engine.entry.identity.model for engine in engines):
+        yield sensitivity_of(model)
 
 
 def _made(listed: Listed) -> Html:

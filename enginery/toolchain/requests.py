@@ -179,9 +179,13 @@ class InspectRequest(PlanRequest):
 @dataclass(frozen=True)
 class Inspection:
     """An engine taken apart: its layers, each as its TensorRT's inspector writes it, mean
-    milliseconds by a layer's name, and bytes of GPU memory for activations.
+    milliseconds by a layer's name, and bytes of GPU memory for activations; its inputs and outputs,
+    and the median of how many runs.
     """
 
     layers: tuple[Mapping[str, Any] | str, ...]
     milliseconds: Mapping[str, float]
     device_memory: int
+    bindings: tuple[str, ...] = ()
+    medians: Mapping[str, float] = field(default_factory=dict)
+    runs: int = 0

@@ -115,11 +115,20 @@ def preprocess(
     """Fit a BGR image into (3, height, width) RGB, 0 to 1, as Ultralytics' inference does: centred
     on grey; to classify, cropped. Or as `how` says.
     """
+    fitted = fit(image, height, width, task, how)
     if how:
-        return how.apply(image, height, width)
-    fitted = _crop(image, height, width) if task == "classify" else letterbox(image, height, width)
+        return how.finish(fitted)
     chw = np.ascontiguousarray(fitted[:, :, ::-1].transpose(2, 0, 1))
     return chw.astype(np.float32) / np.float32(255)
+
+
+def fit(
+    image: NDArray[np.uint8], height: int, width: int, task: str, how: Preprocess | None = None
+) -> NDArray[np.uint8]:
+    """A BGR image as (height, width, 3) BGR, as `preprocess` fits it."""
+    if how:
+        return how.fit(image, height, width)
+    return _crop(image, height, width) if task == "classify" else letterbox(image, height, width)
 
 
 def letterbox(

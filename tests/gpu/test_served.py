@@ -124,7 +124,8 @@ def test_engines_pass_on_the_gpu_that_their_target_names(served: Checkout, last:
 
 
 def test_inspection(served: Checkout) -> None:
-    found = served.run("enginery", "inspect", "server/int8", "--top", "5", "--json", "layers.json")
+    words = ("--top", "5", "--json", "layers.json", "--out", "viewers")
+    found = served.run("enginery", "inspect", "server/int8", *words)
     print(found.stdout, found.stderr)
     assert found.returncode == 0
     layers: list[Mapping[str, Any]] = json.loads((served.root / "layers.json").read_text())[
@@ -132,6 +133,11 @@ def test_inspection(served: Checkout) -> None:
     ]
     assert {layer["precision"] for layer in layers} <= {"int8", "fp16", "fp32", "other"}
     assert sum(layer["share"] for layer in layers) == pytest.approx(1, abs=0.01)
+    exported = json.loads((served.root / "viewers/layers.json").read_text())
+    count, *records = json.loads((served.root / "viewers/profile.json").read_text())
+    assert count["count"] == 50 and {"images", "output0"} <= set(exported["Bindings"])
+    assert {each["name"] for each in records} <= {each["Name"] for each in exported["Layers"]}
+    assert all(0 <= each["medianMs"] <= each["timeMs"] for each in records)
 
 
 def test_prediction(served: Checkout) -> None:

@@ -3,6 +3,7 @@ run.
 """
 
 import json
+from statistics import median
 
 from base import load, make_logger
 from devices import Context
@@ -24,31 +25,36 @@ def inspect(trt, logger, request, out):
         description = json.loads(
             inspector.get_engine_information(trt.LayerInformationFormat.JSON), strict=False
         )  # 8.6 writes control characters
+        times = layer_times(trt, runner)
         out.send(
             "result",
             layers=description["Layers"],
-            milliseconds=layer_times(trt, runner),
+            bindings=description.get("Bindings", []),
+            milliseconds={name: sum(runs) / RUNS for name, runs in times.items()},
+            medians={name: median(runs) for name, runs in times.items()},
+            runs=RUNS,
             device_memory=memory_size(engine),
         )
 
 
 def layer_times(trt, runner):
-    """Mean milliseconds of each layer, by name."""
+    """Milliseconds of each layer in each run, by name; layers of one name are added up."""
 
     class Times(trt.IProfiler):
         def __init__(self):
             trt.IProfiler.__init__(self)
-            self.total = {}
+            self.run = 0
+            self.times = {}
 
         def report_layer_time(self, layer_name, ms):
-            self.total[layer_name] = self.total.get(layer_name, 0.0) + ms
+            self.times.setdefault(layer_name, [0.0] * RUNS)[self.run] += ms
 
     for _ in range(WARM_UP_RUNS):
         runner.enqueue()
     runner.stream.synchronize()
     times = Times()
     runner.context.profiler = times
-    for _ in range(RUNS):
+    for times.run in range(RUNS):
         runner.enqueue()
         runner.stream.synchronize()
-    return {name: total / RUNS for name, total in times.total.items()}
+    return times.times

@@ -14,7 +14,7 @@ from tests.recorder.engines import ICudaEngine
 
 
 def test_an_inspection(cuda: Cuda, out: Out, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = '{"Layers": ["conv \x01", {"Name": "relu"}]}'
+    text = '{"Layers": ["conv \x01", {"Name": "relu"}], "Bindings": ["x", "y"]}'
     monkeypatch.setattr(ICudaEngine, "create_engine_inspector", lambda self: load_inspector(text))
     trt = tensorrt()
     logger = base.make_logger(trt, out)
@@ -23,7 +23,10 @@ def test_an_inspection(cuda: Cuda, out: Out, monkeypatch: pytest.MonkeyPatch) ->
         {
             "event": "result",
             "layers": ["conv \x01", {"Name": "relu"}],
+            "bindings": ["x", "y"],
             "milliseconds": {"conv": 3.0, "relu": 0.5},
+            "medians": {"conv": 3.0, "relu": 0.5},
+            "runs": 50,
             "device_memory": 5 << 20,
         }
     ]

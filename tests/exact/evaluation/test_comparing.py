@@ -117,8 +117,8 @@ def test_graphs_are_compared_at_their_size(tmp_path: Path, monkeypatch: pytest.M
     validation.validate_graph(one, two, tmp_path, named, print)
     validation.validate_graph(one, two, tmp_path, named, print, (32, 64))
     assert asked == [
-        ((one, (640, 640), None), (two, (640, 640), None), tmp_path, named, print),
-        ((one, (32, 64), None), (two, (32, 64), None), tmp_path, named, print),
+        ((one, (640, 640), None), (two, (640, 640), None), tmp_path, named, print, 0),
+        ((one, (32, 64), None), (two, (32, 64), None), tmp_path, named, print, 0),
     ]
     with pytest.raises(ModelError) as error:
         validation.validate_graph(one, two, tmp_path, TaskMetadata("detect", {}), print)
