@@ -7,7 +7,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from enginery.orchestration import artifacts, run, sharing
+from enginery.orchestration import artifacts, fleet, run, sharing
 from enginery.orchestration.preparation import Selection, prepare
 from enginery.report import display as terminal
 from enginery.system.checkout_lock import checkout_lock
@@ -44,4 +44,6 @@ def build_engines(
         artifacts.publish_report(work)
         artifacts.publish_tables(work)
         artifacts.name_run(work)
-        return verdict
+    if share:
+        fleet.report_end(targets)
+    return verdict

@@ -1,6 +1,7 @@
 """What a machine has told the fleet of its work: an event is sent only on change.
 
-The same work is told again after a day: the run that it started may have failed.
+A run that takes the work up forgets it, so that the next watch tells again what it did not do: it
+may have failed, or been killed. What nobody takes up is told again after a day.
 """
 
 from __future__ import annotations
@@ -47,6 +48,11 @@ def save_told(report: MachineReport) -> None:
     same = told.when is not None and told.work == work and report.seen - told.when < _AGAIN
     when = told.when if same else report.seen
     write_json(TOLD, Told(work=work, when=when).model_dump(mode="json"))
+
+
+def forget_told() -> None:
+    """Tell at the next watch whatever is to be done then."""
+    TOLD.unlink(missing_ok=True)
 
 
 def _work(report: MachineReport) -> tuple[EngineStatus, ...]:

@@ -9,7 +9,7 @@ event enginery.machine.rebuild   of the resource enginery.machine.NAME, label en
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import httpx
@@ -18,12 +18,14 @@ from prefect.client.schemas.actions import ArtifactCreate
 from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterType
 from prefect.events.schemas.events import Event
 from prefect.exceptions import PrefectHTTPStatusError
+from prefect.logging import get_run_logger
 from prefect.settings import PREFECT_API_URL
 
-from enginery.errors import ServerError
+from enginery.errors import EngineryError, ServerError
 from enginery.fleet.machine import Action, MachineReport, slug
 from enginery.fleet.table import machine_rows
 from enginery.fleet.told import news, read_told, save_told
+from enginery.fleet.watch import look
 from enginery.orchestration.server import check_server
 from enginery.registry.records import parse
 
@@ -38,21 +40,20 @@ def tell(report: MachineReport) -> Sequence[Action]:
     Raises:
         ServerError: the server does not answer, or does not take it.
     """
-    check_server()
     actions = news(report, read_told())
-    text = report.model_dump_json()
-    try:
-        with get_client(sync_client=True) as client:
-            title = f"What {report.machine} is, and what it has to do"
-            _create(client, f"machine-{slug(report.machine)}", _KIND, title, text)
-            if actions:
-                _send(client, [_event(report, action) for action in actions])
-            rows = json.dumps(machine_rows(_reports(client), report.seen))
-            _create(client, "fleet", "table", "Every machine that reported", rows)
-    except (httpx.HTTPError, PrefectHTTPStatusError) as error:
-        raise _refused(error) from None
+    _keep(report, [_event(report, action) for action in actions])
     save_told(report)
     return actions
+
+
+def report_end(targets: Collection[str] | None) -> None:
+    """Keep how this machine stands after a run. No event is sent: what a run failed to do would
+    start the next one at once.
+    """
+    try:
+        _keep(look(targets), [])
+    except EngineryError as error:
+        get_run_logger().warning("the fleet does not know how this run ended: %s", error)
 
 
 def machine_reports() -> list[MachineReport]:
@@ -68,6 +69,20 @@ def machine_reports() -> list[MachineReport]:
     try:
         with get_client(sync_client=True) as client:
             return _reports(client)
+    except (httpx.HTTPError, PrefectHTTPStatusError) as error:
+        raise _refused(error) from None
+
+
+def _keep(report: MachineReport, events: Sequence[Event]) -> None:
+    check_server()
+    key, title = f"machine-{slug(report.machine)}", f"What {report.machine} is and has to do"
+    try:
+        with get_client(sync_client=True) as client:
+            _create(client, key, _KIND, title, report.model_dump_json())
+            if events:
+                _send(client, events)
+            rows = json.dumps(machine_rows(_reports(client), report.seen))
+            _create(client, "fleet", "table", "Every machine that reported", rows)
     except (httpx.HTTPError, PrefectHTTPStatusError) as error:
         raise _refused(error) from None
 
