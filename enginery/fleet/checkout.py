@@ -29,7 +29,7 @@ def use_checkout(folder: str) -> dict[str, str]:
         EngineryError: it is no clone, it holds changes of its own, or a server does not answer.
     """
     logging.getLogger("dvc").setLevel(logging.ERROR)
-    if not Path(folder).is_dir():
+    if not (folder and Path(folder).is_dir()):
         what = f"ENGINERY_HOME is {folder!r}, which is no folder"
         raise EngineryError(what, "Set it where the worker starts: the path of this worker's clone")
     os.chdir(folder)
