@@ -249,12 +249,13 @@ def running_build(fleet: Fleet, before: int) -> bool:
 
 
 def finish(fleet: Fleet, level: int) -> None:
-    """Watch again and again, as a schedule does, until the engines of a level are published."""
+    """Tell it again, as a worker does that starts, until the engines of a level are published."""
     clone = fleet.machines[CHANGED].clone
     end = time.monotonic() + 240
     while time.monotonic() < end:
         fleet.api.until(lambda: fleet.api.get("/health"), "the server")
-        fleet.api.ended(fleet.api.start(f"watch/watch-{CHANGED}"), 120)
+        parameters = {"targets": [CHANGED], "again": True}
+        fleet.api.ended(fleet.api.start(f"watch/watch-{CHANGED}", **parameters), 120)
         if is_published(clone, level):
             return
         time.sleep(5)

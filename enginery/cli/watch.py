@@ -41,6 +41,9 @@ def watch(
             autocompletion=complete_target,
         ),
     ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Tell what was told already, too: after a restart.")
+    ] = False,
     every: Annotated[
         float, typer.Option(metavar="MINUTES", min=0.05, help="How often to look.")
     ] = 60.0,
@@ -51,16 +54,17 @@ def watch(
     """
     logging.getLogger("dvc").setLevel(logging.ERROR)
     if once:
-        return _look(targets or [], as_json)
+        return _look(targets or [], as_json, again)
     while True:
         try:
-            _look(targets or [], as_json)
+            _look(targets or [], as_json, again)
+            again = False
         except EngineryError as error:  # a run is at work, or the server is away: look again
             print(f"error: {error}", file=sys.stderr, flush=True)
         time.sleep(every * 60)
 
 
-def _look(targets: list[str], as_json: bool) -> int:
+def _look(targets: list[str], as_json: bool, again: bool) -> int:
     from enginery.fleet.watch import look
 
     report = look(targets)
@@ -71,7 +75,7 @@ def _look(targets: list[str], as_json: bool) -> int:
     if os.environ.get("PREFECT_API_URL"):
         from enginery.orchestration.fleet import tell
 
-        for action in tell(report):
+        for action in tell(report, again):
             print(f"told Prefect's server: {action}", file=sys.stderr, flush=True)
     if report.faults:
         return 1

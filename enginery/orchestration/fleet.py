@@ -34,15 +34,17 @@ _KIND = "enginery-machine"
 _PAGE = 200
 
 
-def tell(report: MachineReport) -> Sequence[Action]:
+def tell(report: MachineReport, again: bool = False) -> Sequence[Action]:
     """Keep a machine's report at the server, and send an event for each action that is new; these.
+
+    With `again`, what was told already counts as new.
 
     Raises:
         ServerError: the server does not answer, or does not take it.
     """
-    actions = news(report, read_told())
+    actions = news(report, read_told(), again)
     _keep(report, [_event(report, action) for action in actions])
-    save_told(report)
+    save_told(report, again)
     return actions
 
 

@@ -20,7 +20,6 @@ from prefect.utilities.annotations import quote
 
 from enginery.actions.publish import propose
 from enginery.errors import EngineryError
-from enginery.fleet.told import forget_told
 from enginery.orchestration.preparation import Run
 from enginery.orchestration.run import note
 from enginery.pipeline.graph import Node
@@ -41,8 +40,6 @@ def target_turns(run: Run, share: bool) -> Iterator[None]:
     machine that dies gives it back within a minute or two.
     """
     names = sorted(f"enginery {target}" for target in run.targets - run.excluded.keys())
-    if share:
-        forget_told()
     if not (share and names):
         yield
         return

@@ -15,7 +15,6 @@ from prefect.utilities.annotations import quote
 from enginery import runtimes
 from enginery.actions.validate import validate_engine
 from enginery.errors import EngineryError, is_elsewhere
-from enginery.fleet.told import forget_told
 from enginery.orchestration.sharing import publish_new
 from enginery.project.load import load_spec
 from enginery.registry.store import Engine, engines, find
@@ -31,12 +30,11 @@ class ValidationOutcome:
 
 
 def choose(names: Sequence[str] | None) -> list[Engine]:
-    """The engines of these names, or all that are made for one kind of GPU; the work is taken up.
+    """The engines of these names, or all that are made for one kind of GPU.
 
     Raises:
         EngineryError: there is none of a name.
     """
-    forget_told()
     if names:
         return [find(name) for name in names]
     return [each for each in engines() if runtimes.find(each.manifest.runtime).on_own_gpu]

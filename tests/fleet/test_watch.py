@@ -74,18 +74,23 @@ def test_a_changed_driver_alone_revalidates(
 
 
 @pytest.mark.usefixtures("place")
-def test_work_is_told_on_change_and_again_after_a_day() -> None:
+def test_work_is_told_on_change_and_again_less_and_less_often() -> None:
     assert news(reported(), read_told()) == []
     assert news(reported(REBUILD), read_told()) == ["rebuild"]
     save_told(reported(REBUILD))
-    later = NOW + timedelta(hours=23)
-    assert news(reported(REBUILD, seen=later), read_told()) == []
-    save_told(reported(REBUILD, seen=later))  # what is the same keeps its time
-    assert news(reported(REBUILD, seen=NOW + timedelta(hours=24)), read_told()) == ["rebuild"]
+    told_at = []
+    for minutes in range(10, 4 * 24 * 60, 10):
+        report = reported(REBUILD, seen=NOW + timedelta(minutes=minutes))
+        if news(report, read_told()):
+            told_at.append(minutes / 60)
+        save_told(report)
+    assert told_at == [1, 3, 7, 15, 31, 55, 79]
+    last = NOW + timedelta(days=4)
+    assert news(reported(REBUILD, seen=last), read_told(), again=True) == ["rebuild"]
     other = EngineStatus(name=NAME, state="stale", action="rebuild", reasons=("runtime 2 -> 3",))
-    assert news(reported(other, seen=later), read_told()) == ["rebuild"]
-    save_told(reported(seen=later))  # it was rebuilt
-    assert news(reported(REBUILD, seen=later), read_told()) == ["rebuild"]
+    assert news(reported(other, seen=last), read_told()) == ["rebuild"]
+    save_told(reported(seen=last))  # it was rebuilt
+    assert news(reported(REBUILD, seen=last), read_told()) == ["rebuild"]
     TOLD.write_text("{")
     assert news(reported(REBUILD), read_told()) == ["rebuild"]
 
