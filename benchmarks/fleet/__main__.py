@@ -24,6 +24,7 @@ from pathlib import Path
 
 from benchmarks.fleet.prefect_client import Api
 from benchmarks.fleet.services import (
+    BUCKET,
     Service,
     free_port,
     log_tail,
@@ -111,7 +112,8 @@ def start(folder: Path, services: list[Service]) -> Fleet:
         s3, server = services[-2:]
         os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
         python = toolchain.result()
-        origin = make_origin(folder, f"http://127.0.0.1:{s3_port}", python)
+        endpoint = f"http://127.0.0.1:{s3_port}"
+        origin = make_origin(folder, f"s3://{BUCKET}/store", python, endpoint)
     machines = {target: make_machine(folder, origin, target) for target in TARGETS}
     for machine in machines.values():
         deploy(machine)

@@ -22,6 +22,7 @@ import httpx
 
 POSTGRES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 _START_S = 180
+BUCKET = "engines"
 
 
 @dataclass
@@ -72,11 +73,12 @@ def free_port() -> int:
 
 
 def s3_server(folder: Path, port: int) -> Service:
-    """moto's S3, which keeps everything in memory."""
+    """moto's S3 with an empty bucket; it keeps everything in memory."""
     command = [sys.executable, "-m", "moto.server", "-p", str(port)]
     service = Service("s3", command, folder)
     service.start()
     await_answer(f"http://127.0.0.1:{port}/moto-api/")
+    httpx.put(f"http://127.0.0.1:{port}/{BUCKET}").raise_for_status()
     return service
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import yaml
 
 from benchmarks.fleet.services import Service
@@ -18,7 +17,6 @@ from tests.judges.arrays import write_arrays, write_fusion
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGETS = ("rtx-ampere", "rtx-ada", "rtx-blackwell")
-BUCKET = "engines"
 
 
 def run(folder: Path, *command: str, **variables: str) -> str:
@@ -45,9 +43,9 @@ def enginery(folder: Path, *arguments: str, **variables: str) -> str:
     return run(folder, sys.executable, "-m", "enginery", *arguments, **variables)
 
 
-def make_origin(folder: Path, s3: str, toolchain: Path) -> Path:
+def make_origin(folder: Path, remote: str, toolchain: Path, endpoint: str = "") -> Path:
     """A bare repository with a project of a tiny model for three targets, of which rtx-ada has a
-    toolchain of its own; its data lies at an S3 remote.
+    toolchain of its own; its data lies at a DVC remote.
     """
     first = folder / "first"
     first.mkdir()
@@ -59,9 +57,9 @@ def make_origin(folder: Path, s3: str, toolchain: Path) -> Path:
     change_yaml(first / "params.yaml", lambda params: _settings(params, toolchain))
     change_yaml(first / "prefect.yaml", _own_targets)
     dvc = (sys.executable, "-m", "dvc", "remote")
-    run(first, *dvc, "add", "--default", "shared", f"s3://{BUCKET}/store")
-    run(first, *dvc, "modify", "shared", "endpointurl", s3)
-    httpx.put(f"{s3}/{BUCKET}").raise_for_status()
+    run(first, *dvc, "add", "--default", "shared", remote)
+    if endpoint:
+        run(first, *dvc, "modify", "shared", "endpointurl", endpoint)
     origin = folder / "origin.git"
     run(folder, "git", "init", "--quiet", "--bare", "--initial-branch=main", str(origin))
     run(origin, "git", "config", "uploadpack.allowFilter", "true")
