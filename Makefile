@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 READY := .venv/.ready
 RUN := .venv/bin/python -m
 
-.PHONY: engines test check docs clean
+.PHONY: engines test check docs fleet-demo clean
 
 engines: $(READY)
 	$(RUN) enginery build
@@ -19,6 +19,18 @@ check: $(READY)
 docs: $(READY) .venv-docs/.ready
 	$(RUN) docs.generate
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --quiet
+
+fleet-demo: .venv-fleet/.ready
+	.venv-fleet/bin/python -m benchmarks.fleet
+
+# What the demo alone needs: an S3 server, and DVC's S3. All else is .venv's.
+.venv-fleet/.ready: $(READY) benchmarks/fleet/requirements.txt
+	test -x .venv-fleet/bin/python || $(PYTHON) -m venv .venv-fleet
+	.venv/bin/python -c "import site; print('import site; site.addsitedir(%r)' % site.getsitepackages()[0])" \
+		> $$(echo .venv-fleet/lib/python3*/site-packages)/shared.pth
+	.venv-fleet/bin/python -m pip install --quiet --requirement benchmarks/fleet/requirements.txt
+	echo '*' > .venv-fleet/.gitignore
+	touch .venv-fleet/.ready
 
 .venv-docs/.ready: docs/requirements.lock
 	test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
@@ -35,4 +47,4 @@ $(READY): requirements.lock pyproject.toml enginery/system/relocate.py
 	touch $(READY)
 
 clean:
-	rm -rf .venv .venv-docs
+	rm -rf .venv .venv-docs .venv-fleet

@@ -72,7 +72,7 @@ def promote(
         RegistryError: the registry cannot be reached, or somebody else changed the stage meanwhile.
     """
     check_stage(stage)
-    engine = _version(versions, number)
+    engine = find_version(versions, number)
     if not (engine.validated or unvalidated):
         what = f"{engine.title} is a candidate: only its graph was checked, not the engine itself"
         cure = "Run `enginery validate` on its GPU and publish again, or add --unvalidated"
@@ -129,6 +129,22 @@ def superfluous(registry: Registry, keep: int) -> list[PublishedEngine]:
     ]
 
 
+def find_version(versions: Sequence[PublishedEngine], number: int | None) -> PublishedEngine:
+    """One of an engine's versions; the newest if no number is given.
+
+    Raises:
+        EngineryError: there is no such version.
+    """
+    if number is None:
+        [engine] = newest(versions).values()
+        return engine
+    for engine in versions:
+        if engine.version == number:
+            return engine
+    there = ", ".join(f"v{engine.version}" for engine in versions)
+    raise EngineryError(f"{versions[0].name} has no version {number}", f"It has {there}")
+
+
 def check_stage(stage: str) -> None:
     """Make sure that versions can be given a stage.
 
@@ -141,17 +157,6 @@ def check_stage(stage: str) -> None:
     if not re.fullmatch(_STAGE, stage):
         what = f"{stage!r} is no name for a stage"
         raise EngineryError(what, "Use small letters, digits, - and _")
-
-
-def _version(versions: Sequence[PublishedEngine], number: int | None) -> PublishedEngine:
-    if number is None:
-        [engine] = newest(versions).values()
-        return engine
-    for engine in versions:
-        if engine.version == number:
-            return engine
-    there = ", ".join(f"v{engine.version}" for engine in versions)
-    raise EngineryError(f"{versions[0].name} has no version {number}", f"It has {there}")
 
 
 def _served_before(events: Sequence[StageEvent], stage: str) -> Mapping[EngineName, list[int]]:

@@ -17,6 +17,7 @@ SECTIONS = {
     "Look at engines": ("list", "show", "diff", "report", "inspect", "verify"),
     "Use engines": ("validate", "predict", "export", "push", "prune"),
     "Share engines": ("publish", "published", "pull", "promote", "rollback", "history"),
+    "Run a fleet": ("watch", "fleet"),
     "INT8": ("calibration", "sensitivity"),
     "This machine": ("toolchain", "gpus"),
 }
@@ -24,6 +25,7 @@ EXIT_CODES = {
     0: "All is well.",
     1: "Something failed, or is not as it should be: each failure is one line on standard error.",
     2: "The command line was not understood.",
+    3: "Of `watch --once`: something is to be rebuilt, revalidated or published.",
     130: "It was interrupted. The next run goes on from there.",
 }
 

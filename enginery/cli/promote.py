@@ -33,7 +33,12 @@ def promote(
 ) -> int:
     """Let a published engine serve in a stage."""
     from enginery.actions import stages
+    from enginery.errors import EngineryError
+    from enginery.project.load import team_settings
 
+    if team_settings(registry).approval:
+        cure = f"Run the deployment: prefect deployment run promote/promote --param engine={engine}"
+        raise EngineryError("params.yaml asks for an approval (registry.approval)", cure)
     opened, versions = stages.open_published(registry, engine)
     promoted = stages.promote(opened, versions, version, stage, reason, unvalidated)
     print(f"{promoted.title} serves in {stage}")

@@ -43,14 +43,14 @@ def write_recipes_of(run: Run) -> None:
     """The fingerprint: what this machine is, and the recipe of every stage."""
     for node in run.graph:
         if node.stage.step == FINGERPRINT:
-            _note(run, node, _fingerprint.with_options(task_run_name=node.title), quote(run))
+            note(run, node, _fingerprint.with_options(task_run_name=node.title), quote(run))
 
 
 def restore_around(run: Run) -> None:
     """What others have measured, before the builds, and what the builds measured, after them."""
     for node in run.graph:
         if node.around:
-            _note(run, node, *_work_of(run, node, _decided(run, node)))
+            note(run, node, *_work_of(run, node, _decided(run, node)))
 
 
 def work_through(run: Run) -> None:
@@ -133,8 +133,8 @@ def _work_of(run: Run, node: Node, decided: State[None] | None) -> tuple[Any, ..
     return (body.with_options(task_run_name=node.title), *arguments)
 
 
-def _note(run: Run, node: Node, body: Any, *arguments: Any) -> None:
-    """Do a stage in this thread."""
+def note(run: Run, node: Node, body: Any, *arguments: Any) -> None:
+    """Do a stage, or what is none of dvc.yaml's, in this thread."""
     began = time.monotonic()
     run.display.started(node.title)
     state = body(*arguments, return_state=True)

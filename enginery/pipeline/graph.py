@@ -56,7 +56,7 @@ class Graph:
 
     def before(self) -> dict[Stage, tuple[Stage, ...]]:
         """For each stage all that come before it on its way."""
-        addresses = self._ancestors()
+        addresses = self.ancestors()
         stages = {node.address: node.stage for node in self.nodes}
         return {
             stages[address]: tuple(stages[each] for each in sorted(earlier))
@@ -71,7 +71,7 @@ class Graph:
         asked = {kind: allowed for kind, allowed in names.items() if allowed}
         if not asked:
             return self
-        ancestors = self._ancestors()
+        ancestors = self.ancestors()
         chosen = [
             node.address
             for node in self.nodes
@@ -89,7 +89,8 @@ class Graph:
         nodes = tuple(node for node in self.nodes if node.address in addresses)
         return Graph(nodes, self.tracked)
 
-    def _ancestors(self) -> dict[str, set[str]]:
+    def ancestors(self) -> dict[str, set[str]]:
+        """For each address those of all stages that come before it on its way."""
         ancestors: dict[str, set[str]] = {}
         for node in self.nodes:  # each comes after those that it needs
             known = [need for need in node.needs if need in ancestors]

@@ -15,7 +15,8 @@ class RegistrySettings(BaseModel):
 
     Without a `location` the back end takes its own: `git` takes the remote `origin` of the
     checkout. `signing_key` signs what this machine publishes and promotes; `allowed_signers` is a
-    file of ssh-keygen's. With `require_signature` nothing else is pulled.
+    file of ssh-keygen's. With `require_signature` nothing else is pulled. With `approval` a person
+    approves each promotion in Prefect's UI.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -25,6 +26,7 @@ class RegistrySettings(BaseModel):
     signing_key: str | None = None
     allowed_signers: str | None = None
     require_signature: bool = False
+    approval: bool = False
 
 
 def check_can_sign(settings: RegistrySettings) -> None:

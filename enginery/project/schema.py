@@ -146,6 +146,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "signing_key": "The SSH key that signs what this machine publishes and promotes.",
         "allowed_signers": "The file, as ssh-keygen reads it, that says whose signatures count.",
         "require_signature": "Pull nothing without a signature that counts.",
+        "approval": "Promote only what a person approved in Prefect's UI: by the deployment "
+        "promote of prefect.yaml.",
     },
     "Rms": {
         "fp32": "The limit of FP32 graphs.",

@@ -53,11 +53,16 @@ def find_host(options: HostOptions = HostOptions()) -> Host:
     own = [Card(gpu.compute_capability, gpu.name) for gpu in listed]
     probed = [InstalledRuntime(info.runtime, info.version) for info in toolchains]
     return Host(
-        platform=options.platform or f"{sys.platform}_{platform.machine()}",
+        platform=options.platform or this_platform(),
         cards=cards or tuple(dict.fromkeys([*own, *seen])),
         runtimes=given or tuple(dict.fromkeys(probed)),
         notes=(*(f"driver {gpu.driver} (CUDA {gpu.cuda})" for gpu in listed[:1]), *_jetson()),
     )
+
+
+def this_platform() -> str:
+    """This host's system and processor: linux_x86_64."""
+    return f"{sys.platform}_{platform.machine()}"
 
 
 def _given_card(options: HostOptions) -> tuple[Card, ...]:

@@ -1,0 +1,1 @@
+"""The fleet: what each machine is, what it has to do, and which machine is silent."""
