@@ -18,12 +18,13 @@ from enginery.errors import ModelError
 from enginery.evaluation.compare import Accumulator, OutputError
 from enginery.evaluation.judges import open_judge
 from enginery.evaluation.judges.tensors import TensorScore
-from enginery.evaluation.runners import GraphRunner, Runner
+from enginery.evaluation.runners import GraphRunner, Outputs, Runner
 from enginery.graphs.session import WORKERS
 from enginery.vision.score import Metrics
 from enginery.vision.tasks import TaskMetadata, Truth
 
 Item = TypeVar("Item")
+Pair = Callable[[Outputs, Outputs], tuple[Outputs, Outputs]]
 
 
 @dataclass(frozen=True)
@@ -80,9 +81,10 @@ def compare(
     folder: Path,
     head: TaskMetadata,
     progress: Callable[[int, int], None],
+    pair: Pair = lambda *outputs: outputs,
 ) -> GraphReport:
     """Give every sample of a data set to both, in the order of their names; what is compared need
-    not be a graph.
+    not be a graph. `pair` gives what of both outputs can be compared number by number.
 
     Raises:
         DataError: images or labels cannot be used.
@@ -105,7 +107,7 @@ def compare(
             truth = judge.truth(given, outputs[0])
             for score, output in zip(scores, outputs, strict=True):
                 score.add(output, truth)
-            closeness.add(*outputs)
+            closeness.add(*pair(outputs[0], outputs[1]))
             progress(done, len(judge))
         judge.check()
         metrics = scores[0].metrics(), scores[1].metrics()
