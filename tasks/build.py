@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,8 @@ from enginery.system.files import atomic_folder, read_json, sha256, write_json
 from enginery.toolchain.client import build as build_plan
 from enginery.toolchain.requests import BuildRequest, BuildResult
 from enginery.vision.folders import image_folder
+from enginery.vision.nms import Nms
+from tasks.ends import Scaling, own_ends, scaling
 from tasks.refitting import refitted, structure
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ class Parameters:
     """What the plan is for, and how TensorRT builds it.
 
     `profile` holds (batch, 3, height, width); None: no input takes images. `arrays` are the shapes
-    of other inputs with open sizes.
+    of other inputs with open sizes. With `pixels` the engine takes uint8, with `nms` it gives
+    detections.
     """
 
     runtime: str
@@ -76,6 +79,8 @@ class Parameters:
     dla_core: int | None = None
     native: NativeCalibration | None = None
     arrays: Mapping[str, Shapes] | None = None
+    pixels: Scaling | None = None
+    nms: Nms | None = None
 
     @property
     def weakly_typed(self) -> bool:
@@ -96,6 +101,8 @@ def parameters(project: Project, stage: Stage) -> Parameters:
         profile=model.profile() if model.takes_images else None,
         profiles=tuple(model.all_profiles()) if model.profiles else (),
         arrays=model.array_profiles() or None,
+        pixels=scaling(model) if target.input == "uint8" else None,
+        nms=(target.nms or Nms()) if target.output == "detections" else None,
         workspace_mib=target.workspace_mib,
         optimization_level=target.optimization_level,
         native=_native(project, stage) if native else None,
@@ -108,10 +115,16 @@ def _native(project: Project, stage: Stage) -> NativeCalibration:
     return NativeCalibration(project.int8(stage).calibration, *model.size, model.task)
 
 
+def tools(project: Project, stage: Stage) -> Sequence[str]:
+    """A graph that is built as it is needs none."""
+    return ("onnx",) if project.target(stage).chosen("input", "output") else ()
+
+
 @step(
     "build",
     version=4,
     of=("model", "target", "precision"),
+    tools=tools,
     parameters=parameters,
     record=RECORDS["build"],
 )
@@ -128,9 +141,10 @@ def build(job: Job[Parameters]) -> None:
     ):
         request = _request(job, toolchain, folder)
         results, measured = _refitted_or_built(stage, request, toolchain)
-        for given in filter(None, (request.cache, request.native_images)):
-            given.unlink()  # what only the build needed: no stage knows it beside the plan
         record = job.record(graph_sha256=sha256(request.onnx), **results)
+        for given in (request.cache, request.native_images, *folder.glob("graph.onnx*")):
+            if given:
+                given.unlink()  # what only the build needed: no stage knows it beside the plan
         write_json(folder / "record.json", record)
         card = {"gpu": asdict(toolchain.gpu)} if toolchain.gpu else {}
         write_json(folder / "measured.json", {**measured, **card})
@@ -180,28 +194,29 @@ def _results(request: BuildRequest, result: BuildResult) -> dict[str, Any]:
 
 
 def _request(job: Job[Parameters], toolchain: ToolchainInUse, folder: Path) -> BuildRequest:
-    from enginery.graphs.inspect import graph_info
-
     stage, parameters = job.stage, job.parameters
     own_gpu = runtimes.find(parameters.runtime).on_own_gpu
     graph = "fp32" if parameters.weakly_typed else stage.precision
     onnx = model_folder(stage.model, graph) / "graph" / "model.onnx"
+    ends = own_ends(onnx, parameters.input, parameters.pixels, parameters.nms, folder)
     options = {option: getattr(parameters, option) for option in BUILD_OPTIONS}
     if parameters.weakly_typed:
-        options |= _weak(job, folder)
+        options |= _weak(job, folder, ends.ranges)
     if own_gpu:
         options |= _timings(parameters, toolchain)
     return BuildRequest(
         runtime=parameters.runtime,
-        onnx=onnx,
+        onnx=ends.onnx,
         plan=folder / "model.plan",
         name=stage.model,
         gpu=toolchain.visible,
         compute_capability=None if own_gpu else parameters.compute_capability,
-        profiles=_profiles(parameters, graph_info(onnx), onnx.as_posix()),
+        profiles=_profiles(parameters, ends.info, ends.image, onnx.as_posix()),
         workspace_mib=parameters.workspace_mib,
         optimization_level=parameters.optimization_level,
         tactic_sources=parameters.tactic_sources,
+        channels_last=ends.image if parameters.pixels else None,
+        plugins=parameters.nms is not None,
         **options,
     )
 
@@ -217,9 +232,10 @@ def _timings(parameters: Parameters, toolchain: ToolchainInUse) -> dict[str, Any
     }
 
 
-def _weak(job: Job[Parameters], folder: Path) -> dict[str, Any]:
+def _weak(job: Job[Parameters], folder: Path, larger: Mapping[str, int]) -> dict[str, Any]:
     """What a weakly typed TensorRT takes beside the graph: precision, ranges headed for its version
-    or images, layers in FP16.
+    or images, layers in FP16. `larger` are tensors whose values are so many times those that were
+    calibrated.
     """
     stage = job.stage
     if stage.precision != INT8:
@@ -237,7 +253,7 @@ def _weak(job: Job[Parameters], folder: Path) -> dict[str, Any]:
         images = _calibration_batch(stage.model, job.parameters.native, folder)
         return {**options, "native_images": images}
     headed = cache.read(graph / CACHE).headed_for(job.parameters.runtime_version)
-    cache.write(headed, folder / CACHE)
+    cache.write(headed.scaled(larger), folder / CACHE)
     return options
 
 
@@ -255,7 +271,9 @@ def _calibration_batch(model: str, native: NativeCalibration, folder: Path) -> P
     return out
 
 
-def _profiles(parameters: Parameters, info: GraphInfo, where: str) -> tuple[dict[str, Shapes], ...]:
+def _profiles(
+    parameters: Parameters, info: GraphInfo, image: str | None, where: str
+) -> tuple[dict[str, Shapes], ...]:
     """The profiles for the graph's image input; checked here because TensorRT reports a bad one
     poorly or not at all.
     """
@@ -263,7 +281,7 @@ def _profiles(parameters: Parameters, info: GraphInfo, where: str) -> tuple[dict
 
     own = (parameters.profile,) if parameters.profile else ()
     profiles, arrays = parameters.profiles or own, parameters.arrays or {}
-    name = fit_profiles(info, profiles, parameters.input, where, arrays)
+    name = fit_profiles(info, profiles, image, where, arrays)
     open_ = {tensor.name for tensor in info.inputs if not tensor.is_static}
     known = [{name: shapes, **arrays} for shapes in profiles] or [dict(arrays)]
     return tuple(

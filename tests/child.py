@@ -52,6 +52,7 @@ MODULES = (
     "calibrating",
     "devices",
     "engines",
+    "progress",
     "building",
     "inspecting",
     "refitting",

@@ -65,6 +65,7 @@ class EngineSession:
             gpu=self.choice.visible,
             host_code=engine.built.version_compatible,
             dla_core=engine.built.dla_core,
+            plugins=engine.built.detections is not None,
         )
 
     def measure(

@@ -84,6 +84,9 @@ def _check(engine: Engine) -> None:
     if engine.manifest.judging.preprocess:
         what = f"{engine.name}: nvinfer would prepare images in another way than its `preprocess`"
         raise EngineryError(what, "Feed it with preprocessing of your own (nvdspreprocess)")
+    if engine.built.takes_pixels:
+        what = f"{engine.name} takes uint8, and nvinfer feeds floats"
+        raise EngineryError(what, "Export the engine of a target without `input: uint8`")
     profile = engine.built.image_profile
     if profile.min[2:] != profile.max[2:]:
         what = f"{engine.name} has inputs of {profile.text}, and nvinfer feeds one size"

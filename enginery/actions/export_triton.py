@@ -29,6 +29,7 @@ _TYPES = {
     "FLOAT": "TYPE_FP32",
     "FLOAT16": "TYPE_FP16",
     "UINT8": "TYPE_UINT8",
+    "INT32": "TYPE_INT32",
     "INT64": "TYPE_INT64",
 }
 _RUNTIME = "tensorrt"  # which Triton's backend loads
@@ -41,6 +42,7 @@ class Tensor:
     name: str
     type: str
     shape: tuple[int, ...]
+    channels_last: bool = False  # in memory, whatever the shape says
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def _signature(signature: Signature, dynamic: bool) -> Iterator[str]:
         for tensor in tensors:
             sizes = ", ".join(map(str, tensor.shape[1:] if dynamic else tensor.shape))
             described = f"name: {_text(tensor.name)} data_type: {_type(tensor)} dims: [ {sizes} ]"
+            described += " is_non_linear_format_io: true" if tensor.channels_last else ""
             yield f"{kind} [ {{ {described} }} ]"
 
 

@@ -57,6 +57,9 @@ def _check_runtime(engine: Engine) -> None:
 
 def _check_feeding(engine: Engine) -> None:
     """YOLO() knows its own tasks, and its own way to prepare images."""
+    if engine.built.takes_pixels or engine.built.detections:
+        what = f"{engine.name} takes pixels or gives detections by itself, and YOLO() does both"
+        raise EngineryError(what, "Export the engine of a target without `input` and `output`")
     task, judging = engine.manifest.steps.export.task, engine.manifest.judging
     if task not in ULTRALYTICS_TASKS or judging.preprocess:
         what = f"{engine.name}: YOLO() would feed it in another way than its `preprocess` says"

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,15 +15,18 @@ from numpy.typing import NDArray
 
 from enginery.actions.engine_session import EngineSession, open_engine, read_outputs
 from enginery.errors import DataError, EngineryError
+from enginery.graphs.detections import OUTPUTS
 from enginery.graphs.inspect import graph_info
 from enginery.project.params import Spec
 from enginery.project.paths import ARTIFACTS, model_folder
+from enginery.registry.manifest import BuildParameters
 from enginery.registry.store import Engine
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.system.files import atomic_write, scratch
 from enginery.toolchain.requests import PointRequest
+from enginery.vision.detections import engine_rows
 from enginery.vision.folders import SUFFIXES
-from enginery.vision.images import preprocess, read_image
+from enginery.vision.images import preprocess, read_image, to_pixels
 from enginery.vision.results import describe, draw, to_results
 from enginery.vision.tasks import ULTRALYTICS_TASKS
 
@@ -68,6 +72,7 @@ def predict(spec: Spec, engine: Engine, request: PredictionRequest) -> Iterator[
     names = picture_names(_files(request.images))
     paths = list(names)
     _check_task(engine)
+    _check_limits(engine, request)
     with open_engine(spec, engine) as session:
         for start in range(0, len(paths), AT_ONCE):
             some = {path: names[path] for path in paths[start : start + AT_ONCE]}
@@ -80,6 +85,15 @@ def _check_task(engine: Engine) -> None:
     if task not in ULTRALYTICS_TASKS:
         what = f"{engine.name}: outputs of task {task} are not drawn here"
         raise EngineryError(what, "Run the engine with your own code")
+
+
+def _check_limits(engine: Engine, request: PredictionRequest) -> None:
+    """What an engine's own NMS dropped, nothing brings back."""
+    nms = engine.built.detections
+    if nms and request.confidence < nms.confidence:
+        what = f"{engine.name} drops what is below {nms.confidence:g}: its NMS is built in"
+        cure = f"Give --confidence {nms.confidence:g} or more, or build with a lower `nms`"
+        raise EngineryError(f"--confidence {request.confidence:g}: {what}", cure)
 
 
 def picture_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -113,7 +127,8 @@ def _predict(
     height, width = how.size_of(opt) if how else opt[2:]
     images = [read_image(path) for path in paths]
     began = time.perf_counter()
-    tensors = np.stack([preprocess(image, height, width, head.task, how) for image in images])
+    prepare = to_pixels if manifest.built.takes_pixels else preprocess
+    tensors = np.stack([prepare(image, height, width, head.task, how) for image in images])
     preprocess_ms = _since(began) / len(paths)
     outputs, inference_ms = _run(session, tensors)
 
@@ -128,7 +143,7 @@ def _predict(
         result = result_of(row)
         postprocess_ms = _since(began)
         picture = _write(draw(result), request.out / f"{names[path]}.png")
-        text = describe(result) or "nothing found"
+        text = (describe(result) or "nothing found") + _limit(manifest.built, outputs, row)
         yield Prediction(path, text, picture, preprocess_ms, inference_ms, postprocess_ms)
 
 
@@ -136,20 +151,32 @@ def _since(began: float) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _run(
-    session: EngineSession, tensors: NDArray[np.float32]
-) -> tuple[list[NDArray[np.float32]], float]:
+def _limit(built: BuildParameters, outputs: Sequence[NDArray[np.float32]], row: int) -> str:
+    """Where the engine's own NMS had no room for more."""
+    nms = built.detections
+    full = nms is not None and bool((outputs[0][row, :, 4] > 0).all())
+    return f" ({nms.detections} detections, the most that the engine gives)" if nms and full else ""
+
+
+def _run(session: EngineSession, tensors: NDArray[Any]) -> tuple[list[NDArray[np.float32]], float]:
     """The outputs in the graph's order, and milliseconds an image with its transfers."""
     engine = session.engine
-    graph = graph_info(model_folder(engine.model, "export") / "model.onnx")
-    names = [output.name for output in graph.outputs]
+    nms = engine.built.detections
+    names = OUTPUTS if nms else _graph_outputs(engine)
     with scratch(ARTIFACTS) as folder:
         np.save(folder / "images.npy", tensors)
         point = PointRequest(engine.built.image_profile.opt, folder / "images.npy", folder)
         [result] = session.measure([point], runs=0).points
         # Read whole: the files go with the folder.
         outputs = [np.array(output) for output in read_outputs(result, folder, names)]
+    if nms:
+        outputs = [engine_rows(dict(zip(names, outputs, strict=True)))]
     return outputs, sum(result.milliseconds) / len(tensors)
+
+
+def _graph_outputs(engine: Engine) -> list[str]:
+    graph = graph_info(model_folder(engine.model, "export") / "model.onnx")
+    return [output.name for output in graph.outputs]
 
 
 def _write(picture: NDArray[np.uint8], out: Path) -> Path:

@@ -21,6 +21,7 @@ from enginery.actions.engine_session import (
 )
 from enginery.errors import EngineError
 from enginery.evaluation.compare import Accumulator, OutputError
+from enginery.evaluation.ends import DetectingRunner, pair_detections, save_pixels
 from enginery.evaluation.engine_report import (
     EngineReport,
     OperatingPoint,
@@ -30,11 +31,13 @@ from enginery.evaluation.engine_report import (
 )
 from enginery.evaluation.reports import refusals
 from enginery.evaluation.runners import GraphRunner, RecordedRunner
-from enginery.evaluation.validation import GraphReport, compare
+from enginery.evaluation.validation import GraphReport, Pair, compare
 from enginery.gpu.inventory import Clocks
+from enginery.graphs.detections import OUTPUTS
 from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
 from enginery.project.paths import ARTIFACTS, engine_report, model_folder
+from enginery.registry.manifest import BuildParameters
 from enginery.registry.records import parse
 from enginery.registry.store import Engine, engine_in
 from enginery.registry.task_metadata import read_task_metadata
@@ -42,6 +45,7 @@ from enginery.report.events import progress
 from enginery.system.files import dumps, scratch, write_json
 from enginery.toolchain.requests import Measurement, PointRequest, PointResult
 from enginery.vision.dataset import open_validation_set
+from enginery.vision.detections import engine_rows
 from enginery.vision.feeds import Feeder
 from enginery.vision.images import list_images, save_batch
 from enginery.vision.tasks import TaskMetadata
@@ -57,6 +61,12 @@ class _Data:
     original: Path
     head: TaskMetadata
     images: Path
+    built: BuildParameters
+
+    @property
+    def pair(self) -> Pair:
+        """What of both outputs is compared number by number."""
+        return pair_detections if self.built.detections else lambda *outputs: outputs
 
 
 def validate_engine(spec: Spec, engine: Engine) -> EngineReport:
@@ -109,7 +119,7 @@ def _data(spec: Spec, engine: Engine) -> _Data:
     original = model_folder(engine.model, "export") / "model.onnx"
     model = spec.models[engine.model]
     head = read_task_metadata(engine.model, model.judging())
-    return _Data(original, head, Path(model.validation))
+    return _Data(original, head, Path(model.validation), engine.built)
 
 
 def _measure(
@@ -133,8 +143,10 @@ def _request(data: _Data, point: OperatingPoint, folder: Path) -> PointRequest:
             save_batch((image for image, _ in images), len(images), size, out)
     else:
         _save_rows(GraphRunner(data.original, size, feeding).feeder, data, few, out)
-    timed = point.which == "opt"
-    return PointRequest(point.shape, folder / "images.npy", folder, point.profile, timed)
+    if data.built.pixels is not None:
+        out = folder / "pixels.npy"
+        save_pixels(folder / "images.npy", data.built.pixels, out)
+    return PointRequest(point.shape, out, folder, point.profile, timed=point.which == "opt")
 
 
 def _size(data: _Data, point: OperatingPoint) -> tuple[int, int]:
@@ -170,29 +182,35 @@ def _compare(
         (point, result, folder / str(index))
         for index, (point, result) in enumerate(zip(points, measured.points, strict=True))
     ]
-    report = compare(*_runners(data, *main), data.images, data.head, _show_images)
-    errors = [_output_error(*_runners(data, *other), other[2]) for other in others]
+    report = compare(*_runners(data, *main), data.images, data.head, _show_images, pair=data.pair)
+    errors = [_output_error(*_runners(data, *other), other[2], data.pair) for other in others]
     return report, [report.closeness, *errors]
 
 
 def _runners(
     data: _Data, point: OperatingPoint, result: PointResult, folder: Path
-) -> tuple[GraphRunner, RecordedRunner]:
+) -> tuple[GraphRunner | DetectingRunner, RecordedRunner]:
     """The original, and what the engine gave, at one point."""
     size = _size(data, point)
     reference = GraphRunner(data.original, size, data.head.feeding(size))
-    outputs = read_outputs(result, folder, reference.outputs)
-    return reference, RecordedRunner(outputs, reference.size)
+    nms = data.built.detections
+    if nms is None:
+        outputs = read_outputs(result, folder, reference.outputs)
+        return reference, RecordedRunner(outputs, reference.size)
+    rows = engine_rows(dict(zip(OUTPUTS, read_outputs(result, folder, OUTPUTS), strict=True)))
+    return DetectingRunner(reference, nms), RecordedRunner([rows], reference.size)
 
 
 def _show_images(done: int, total: int) -> None:
     progress("images", done, total)
 
 
-def _output_error(reference: GraphRunner, engine: RecordedRunner, folder: Path) -> OutputError:
+def _output_error(
+    reference: GraphRunner | DetectingRunner, engine: RecordedRunner, folder: Path, pair: Pair
+) -> OutputError:
     differences = Accumulator()
     for image in np.load(folder / "images.npy", mmap_mode="r"):
-        differences.add(reference.run(image), engine.run(image))
+        differences.add(*pair(reference.run(image), engine.run(image)))
     return differences.closeness()
 
 

@@ -37,6 +37,11 @@ class Cache:
         """The same ranges for another TensorRT version, as in 8.6.0."""
         return Cache(version_number(version), self.scales)
 
+    def scaled(self, times: Mapping[str, int]) -> Cache:
+        """The ranges of a graph in which these tensors' values are so many times larger."""
+        scales = {name: scale * times.get(name, 1) for name, scale in self.scales.items()}
+        return Cache(self.version, scales)
+
     def thresholds(self) -> dict[str, float]:
         """The magnitude that each tensor's largest level stands for."""
         return {name: scale * STEPS for name, scale in self.scales.items()}

@@ -20,13 +20,14 @@ from enginery.evaluation.drawing import can_draw, draw_sample
 from enginery.evaluation.judges import open_judge
 from enginery.evaluation.judges.interface import Judge
 from enginery.evaluation.judges.tensors import TensorScore
-from enginery.evaluation.runners import GraphRunner, Runner
+from enginery.evaluation.runners import GraphRunner, Outputs, Runner
 from enginery.evaluation.samples import Sample
 from enginery.graphs.session import WORKERS
 from enginery.vision.score import Metrics
 from enginery.vision.tasks import TaskMetadata, Truth
 
 Item = TypeVar("Item")
+Pair = Callable[[Outputs, Outputs], tuple[Outputs, Outputs]]
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,10 @@ def compare(
     head: TaskMetadata,
     progress: Callable[[int, int], None],
     kept: int = 0,
+    pair: Pair = lambda *outputs: outputs,
 ) -> GraphReport:
     """Give every sample of a data set to both, in the order of their names; what is compared need
-    not be a graph.
+    not be a graph. `pair` gives what of both outputs can be compared number by number.
 
     Raises:
         DataError: images or labels cannot be used.
@@ -111,7 +113,7 @@ def compare(
             truth = judge.truth(given, outputs[0])
             for score, output in zip(scores, outputs, strict=True):
                 score.add(output, truth)
-            closeness.add(*outputs)
+            closeness.add(*pair(outputs[0], outputs[1]))
             farthest.add(done - 1, *outputs)
             progress(done, len(judge))
         judge.check()

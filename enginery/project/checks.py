@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from enginery import runtimes, sources
-from enginery.project import registry_settings
+from enginery.project import ends, registry_settings
 from enginery.project.engine_name import INT8
 from enginery.project.model import Model, Sizes
 from enginery.project.params import Spec
@@ -37,6 +37,7 @@ def mistakes(spec: Spec) -> Iterator[str]:
             )
         yield from _target_mistakes(name, target)
     yield from _int8_mistakes(spec)
+    yield from ends.mistakes(spec)
     for name, model in spec.models.items():
         yield from _judging_mistakes(name, model)
         if Path(model.source).suffix not in sources.suffixes():
@@ -132,7 +133,7 @@ def _stride_mistakes(where: str, sizes: Model | Sizes, stride: int) -> Iterator[
 
 def _target_mistakes(name: str, target: Target) -> Iterator[str]:
     if not runtimes.find(target.runtime).on_own_gpu:
-        for key, value in target.chosen("gpu", "calibration", *BUILD_OPTIONS).items():
+        for key, value in target.chosen("output", "gpu", "calibration", *BUILD_OPTIONS).items():
             yield f"targets.{name}.{key}: {value!r}: only runtime tensorrt has this; leave it out"
     if (
         target.hardware_compatible

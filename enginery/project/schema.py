@@ -97,6 +97,11 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "tactic_sources": "The libraries that TensorRT may take kernels from, as TensorRT names "
         "them; its default if left out.",
         "time_limit_s": "After how many seconds a build is stopped.",
+        "input": "What the engine takes: `float` as the model does, or `uint8` pixels, whose "
+        "normalization is then part of the engine.",
+        "output": "What the engine gives: `raw` as the model does, or `detections`: NMS is then "
+        "part of the engine.",
+        "nms": "How `output: detections` chooses among boxes.",
         "gpu": "Which GPU builds: an index as nvidia-smi counts, or a UUID (GPU-...).",
         "calibration": "`portable`: Enginery's ranges. `native`: TensorRT calibrates by itself, up "
         "to version 10.",
@@ -110,6 +115,11 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "8.0 on.",
         "refittable": "Build an engine whose weights can be replaced without a build.",
         "dla_core": "The DLA core to run on; what it cannot run stays on the GPU.",
+    },
+    "Nms": {
+        "confidence": "The least confidence of a detection.",
+        "iou": "The overlap from which two boxes of a class are one.",
+        "detections": "The most detections of an image.",
     },
     "Toolchain": {
         "python": "The path of a Python interpreter with one TensorRT in it.",

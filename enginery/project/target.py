@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, StringConstraints
 
 from enginery.project.values import Capability, Frozen, Name, Runtime, Seconds
+from enginery.vision.nms import Nms
 
 BUILD_OPTIONS = (
     "strongly_typed",
@@ -40,7 +41,10 @@ class Target(Frozen):
     `compute_capability` is what TensorRT-RTX builds for; `tensorrt` builds for its GPU, which must
     then have it.
 
-    The options from `gpu` on are for runtime `tensorrt`.
+    `input: uint8` takes pixels, and `output: detections` gives boxes: what is before and after the
+    network then runs on the GPU.
+
+    The options from `output` on are for runtime `tensorrt`.
     """
 
     runtime: Runtime
@@ -51,6 +55,9 @@ class Target(Frozen):
     optimization_level: Annotated[int, Field(ge=0, le=5)] | None = None
     tactic_sources: tuple[str, ...] | None = None
     time_limit_s: Seconds = 1800
+    input: Literal["float", "uint8"] = "float"
+    output: Literal["raw", "detections"] = "raw"
+    nms: Nms | None = None
     gpu: Annotated[int | str, BeforeValidator(_gpu)] | None = None
     calibration: Literal["portable", "native"] = "portable"
     strongly_typed: bool = False

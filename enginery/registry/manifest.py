@@ -18,6 +18,7 @@ from enginery.evaluation.reports import ReportRecord, ToleranceRecord, refusals
 from enginery.project.engine_name import EngineName
 from enginery.project.values import Precision, Runtime
 from enginery.registry.records import Count, Record, Sha256, Shape, StepRecord, read_record
+from enginery.vision.nms import Nms
 from enginery.vision.tasks import Judging, Task, metric_in
 
 Index = Annotated[str, StringConstraints(pattern=r"^\d+$")]
@@ -111,9 +112,22 @@ class BuildParameters(Record):
     profile: Profile | None
     profiles: tuple[Profile, ...] = ()
     arrays: Mapping[str, Mapping[str, tuple[int, ...]]] | None = None
+    input: str | None = None
     version_compatible: bool = False
     hardware_compatible: bool = False
     dla_core: int | None = None
+    pixels: Mapping[str, Any] | None = None
+    nms: Mapping[str, Any] | None = None
+
+    @property
+    def takes_pixels(self) -> bool:
+        """Whether the engine takes uint8, in memory (batch, height, width, channels)."""
+        return self.pixels is not None
+
+    @property
+    def detections(self) -> Nms | None:
+        """How the engine makes boxes detections; None: it gives what its model gives."""
+        return None if self.nms is None else Nms(**self.nms)
 
     @property
     def shapes(self) -> list[Mapping[str, Sequence[int]]]:

@@ -55,6 +55,9 @@ class TensorRt:
             need = NEEDS[key]
             if need.feature not in info.features:
                 yield f"targets.{name}.{key}: {what} has no {need.feature}: {need.cure}"
+        if target.output == "detections" and "EfficientNMS" not in info.features:
+            lacks = f"{what} has no plugin EfficientNMS"
+            yield f"targets.{name}.output: 'detections': {lacks}: leave it out"
         if target.calibration == "native" and "calibrators" not in info.features:
             lacks = f"{what} has no calibrators"
             cure = "use `portable`, whose ranges become Q/DQ nodes"

@@ -38,7 +38,8 @@ class BuildRequest:
     The fields from `strongly_typed` on are for `tensorrt`. `timing_caches` are merged and
     `timing_cache` is written. A weakly typed build takes `precision`; for INT8 `cache` holds the
     ranges (or, with `native_images`, a float32 .npy (n, 3, height, width), is where TensorRT's own
-    calibration writes them), and `fp16_layers` stay in fp16.
+    calibration writes them), and `fp16_layers` stay in fp16. The input `channels_last` lies in
+    memory as (batch, height, width, channels). `plugins`: the graph needs NVIDIA's.
     """
 
     runtime: str
@@ -64,6 +65,8 @@ class BuildRequest:
     cache: Path | None = None
     fp16_layers: tuple[str, ...] = ()
     native_images: Path | None = None
+    channels_last: str | None = None
+    plugins: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,7 @@ class BuildResult:
 @dataclass(frozen=True)
 class PlanRequest:
     """A plan to load on a GPU (an index or UUID); `host_code` is for version-compatible plans,
-    which bring code of their own.
+    which bring code of their own; `plugins`: it needs NVIDIA's.
     """
 
     runtime: str
@@ -95,6 +98,7 @@ class PlanRequest:
     gpu: str | None = None
     host_code: bool = False
     dla_core: int | None = None
+    plugins: bool = False
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,8 @@ class RefitResult:
 
 @dataclass(frozen=True)
 class PointRequest:
-    """An input shape (batch, channels, height, width) in a profile, and the images, a float32 .npy,
-    that are run at it.
+    """An input shape (batch, channels, height, width) in a profile, and the images, an .npy of the
+    input's type, that are run at it.
 
     The engine's outputs go to the folder `outputs` as 0.npy, 1.npy ...
     """

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,18 @@ def fit(
     if how:
         return how.fit(image, height, width)
     return _crop(image, height, width) if task == "classify" else letterbox(image, height, width)
+
+
+def to_pixels(
+    image: NDArray[np.uint8], height: int, width: int, task: str, how: Preprocess | None = None
+) -> NDArray[np.uint8]:
+    """As `preprocess`, without type, normalization and order of axes: the bytes of (height, width,
+    channels) in the shape (channels, height, width), as an engine with `input: uint8` takes them.
+    """
+    plain = replace(how or Preprocess(), mean=(0.0,), std=(1.0,), layout="nhwc", dtype="uint8")
+    crop = how is None and task == "classify"
+    fitted = _crop(image, height, width) if crop else plain.fit(image, height, width)
+    return plain.finish(fitted).reshape(plain.channels, height, width)
 
 
 def letterbox(

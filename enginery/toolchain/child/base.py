@@ -49,6 +49,11 @@ def load(runtime):
         raise RefusedError("toolchain", "cannot import {}: {}".format(runtime, error))
 
 
+def load_plugins(trt, logger):
+    """Register NVIDIA's own plugins, EfficientNMS among them."""
+    trt.init_libnvinfer_plugins(logger, "")
+
+
 def make_logger(trt, out):
     class Logger(trt.ILogger):
         """Passes TensorRT's messages on; `errors` are kept, tactics without room are counted in

@@ -7,8 +7,9 @@ import struct
 import time
 
 import calibrating
+import progress
 import timing
-from base import RefusedError, load, make_logger, write
+from base import RefusedError, load, load_plugins, make_logger, write
 from probing import full_version
 
 # What TensorRT says of a failed build, and what it means.
@@ -28,6 +29,8 @@ def main(request, out):
 
 def build(trt, logger, request, out):
     began = time.monotonic()
+    if request["plugins"]:
+        load_plugins(trt, logger)
     builder = make_builder(trt, logger)
     network, parser = parse(trt, builder, logger, request)
     config = configure(trt, builder, network, request, out)
@@ -111,7 +114,16 @@ def parse(trt, builder, logger, request):
         raise RefusedError(
             "parse", "; ".join(map(parser_error, errors)) or "the graph has no outputs"
         )
+    if request["channels_last"]:
+        lay_channels_last(trt, network, request["channels_last"])
     return network, parser
+
+
+def lay_channels_last(trt, network, name):
+    """Let an input's bytes lie as cameras and decoders give them."""
+    for index in range(network.num_inputs):
+        if network.get_input(index).name == name:
+            network.get_input(index).allowed_formats = 1 << int(trt.TensorFormat.HWC)
 
 
 def parser_error(error):
@@ -135,7 +147,7 @@ def configure(trt, builder, network, request, out):
     for shapes in request["profiles"]:
         add_profile(builder, config, shapes)
     if hasattr(trt, "IProgressMonitor"):
-        config.progress_monitor = make_monitor(trt, out)
+        config.progress_monitor = progress.make_monitor(trt, out)
     return config
 
 
@@ -243,31 +255,6 @@ def add_profile(builder, config, shapes):
         raise RefusedError("profile", str(error))
     if config.add_optimization_profile(profile) < 0:
         raise RefusedError("profile", "TensorRT refused the optimization profile {}".format(shapes))
-
-
-def make_monitor(trt, out):
-    class Monitor(trt.IProgressMonitor):
-        def __init__(self):
-            trt.IProgressMonitor.__init__(self)
-            self.steps = {}
-            self.said = 0.0
-
-        def phase_start(self, phase_name, parent_phase, num_steps):
-            self.steps[phase_name] = num_steps
-
-        def phase_finish(self, phase_name):
-            self.steps.pop(phase_name, None)
-
-        def step_complete(self, phase_name, step):
-            now = time.monotonic()
-            if now - self.said > 0.2:
-                self.said = now
-                out.send(
-                    "progress", phase=phase_name, step=step, steps=self.steps.get(phase_name, 0)
-                )
-            return True
-
-    return Monitor()
 
 
 def refittable_weights(trt, logger, data, request):

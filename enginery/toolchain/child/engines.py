@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pycuda.driver as cuda
-from base import RefusedError
+from base import RefusedError, load_plugins
 
 if not hasattr(np, "bool"):
     np.bool = np.bool_  # TensorRT 8.5 and NumPy 1.24 to 1.26 differ about this name
@@ -15,6 +15,8 @@ class Loaded:
 
     def __init__(self, trt, logger, request):
         self.trt, self.logger = trt, logger
+        if request["plugins"]:
+            load_plugins(trt, logger)
         self.runtime = runtime = trt.Runtime(logger)
         if request["host_code"]:
             runtime.engine_host_code_allowed = (

@@ -58,7 +58,17 @@ def features(trt):
         "hardware compatible": hasattr(trt, "HardwareCompatibilityLevel"),
         "DLA": hasattr(config, "DLA_core"),
         "progress": hasattr(trt, "IProgressMonitor"),
+        "EfficientNMS": has_plugin(trt, "EfficientNMS_TRT"),
     }
+
+
+def has_plugin(trt, name):
+    """Whether NVIDIA's plugins are there, and one of them has this name."""
+    if not hasattr(trt, "init_libnvinfer_plugins"):
+        return False
+    trt.init_libnvinfer_plugins(None, "")
+    registry = trt.get_plugin_registry()
+    return any(creator.name == name for creator in getattr(registry, "plugin_creator_list", ()))
 
 
 def named_capabilities(trt):

@@ -1,8 +1,8 @@
 """measure: an engine on its GPU: the outputs for real images at each point of its profiles, and its
 speed.
 
-A point is an input shape (batch, channels, height, width) in a profile, with the images (a float32
-.npy) that are run at it.
+A point is an input shape (batch, channels, height, width) in a profile, with the images (an .npy
+of the input's type) that are run at it.
 """
 
 import ctypes

@@ -10,8 +10,8 @@ from tests.child import load_child
 base, probing, timing, calibrating, devices, engines = map(
     load_child, ("base", "probing", "timing", "calibrating", "devices", "engines")
 )
-building, inspecting, refitting, running, main_ = map(
-    load_child, ("building", "inspecting", "refitting", "running", "__main__")
+building, inspecting, progress, refitting, running, main_ = map(
+    load_child, ("building", "inspecting", "progress", "refitting", "running", "__main__")
 )
 
 
@@ -41,6 +41,8 @@ def request(**changed: Any) -> dict[str, Any]:
         "cache": None,
         "fp16_layers": [],
         "native_images": None,
+        "channels_last": None,
+        "plugins": False,
     }
     assert changed.keys() <= found.keys()
     return {**found, **changed}
@@ -81,5 +83,6 @@ def on_gpu(**changed: Any) -> dict[str, Any]:
         "data": b"data",
         "host_code": False,
         "dla_core": None,
+        "plugins": False,
         **changed,
     }
