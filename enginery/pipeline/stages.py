@@ -236,10 +236,11 @@ class Pipeline:
 def _words(change: Any) -> str:
     if not isinstance(change, dict):
         return str(change)
-    kinds = {"changed deps": "", "changed outs": "output "}
-    parts = [
-        f"{kinds.get(kind, '')}{path} {what}"
-        for kind, files in change.items()
-        for path, what in files.items()
-    ]
+    parts = [f"{path} {what}" for path, what in change.get("changed deps", {}).items()]
+    by_what: dict[str, list[str]] = {}
+    for path, what in change.get("changed outs", {}).items():
+        by_what.setdefault(what, []).append(path)
+    for what, paths in by_what.items():
+        which = f"output {paths[0]}" if len(paths) == 1 else f"{len(paths)} outputs"
+        parts.append(f"{which} {what}")
     return ", ".join(parts)
