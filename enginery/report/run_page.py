@@ -22,6 +22,7 @@ from enginery.report.document import (
     paragraph,
     table,
 )
+from enginery.report.kept_ranges import ranges_of
 from enginery.report.last_run import LastRun
 from enginery.report.page import sections
 from enginery.report.samples_page import samples_of_graphs
@@ -170,12 +171,8 @@ def _ranges(engines: Sequence[Listed]) -> Iterator[Html]:
     for model in dict.fromkeys(engine.entry.identity.model for engine in engines):
         folder = model_folder(model, "calibration")
         if (folder / CACHE).is_file():
-            from enginery.report.ranges_page import (
-                ranges_table,
-            )  # a host without one needs no NumPy
-
             with suppress(EngineryError, OSError, ValueError):  # `enginery build` makes it again
-                yield fold(f"{model}: every tensor", ranges_table(model, folder))
+                yield fold(f"{model}: every tensor", ranges_of(model, folder))
 
 
 def _sensitivity(engines: Sequence[Listed]) -> Iterator[Html]:
