@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -21,9 +22,17 @@ from enginery.report.samples_page import samples_of_graphs
 from enginery.report.tables import listed
 from tests.pictures import detection, keep_samples, sample
 from tests.registered import register
-from tests.test_report import contrast
+from tests.test_report import RUN, contrast
 
 CHROMIUM = shutil.which("chromium")
+AXE = os.environ.get("ENGINERY_AXE")  # the path of axe.min.js, from npm's axe-core
+_RUN_AXE = """<script>{axe}</script><script>
+document.querySelectorAll("details").forEach(part => part.open = true);
+axe.run().then(result => {{
+  const told = document.createElement("pre");
+  told.textContent = "violations: " + JSON.stringify(result.violations.map(each => each.id));
+  document.body.appendChild(told);
+}});</script></body>"""
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +123,24 @@ def test_a_browser_shows_both_pictures(project: Path) -> None:
     red = (picture[..., 2] > 150) & (picture[..., :2].max(axis=2) < 60)
     assert np.count_nonzero(red[:, :500]) > 20_000
     assert np.count_nonzero(red[:, 500:]) > 20_000
+
+
+@pytest.mark.skipif(not (CHROMIUM and AXE), reason="needs chromium and ENGINERY_AXE")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_has_no_complaint(project: Path, scheme: str) -> None:
+    """Contrast, labels, headings and the rest of what axe-core looks for, all parts open."""
+    for precision in ("fp16", "int8"):
+        register(f"plates/rtx/{precision}")
+    keep_samples("plates", "int8", sample("a.jpg", detection(), detection("star", 0.5)))
+    content = report("shop", listed(entries(), None), RUN)
+    content = re.sub("<meta http-equiv=[^>]*>", "", content)  # it forbids scripts
+    if scheme == "dark":
+        content = content.replace("@media(prefers-color-scheme:dark)", "@media all")
+    script = _RUN_AXE.format(axe=Path(str(AXE)).read_text(encoding="utf-8"))
+    page = project / "page.html"
+    page.write_text(content.replace("</body>", script), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=60000"]
+    home = f"--user-data-dir={project / 'browser'}"
+    command = [str(CHROMIUM), *flags, home, "--dump-dom", page.as_uri()]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert "violations: []" in shown.stdout, shown.stdout[-2000:]
