@@ -137,9 +137,14 @@ def _of_names(inspection: Inspection) -> Iterator[str]:
 def _of_reformats(reformats: KindTime, casts: KindTime) -> Iterator[str]:
     if reformats.share >= _WORTH_TELLING:
         yield (
-            f"{reformats.layers} layers only change layout or datatype, {casts.layers} of them the "
-            f"datatype: {reformats.milliseconds:.3f} ms, {reformats.share:.1%} of the time. Fewer "
-            "changes between precisions need fewer of them: look at `exclude` and `fp32_layers`"
+            f"{reformats.layers} layers only change layout or datatype: "
+            f"{reformats.milliseconds:.3f} ms, {reformats.share:.1%} of the time"
+        )
+    if casts.share >= _WORTH_TELLING:
+        yield (
+            f"{casts.layers} layers only change the datatype: {casts.milliseconds:.3f} ms, "
+            f"{casts.share:.1%} of the time. Layers that alternate between precisions need them: "
+            "look at `exclude` and `fp32_layers`"
         )
 
 
