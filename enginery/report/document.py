@@ -38,6 +38,10 @@ summary:focus-visible,a:focus-visible,.scroll:focus-visible{outline:3px solid va
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1rem}
 dt{font-weight:600}dd{margin:0;overflow-wrap:anywhere}
 svg{vertical-align:middle}.bars{fill:var(--accent)}.mark{stroke:var(--bad);stroke-width:1.5}
+.made{display:block;margin:.5rem}.made path{fill:none;stroke:var(--muted);stroke-width:1.5}
+.made rect{fill:var(--soft);stroke:var(--line)}.made .file rect{fill:var(--back);
+stroke:var(--accent)}.made text{fill:var(--text);font:11px ui-monospace,monospace}
+.made .name{font:600 12px system-ui,sans-serif}
 h3{margin:.8rem 0 .2rem;font-size:1rem}.pair{display:flex;flex-wrap:wrap;gap:.5rem 1rem}
 figure{margin:0;flex:1 1 16rem;max-width:30rem}figcaption{color:var(--muted)}
 .sample{display:block;width:100%;height:auto;border:1px solid var(--line);border-radius:4px}

@@ -25,6 +25,7 @@ from enginery.report.document import (
 from enginery.report.kept_ranges import ranges_of
 from enginery.report.last_run import LastRun
 from enginery.report.page import sections
+from enginery.report.provenance_page import provenance
 from enginery.report.samples_page import samples_of_graphs
 from enginery.report.sensitivity_page import sensitivity_of
 from enginery.report.tables import Listed, engine_notes
@@ -181,4 +182,6 @@ def _sensitivity(engines: Sequence[Listed]) -> Iterator[Html]:
 
 
 def _made(listed: Listed) -> Html:
-    return fold(f"{listed.entry.name}: {listed.standing.state}", described(sections(listed)))
+    drawn = provenance(listed.engine.manifest) if listed.engine else ""
+    body = Html(f"{drawn}{described(sections(listed))}")
+    return fold(f"{listed.entry.name}: {listed.standing.state}", body)
