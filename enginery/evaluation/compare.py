@@ -5,6 +5,7 @@ images they differ most.
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,24 +35,26 @@ class Accumulator:
         self._worst = self._squares = self._reference = 0.0
         self._nan = self._inf = 0
 
-    def add(self, reference: Sequence[NDArray[Any]], candidate: Sequence[NDArray[Any]]) -> None:
-        """Compare the outputs for one image, position by position."""
+    def add(self, reference: Outputs, candidate: Outputs) -> float:
+        """Compare the outputs for one image, position by position; their RMS difference relative to
+        the reference, where NaN and infinite values are as far as can be.
+        """
+        squares = size = 0.0
+        counted = self._nan + self._inf
         for expected, found in zip(reference, candidate, strict=True):
             self._nan += int(np.isnan(found).sum())
             self._inf += int(np.isinf(found).sum())
-            difference = np.asarray(found, np.float64) - expected
+            difference = _wide(found) - expected
             finite = difference[np.isfinite(difference)]
             self._worst = max(self._worst, float(np.abs(finite).max(initial=0.0)))
-            self._squares += float(np.square(finite).sum())
-            self._reference += float(np.square(np.asarray(expected, np.float64)).sum())
+            own = float(np.square(finite).sum()), float(np.square(_wide(expected)).sum())
+            self._squares, self._reference = self._squares + own[0], self._reference + own[1]
+            squares, size = squares + own[0], size + own[1]
+        return math.inf if self._nan + self._inf > counted else _relative(squares, size)
 
     def closeness(self) -> OutputError:
         """What was found so far."""
-        relative = (
-            float(np.sqrt(self._squares / self._reference))
-            if self._reference
-            else float(self._squares > 0)
-        )
+        relative = _relative(self._squares, self._reference)
         return OutputError(self._worst, relative, self._nan, self._inf)
 
 
@@ -62,11 +65,11 @@ class FarthestApart:
         self._count = count
         self._kept: list[tuple[float, int, Outputs, Outputs]] = []
 
-    def add(self, index: int, original: Outputs, candidate: Outputs) -> None:
+    def add(self, index: int, difference: float, original: Outputs, candidate: Outputs) -> None:
         """A sample's outputs; of two that differ alike, the earlier one stays."""
         if not self._count:
             return
-        entry = (_difference(original, candidate), -index, original, candidate)
+        entry = (difference, -index, original, candidate)
         heapq.heappush(self._kept, entry)
         if len(self._kept) > self._count:
             heapq.heappop(self._kept)
@@ -76,12 +79,10 @@ class FarthestApart:
             yield -index, original, candidate
 
 
-def _difference(original: Outputs, candidate: Outputs) -> float:
-    """RMS relative to the original's; NaN and infinite values are as far as can be."""
-    expected, given = (
-        np.concatenate([np.asarray(output, np.float64).reshape(-1) for output in outputs])
-        for outputs in (original, candidate)
-    )
-    if not np.isfinite(given).all():
-        return float("inf")
-    return float(np.linalg.norm(given - expected) / (np.linalg.norm(expected) or 1.0))
+def _relative(squares: float, reference: float) -> float:
+    """RMS relative to the reference's."""
+    return math.sqrt(squares / reference) if reference else float(squares > 0)
+
+
+def _wide(values: NDArray[Any]) -> NDArray[np.float64]:
+    return np.asarray(values, np.float64)

@@ -113,8 +113,8 @@ def compare(
             truth = judge.truth(given, outputs[0])
             for score, output in zip(scores, outputs, strict=True):
                 score.add(output, truth)
-            closeness.add(*pair(outputs[0], outputs[1]))
-            farthest.add(done - 1, *outputs)
+            difference = closeness.add(*pair(outputs[0], outputs[1]))
+            farthest.add(done - 1, difference, outputs[0], outputs[1])
             progress(done, len(judge))
         judge.check()
         metrics = scores[0].metrics(), scores[1].metrics()

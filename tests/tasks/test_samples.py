@@ -11,7 +11,7 @@ import pytest
 
 from enginery.demo.scenes import CLASSES, scene
 from enginery.evaluation import drawing
-from enginery.evaluation.compare import FarthestApart
+from enginery.evaluation.compare import Accumulator, FarthestApart
 from enginery.evaluation.drawing import can_draw, draw_sample
 from enginery.evaluation.runners import GraphRunner
 from enginery.evaluation.samples import SampleFile
@@ -64,20 +64,17 @@ def test_a_box_lies_where_its_object_is(tmp_path: Path) -> None:
 
 
 def test_those_are_kept_that_differ_most_and_of_equals_the_first() -> None:
-    def outputs(value: float) -> list[np.ndarray]:
-        return [np.full((1, 4), value, np.float32), np.ones((1, 2), np.float32)]
+    def kept(count: int, *values: float) -> list[int]:
+        closeness, farthest = Accumulator(), FarthestApart(count)
+        original = [np.ones((1, 4), np.float32), np.ones((1, 2), np.float32)]
+        for index, value in enumerate(values):
+            given = [np.full((1, 4), value, np.float32), original[1]]
+            farthest.add(index, closeness.add(original, given), original, given)
+        return [index for index, _, _ in farthest]
 
-    farthest = FarthestApart(3)
-    for index, value in enumerate([1.0, 1.5, 1.2, 1.0, float("nan"), 1.5]):
-        farthest.add(index, outputs(1.0), outputs(value))
-    assert [index for index, _, _ in farthest] == [4, 1, 5]
-    equal = FarthestApart(2)
-    for index in range(4):
-        equal.add(index, outputs(1.0), outputs(1.0))
-    assert [index for index, _, _ in equal] == [0, 1]
-    nothing = FarthestApart(0)
-    nothing.add(0, outputs(1.0), outputs(2.0))
-    assert list(nothing) == []
+    assert kept(3, 1.0, 1.5, 1.2, 1.0, float("nan"), 1.5) == [4, 1, 5]
+    assert kept(2, 1.0, 1.0, 1.0, 1.0) == [0, 1]
+    assert kept(0, 1.0, 2.0) == []
 
 
 def test_a_class_has_a_confidence_whether_or_not_its_scores_are_shares(tmp_path: Path) -> None:
