@@ -56,6 +56,20 @@ def test_many_steps_of_one_reason_are_counted() -> None:
     )
 
 
+def test_a_reason_that_names_its_step_is_said_once_for_all_of_its_kind() -> None:
+    display, _ = run()
+    for title in ("m int8 for sun", "m int8 for moon", "m fp16 for sun"):
+        why = f"{title} is not registered: mAP50-95 {'0.5' if 'int8' in title else '0.4'}"
+        display.ended(Outcome(f"register {title}", "Failed", why, 0.1))
+    assert [(failure.titles, failure.reason) for failure in display.failures()] == [
+        (
+            ("register m int8 for sun", "register m int8 for moon"),
+            "each is not registered: mAP50-95 0.5",
+        ),
+        (("register m fp16 for sun",), "m fp16 for sun is not registered: mAP50-95 0.4"),
+    ]
+
+
 def test_a_run_without_failures_ends_in_its_summary() -> None:
     display, said = run()
     display.ended(Outcome("build", "Completed", "", 1.0))

@@ -62,13 +62,25 @@ def failures_of(outcomes: Iterable[Outcome]) -> list[Failure]:
     outcomes = list(outcomes)
     failed = [outcome for outcome in outcomes if outcome.state == "Failed"]
     blocked = [outcome.reason for outcome in outcomes if outcome.state == "Skipped"]
-    reasons: dict[str, list[str]] = {}
+    alike: dict[str, list[Outcome]] = {}
     for outcome in failed:
-        reasons.setdefault(outcome.reason, []).append(outcome.title)
+        alike.setdefault(_without_subject(outcome), []).append(outcome)
     return [
-        Failure(tuple(titles), reason, sum(blocked.count(skipped_for(title)) for title in titles))
-        for reason, titles in reasons.items()
+        Failure(
+            titles := tuple(outcome.title for outcome in outcomes),
+            reason if len(outcomes) > 1 else outcomes[0].reason,
+            sum(blocked.count(skipped_for(title)) for title in titles),
+        )
+        for reason, outcomes in alike.items()
     ]
+
+
+def _without_subject(outcome: Outcome) -> str:
+    """A reason that fits other steps, too: `register m int8 for t` may fail for what it says of
+    `m int8 for t`.
+    """
+    subject = outcome.title.partition(" ")[2]
+    return outcome.reason.replace(subject, "each") if " for " in subject else outcome.reason
 
 
 @dataclass
