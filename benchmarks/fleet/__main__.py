@@ -107,7 +107,7 @@ def start(folder: Path, services: list[Service]) -> Fleet:
         services += [database[0]] if database else []
         say("Prefect's server on PostgreSQL" if database else "no PostgreSQL here: SQLite")
         port, s3_port = free_port(), free_port()
-        services.append(s3_server(folder, s3_port))
+        services += s3_server(folder, s3_port)
         services.append(prefect_server(folder, port, database[1] if database else None))
         s3, server = services[-2:]
         os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{port}/api"
