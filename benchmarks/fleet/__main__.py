@@ -3,7 +3,8 @@
 A bare git repository, an S3 remote (moto), a Prefect server on PostgreSQL (SQLite where Debian's
 package is not installed), three workers with clones of their own for three targets. All build and
 publish at once. Then rtx-ada's TensorRT-RTX is upgraded: its watch sends an event, which starts its
-rebuild; the others stay. A promotion waits for its approval, and a serving host pulls. With
+rebuild; the others stay. Two machines that build for one target at once build it once. A promotion
+waits for its approval, and a serving host pulls. With
 `--kills`, the worker, the server and the remote are killed in the middle of rebuilds.
 """
 
@@ -75,6 +76,7 @@ def main() -> None:
     with running(folder) as fleet:
         build_all(fleet)
         rebuild_one(fleet)
+        twins(fleet)
         promote_and_pull(fleet)
         if options.kills:
             kills(fleet)
@@ -175,6 +177,27 @@ def rebuild_one(fleet: Fleet) -> None:
     )
 
 
+def twins(fleet: Fleet) -> None:
+    """Two more machines build for one target at the same moment: one builds, one restores."""
+    target = "rtx-ampere"
+    push_level(fleet, target, 4)
+    clones = [fleet.folder / f"twin-{number}" for number in (1, 2)]
+    for clone in clones:
+        run(fleet.folder, "git", "clone", "--quiet", str(fleet.origin), str(clone))
+    line = f"from flows.build import build_engines; build_engines(targets=['{target}'], share=True)"
+    prepare = f"from enginery.fleet.checkout import use_checkout; use_checkout('.'); {line}"
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda clone: run(clone, sys.executable, "-c", prepare), clones))
+    ends = [json.loads((clone / ".dvc/tmp/enginery-run.json").read_text()) for clone in clones]
+    title = f"build fusion fp16 for {target}"
+    states = [
+        outcome["state"] for end in ends for outcome in end["outcomes"] if outcome["title"] == title
+    ]
+    expect(sorted(states), ["Completed", "Restored"])
+    expect((target, 2) in versions(fleet), True)
+    say(f"two machines built for {target} at once: one built, the other restored")
+
+
 def promote_and_pull(fleet: Fleet) -> None:
     """A promotion waits for a person; then a serving host pulls."""
     variables = {"ENGINERY_HOME": str(fleet.machines[CHANGED].clone)}
@@ -219,7 +242,7 @@ def kills(fleet: Fleet) -> None:
     }
     for number, (name, victim) in enumerate(victims.items(), 1):
         began, level = time.monotonic(), number
-        push_level(fleet, level)
+        push_level(fleet, CHANGED, level)
         before = len(fleet.api.runs(f"build-{CHANGED}"))
         fleet.api.start(f"watch/watch-{CHANGED}")
         begun = lambda: running_build(fleet, before)  # noqa: B023, E731
@@ -231,12 +254,12 @@ def kills(fleet: Fleet) -> None:
         say(f"{name} killed in a rebuild: it is published after {time.monotonic() - began:.0f} s")
 
 
-def push_level(fleet: Fleet, level: int) -> None:
+def push_level(fleet: Fleet, target: str, level: int) -> None:
     """A member of the team changes an option of one target's builds."""
     first = fleet.folder / "first"
 
     def edit(params: dict[str, dict[str, dict[str, object]]]) -> None:
-        params["targets"][CHANGED]["optimization_level"] = level
+        params["targets"][target]["optimization_level"] = level
 
     change_yaml(first / "params.yaml", edit)
     enginery(first, "status")
