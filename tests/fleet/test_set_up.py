@@ -26,7 +26,7 @@ def test_prefects_commands_exist_with_their_options() -> None:
     lines += [
         line.replace("${ENGINERY_POOL}", "l4") for line in re.findall(r"prefect worker.*", units)
     ]
-    assert len(lines) == 5
+    assert len(lines) == 6
     for line in dict.fromkeys(lines):
         command = [sys.executable, "-m", *shlex.split(line), "--help"]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
