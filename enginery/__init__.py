@@ -6,9 +6,10 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from enginery.actions.load import load
     from enginery.actions.pull import pull
 
-__all__ = ["__version__", "pull"]
+__all__ = ["__version__", "load", "pull"]
 __version__ = "0.1.0"
 
 # Before any library reads them: nothing is sent anywhere that the user did not name.
@@ -24,8 +25,8 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")  # of servers
 
 def __getattr__(name: str) -> Any:
     """The Python API; imported when it is asked for, since commands must start at once."""
-    if name == "pull":
-        from enginery.actions.pull import pull
+    if name in ("load", "pull"):
+        from importlib import import_module
 
-        return pull
+        return getattr(import_module(f"enginery.actions.{name}"), name)
     raise AttributeError(f"module 'enginery' has no attribute {name!r}")

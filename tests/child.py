@@ -57,6 +57,7 @@ MODULES = (
     "inspecting",
     "refitting",
     "running",
+    "serving",
 )
 
 

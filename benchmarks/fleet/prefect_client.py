@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -55,6 +57,18 @@ class Api:
             return done if len(done) >= count else []
 
         return self.until(enough, f"{count} completed runs of {name}", limit_s)  # type: ignore[no-any-return]
+
+    def durations(self, runs: Mapping[str, str]) -> str:
+        """How long each run waited for its worker, and how long it took, in words."""
+        parts = []
+        for name, run in runs.items():
+            read = self.get(f"/flow_runs/{run}")
+            created, start, end = (
+                datetime.fromisoformat(read[key]) for key in ("created", "start_time", "end_time")
+            )
+            waited, took = (start - created).total_seconds(), (end - start).total_seconds()
+            parts.append(f"{name}: {waited:.0f} s until it began, {took:.0f} s at work")
+        return "; ".join(parts)
 
     def until(self, ask: Any, what: str, limit_s: float = 180) -> Any:
         """Ask again and again until there is an answer."""

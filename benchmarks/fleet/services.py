@@ -72,14 +72,19 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def s3_server(folder: Path, port: int) -> Service:
-    """moto's S3 with an empty bucket; it keeps everything in memory."""
-    command = [sys.executable, "-m", "moto.server", "-p", str(port)]
-    service = Service("s3", command, folder)
-    service.start()
-    await_answer(f"http://127.0.0.1:{port}/moto-api/")
-    httpx.put(f"http://127.0.0.1:{port}/{BUCKET}").raise_for_status()
-    return service
+def s3_server(folder: Path, port: int) -> list[Service]:
+    """moto's S3 with an empty bucket, and the door to it, which listens at a port: moto keeps
+    everything in memory, so only the door may be killed.
+    """
+    behind = free_port()
+    moto = Service("s3", [sys.executable, "-m", "moto.server", "-p", str(behind)], folder)
+    moto.start()
+    await_answer(f"http://127.0.0.1:{behind}/moto-api/")
+    httpx.put(f"http://127.0.0.1:{behind}/{BUCKET}").raise_for_status()
+    line = [sys.executable, "-m", "benchmarks.fleet.proxy", str(port), str(behind)]
+    door = Service("s3-door", line, folder)
+    door.start()
+    return [moto, door]
 
 
 def postgres(folder: Path, port: int) -> tuple[Service, str] | None:
@@ -106,7 +111,6 @@ def postgres(folder: Path, port: int) -> tuple[Service, str] | None:
 def prefect_server(folder: Path, port: int, database: str | None) -> Service:
     """Prefect's server, as `enginery server` starts it; on SQLite if no database is named."""
     variables = {"PREFECT_HOME": str(folder / "prefect")}
-    variables["PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION"] = "30"
     if database:
         variables["PREFECT_API_DATABASE_CONNECTION_URL"] = database
     command = [sys.executable, "-m", "enginery", "server", "--port", str(port)]

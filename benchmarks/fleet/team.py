@@ -119,6 +119,7 @@ def make_machine(folder: Path, origin: Path, target: str) -> Machine:
         "ENGINERY_HOME": str(clone),
         "ENGINERY_POOL": target,
         "ENGINERY_MACHINE": f"box-{target}",
+        "PREFECT_WORKER_QUERY_SECONDS": "2",
     }
     line = [sys.executable, "-m", "prefect", "worker", "start", "--pool", target]
     line += ["--type", "process", "--limit", "1", "--name", target]

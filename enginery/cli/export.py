@@ -15,7 +15,7 @@ from enginery.cli.completion import complete_model, complete_precision, complete
 if TYPE_CHECKING:
     from enginery.registry.store import Engine
 
-app = new_app("Engines as other software loads them: Triton, DeepStream, Ultralytics.")
+app = new_app("Engines as other software loads them: Triton, DeepStream, Isaac ROS, Ultralytics.")
 
 
 @app.command(cls=Command)
@@ -72,6 +72,30 @@ def deepstream(
     folder = out or Path("deepstream") / exported.name.replace("/", "-")
     path = export_deepstream(exported, folder)
     print(f"{path}: {exported.name}; its raw outputs are attached to each frame")
+    return 0
+
+
+@app.command(cls=Command)
+def isaac_ros(
+    engine: EngineArgument,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Where it will stay (default: isaac-ros/MODEL-TARGET-PRECISION).",
+        ),
+    ] = None,
+) -> int:
+    """A plan with the parameters of Isaac ROS' TensorRTNode and of its image encoder."""
+    from enginery.actions.export_isaac_ros import export_isaac_ros
+    from enginery.actions.signature import read_signature
+    from enginery.registry.store import find
+
+    exported = find(engine)
+    folder = out or Path("isaac-ros") / exported.name.replace("/", "-")
+    path = export_isaac_ros(exported, read_signature([exported]), folder)
+    runtime = f"TensorRT {exported.manifest.runtime_version}"
+    print(f"{path}: {exported.name} for an Isaac ROS with {runtime}")
     return 0
 
 

@@ -50,10 +50,14 @@ def _read(
     registry: Registry, model: str | None
 ) -> tuple[Sequence[PublishedEngine], Mapping[str, Mapping[EngineName, int]]]:
     """The engines of a model, or of all, and which of their versions serve."""
+    from concurrent.futures import ThreadPoolExecutor
+
     from enginery.registries.interface import all_serving
 
     if model is None:
-        return registry.engines(), registry.stages()
+        with ThreadPoolExecutor(1) as beside:  # each asks the repository for itself
+            stages = beside.submit(registry.stages)
+            return registry.engines(), stages.result()
     engines = registry.engines({model})
     names = sorted({engine.name for engine in engines})
     return engines, all_serving(registry.stage_events(names)) if names else {}

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 
 app = new_app()
 
-# Whatever port or name the page was opened by; by default it asks port 4200 of 127.0.0.1.
+_LEASES = "prefect.server.concurrency.lease_storage"
 _SETTINGS = {
+    # Whatever port or name the page was opened by; by default it asks port 4200 of 127.0.0.1.
     "PREFECT_SERVER_UI_API_URL": "/api",
+    # By default leases are in memory: a server that starts again would never free what was held.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": f"{_LEASES}.filesystem",
     "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
 }
 # Prefect's pages ask an analytics service for its configuration though the server's analytics are

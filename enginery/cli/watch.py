@@ -44,6 +44,9 @@ def watch(
     again: Annotated[
         bool, typer.Option("--again", help="Tell what was told already, too: after a restart.")
     ] = False,
+    update: Annotated[
+        bool, typer.Option("--update", help="Bring this clone to what the team has pushed first.")
+    ] = False,
     every: Annotated[
         float, typer.Option(metavar="MINUTES", min=0.05, help="How often to look.")
     ] = 60.0,
@@ -54,14 +57,23 @@ def watch(
     """
     logging.getLogger("dvc").setLevel(logging.ERROR)
     if once:
+        _update(update)
         return _look(targets or [], as_json, again)
     while True:
         try:
+            _update(update)
             _look(targets or [], as_json, again)
             again = False
         except EngineryError as error:  # a run is at work, or the server is away: look again
             print(f"error: {error}", file=sys.stderr, flush=True)
         time.sleep(every * 60)
+
+
+def _update(asked: bool) -> None:
+    if asked:
+        from enginery.fleet.checkout import use_checkout
+
+        use_checkout(".")
 
 
 def _look(targets: list[str], as_json: bool, again: bool) -> int:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 
 from enginery.actions.publish import propose
-from enginery.errors import EngineryError, is_elsewhere
+from enginery.errors import EngineryError, RegistryError, is_elsewhere
 from enginery.fleet.machine import (
     Action,
     EngineStatus,
@@ -111,7 +111,11 @@ def _unpublished(
     if not (usable and registered):
         return {}
     try:
-        new = propose(spec, open_registry(spec.registry), registered, usable).new
+        registry = open_registry(spec.registry)
+    except RegistryError:  # this project has none
+        return {}
+    try:
+        new = propose(spec, registry, registered, usable).new
     except EngineryError as error:
         notes.append(f"not compared with the team's registry: {error}")
         return {}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
+_NAME = re.compile(NAME)
 INT8 = "int8"
 PRECISIONS = ("fp32", "fp16", INT8)
 
@@ -30,5 +31,5 @@ class EngineName:
     @property
     def possible(self) -> bool:
         """Whether params.yaml could call an engine so."""
-        names = all(re.fullmatch(NAME, name) for name in (self.model, self.target))
-        return names and self.precision in PRECISIONS
+        names = _NAME.fullmatch(self.model) and _NAME.fullmatch(self.target)
+        return bool(names) and self.precision in PRECISIONS

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from itertools import chain
 from pathlib import Path
 
@@ -178,17 +179,17 @@ def unknown_identity(error: GitError) -> RegistryError:
 
 def _sorted(tags: Iterable[Tag]) -> Tags:
     """Those of versions and those of events; others are not the registry's."""
-    every = list(tags)
-    versions = [
-        (name, int(match["version"]), tag)
-        for tag in every
-        if (match := _VERSION.fullmatch(tag.title)) and (name := _engine(match["name"]))
-    ]
-    events = [
-        (name, match, tag)
-        for tag in every
-        if (match := _EVENT.fullmatch(tag.title)) and (name := _engine(match["name"]))
-    ]
+    versions: list[tuple[EngineName, int, Tag]] = []
+    events: list[tuple[EngineName, re.Match[str], Tag]] = []
+    for tag in tags:
+        event = _EVENT.fullmatch(tag.title) if "#" in tag.title else None
+        version = None if event else _VERSION.fullmatch(tag.title)
+        match = event or version
+        name = _engine(match["name"]) if match else None
+        if name and event:
+            events.append((name, event, tag))
+        elif name and version:
+            versions.append((name, int(version["version"]), tag))
     return Tags(versions, events)
 
 
@@ -199,6 +200,7 @@ def _tag(line: str) -> Iterator[Tag]:
         yield Tag(title, commit, f"{name} {email}", int(seconds or 0), subject)
 
 
+@cache
 def _engine(text: str) -> EngineName | None:
     parts = text.split("/")
     name = EngineName(*parts) if len(parts) == 3 else None

@@ -29,6 +29,9 @@ _FIELDS = {
     "progress": {"phase", "step", "steps"},
     "result": {"event"},
     "error": {"kind", "message"},
+    "ready": {"inputs", "outputs", "gpu"},
+    "ran": {"files", "milliseconds"},
+    "refused": {"kind", "message"},
 }
 
 
@@ -57,11 +60,12 @@ class Child:
             finally:
                 _running.discard(process)
                 timer.cancel()
-            noise.seek(0)
-            self.last.extend(
-                line.strip() for line in noise.readlines()[-_KEPT_NOISE:] if line.strip()
-            )
+            self._keep_noise(noise)
         return self._judge(process.returncode, time_limit)
+
+    def _keep_noise(self, noise: IO[str]) -> None:
+        noise.seek(0)
+        self.last.extend(line.strip() for line in noise.readlines()[-_KEPT_NOISE:] if line.strip())
 
     def _start(self, noise: IO[str]) -> subprocess.Popen[str]:
         command = [str(self.python), str(PROGRAM)]
@@ -112,7 +116,7 @@ class Child:
         process.wait()
 
     def _hear(self, line: str) -> None:
-        event = _event(line)
+        event = event_of(line)
         if not event:
             self.last.append(line.strip())
         elif event["event"] in ("result", "error"):
@@ -144,7 +148,7 @@ def stop_children() -> None:
         stop_group(process, grace_s=0)
 
 
-def _event(line: str) -> dict[str, Any] | None:
+def event_of(line: str) -> dict[str, Any] | None:
     """A line as an event of the child program; None if something else printed it."""
     with suppress(ValueError):
         event = json.loads(line)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.fleet.__main__ import CHANGED, NEW, OLD, deploy, install, make_toolchain
+from benchmarks.fleet.fleet import CHANGED, NEW, OLD, deploy, install, make_toolchain
 from benchmarks.fleet.prefect_client import Api
 from benchmarks.fleet.team import enginery, make_machine, make_origin
 from tests.conftest import ROOT

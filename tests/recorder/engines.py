@@ -26,6 +26,7 @@ class ICudaEngine(Bound):
     """
 
     num_io_tensors = 3
+    num_optimization_profiles = 2
     device_memory_size_v2 = 5 << 20
 
     def __init__(self, data: bytes = b"plan") -> None:

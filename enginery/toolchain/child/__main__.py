@@ -1,7 +1,8 @@
 """The child program of a toolchain: one TensorRT, one request, then gone. Self-contained: Python
 3.8+, the TensorRT module, and NumPy and pycuda where a GPU is touched.
 
-One JSON request comes in on standard input; JSON lines go out on standard output:
+One JSON request comes in on standard input, in one line (serving.py reads on); JSON lines go out
+on standard output:
     {"event": "log", "severity": ..., "message": ...}    what TensorRT says
     {"event": "progress", "phase": ..., "step": ..., "steps": ...}
 and last {"event": "result", ...} (exit 0) or {"event": "error", "kind": ..., "message": ...} (exit
@@ -23,6 +24,7 @@ WORK = {
     "refit": "refitting",
     "measure": "running",
     "inspect": "inspecting",
+    "serve": "serving",
 }
 
 
@@ -35,7 +37,7 @@ def die_with_parent():
 def main():
     die_with_parent()
     out = Out()
-    request = json.loads(sys.stdin.read())
+    request = json.loads(sys.stdin.readline())
     try:
         if "plan_sha256" in request:
             request["data"] = read_plan(request)

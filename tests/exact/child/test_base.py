@@ -48,6 +48,7 @@ def test_constants() -> None:
         "refit": "refitting",
         "measure": "running",
         "inspect": "inspecting",
+        "serve": "serving",
     }
     assert probing.PACKAGES == {
         "tensorrt_rtx": ("tensorrt_rtx_cu13", "tensorrt_rtx_cu12", "tensorrt_rtx"),
