@@ -32,6 +32,10 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "profile": "The input's shapes, if there is one optimization profile.",
         "profiles": "The input's shapes, profile by profile, if there are several.",
         "arrays": "The shapes of inputs that are no images, by the input's name.",
+        "input": "The input that takes images, if there are more inputs than one.",
+        "pixels": "The mean and the std in the engine, if it takes uint8.",
+        "nms": "The limits of NMS in the engine, if it gives detections; those not there are the "
+        "defaults.",
         "version_compatible": "Whether later TensorRT versions of the same major load it.",
         "hardware_compatible": "Whether it runs on every GPU from compute capability 8.0 on.",
         "dla_core": "The DLA core that it runs on.",
