@@ -52,6 +52,14 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "structure_sha256": "The digest of the graph without its weights.",
         "refitted_from": "The plan whose weights were replaced, if this one was not built anew.",
         "native_cache": "The ranges that TensorRT's own calibration found.",
+        "precisions": "The shares of layers and weights in each precision, as TensorRT chose.",
+        "fp32_fallback": "The layers that run in FP32 though less was asked for.",
+        "timing_cache_sha256": "The digest of the timing cache with which the same build can be "
+        "made again.",
+    },
+    "Precisions": {
+        "layers": "The share of the layers that compute, by precision.",
+        "weights": "The share of the weights, by precision.",
     },
     "CalibrationParameters": {
         "calibration": "The folder of images, or the cache.",
