@@ -30,6 +30,7 @@ from enginery.toolchain.client import build as build_plan
 from enginery.toolchain.requests import BuildRequest, BuildResult
 from enginery.vision.folders import image_folder
 from enginery.vision.nms import Nms
+from tasks.choices import choices
 from tasks.ends import Scaling, own_ends, scaling
 from tasks.refitting import refitted, structure
 
@@ -174,6 +175,7 @@ def _refitted_or_built(
 
 def _results(request: BuildRequest, result: BuildResult) -> dict[str, Any]:
     results: dict[str, Any] = {
+        **choices(request, result),
         "plan_sha256": result.plan_sha256,
         "plan_bytes": result.plan_bytes,
         "weights_sha256": result.weights_sha256,

@@ -16,6 +16,16 @@ from enginery.system.files import read_json
 from enginery.toolchain.client import refit
 from enginery.toolchain.requests import WEIGHT_PREFIX, BuildRequest, RefitRequest
 
+# What a refit leaves as the build made it.
+_KEPT = (
+    "refittable_weights",
+    "structure_sha256",
+    "skipped_tactics",
+    "dla_fallback",
+    "precisions",
+    "fp32_fallback",
+)
+
 
 def structure(request: BuildRequest, weights: Sequence[str]) -> str:
     """What must be the same for a refit: the graph but for these weights, and the layers kept in
@@ -89,10 +99,6 @@ def refitted(
         "runtime_version": result.runtime_version,
         "messages": [],
         "refitted_from": engine.manifest.plan.sha256,
-        **{
-            key: built[key]
-            for key in ("refittable_weights", "structure_sha256", "skipped_tactics", "dla_fallback")
-            if key in built
-        },
+        **{key: built[key] for key in _KEPT if key in built},
     }
     return record, {"seconds": round(result.seconds, 3)}

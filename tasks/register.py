@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from enginery.errors import GateError
 from enginery.evaluation.gate import failures
@@ -40,13 +40,15 @@ class Parameters:
     cosine_drop: float | None = None
     score_drop: float | None = None
     outputs: Mapping[str, Mapping[str, float]] | None = None
+    fp32_fallback: Literal["warn", "refuse"] = "warn"
     records: Mapping[str, Mapping[str, Any]] | None = None
 
 
 def parameters(project: Project, stage: Stage) -> Parameters:
     """As params.yaml says under `validation`."""
     tolerance = project.spec.tolerance(stage.model, stage.precision)
-    return Parameters(**tolerance, records=_own_recipes(project, stage) or None)
+    own, fallback = _own_recipes(project, stage) or None, project.target(stage).fp32_fallback
+    return Parameters(**tolerance, fp32_fallback=fallback, records=own)
 
 
 def _own_recipes(project: Project, stage: Stage) -> dict[str, dict[str, Any]]:
@@ -77,6 +79,7 @@ def register(job: Job[Parameters]) -> None:
     failed = failures(records["validate"]["report"], tolerance)
     if failed:
         raise _refusal(name, failed, bool(records["quantize"].get("quantized")))
+    _check_precision(name, records["build"], job.parameters)
     plan = build_folder(stage.model, stage.target, stage.precision) / "model.plan"
     built, digest = records["build"]["recipe"]["parameters"], records["build"]["plan_sha256"]
     check_built(plan, digest, built["runtime"], built["compute_capability"])
@@ -89,6 +92,15 @@ def register(job: Job[Parameters]) -> None:
     if "native_cache" in records["build"]:
         what = "its metrics are those of Enginery's ranges"
         log(f"{what}; what TensorRT's own cost, only `enginery validate` tells", "warning")
+
+
+def _check_precision(name: EngineName, built: Mapping[str, Any], asked: Parameters) -> None:
+    layers = built.get("fp32_fallback", [])
+    if layers and asked.fp32_fallback == "refuse":
+        some = f"{len(layers)} layers run in fp32: {', '.join(layers[:5])}"
+        what = f"{name.model} {name.precision} for {name.target} is not registered: {some}"
+        cure = f"Raise optimization_level or workspace_mib of {name.target}, or let it `warn`"
+        raise GateError(what, cure)
 
 
 def _records(stage: Stage) -> dict[str, dict[str, Any]]:

@@ -52,6 +52,7 @@ MODULES = (
     "calibrating",
     "devices",
     "engines",
+    "precisions",
     "progress",
     "building",
     "inspecting",

@@ -32,9 +32,10 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "profile": "The input's shapes, if there is one optimization profile.",
         "profiles": "The input's shapes, profile by profile, if there are several.",
         "arrays": "The shapes of inputs that are no images, by the input's name.",
-        "input": "The name of the input that takes images, if the graph has others.",
-        "pixels": "How uint8 pixels become the graph's input, where the engine takes pixels.",
-        "nms": "How the engine chooses among boxes, where it gives detections.",
+        "input": "The input that takes images, if there are more inputs than one.",
+        "pixels": "The mean and the std in the engine, if it takes uint8.",
+        "nms": "The limits of NMS in the engine, if it gives detections; those not there are the "
+        "defaults.",
         "version_compatible": "Whether later TensorRT versions of the same major load it.",
         "hardware_compatible": "Whether it runs on every GPU from compute capability 8.0 on.",
         "dla_core": "The DLA core that it runs on.",
@@ -51,6 +52,14 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "structure_sha256": "The digest of the graph without its weights.",
         "refitted_from": "The plan whose weights were replaced, if this one was not built anew.",
         "native_cache": "The ranges that TensorRT's own calibration found.",
+        "precisions": "The shares of layers and weights in each precision, as TensorRT chose.",
+        "fp32_fallback": "The layers that run in FP32 though less was asked for.",
+        "timing_cache_sha256": "The digest of the timing cache with which the same build can be "
+        "made again.",
+    },
+    "Precisions": {
+        "layers": "The share of the layers that compute, by precision.",
+        "weights": "The share of the weights, by precision.",
     },
     "CalibrationParameters": {
         "calibration": "The folder of images, or the cache.",

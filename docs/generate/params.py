@@ -30,10 +30,10 @@ _PLACES = {
     "Sizes": "models.NAME.profiles",
     "Preprocess": "models.NAME.preprocess",
     "OutputTolerance": "models.NAME.outputs.OUTPUT",
+    "Nms": "targets.NAME.nms",
     "RegistrySettings": "registry",
     "Int8": "int8.NAME",
     "Target": "targets.NAME",
-    "Nms": "targets.NAME.nms",
     "Toolchain": "toolchains.NAME",
     "Tolerance": "validation",
     "Rms": "validation.rms_relative",
@@ -56,8 +56,8 @@ _EXAMPLES = {
     "    rule: yolo-head-2",
     "Target": 'targets:\n  rtx-ada: { runtime: tensorrt_rtx, compute_capability: "8.9" }\n'
     '  server: { runtime: tensorrt, toolchain: trt10, version: "10.16", gpu: 0 }',
-    "Nms": "targets:\n  server:\n    runtime: tensorrt\n    output: detections\n"
-    "    nms: { confidence: 0.3, iou: 0.6, detections: 100 }",
+    "Nms": "targets:\n  server:\n    runtime: tensorrt\n    input: uint8\n    output: detections\n"
+    "    nms: { confidence: 0.3, detections: 100 }",
     "Toolchain": "toolchains:\n  trt10: { python: .toolchains/trt10/bin/python }",
     "Tolerance": "validation:\n  map50_95_drop: 0.01\n"
     "  rms_relative: { fp32: 0.001, fp16: 0.02, int8: 0.05 }",

@@ -16,6 +16,7 @@ from docs.generate.markdown import NOTE
 PUBLIC = {
     "enginery.registry.store": "Find a registered engine, and read its plan safely.",
     "enginery.registry.manifest": "What made an engine and how it was checked.",
+    "enginery.registry.built": "What a manifest says of the build.",
     "enginery.registry.standing": "How an engine stands today.",
     "enginery.evaluation.engine_report": "What an engine did on its own GPU.",
     "enginery.project.load": "Read params.yaml.",

@@ -20,7 +20,7 @@ from typing import get_args
 from enginery.errors import EngineryError
 from enginery.project.target import OLDEST_COMPATIBLE
 from enginery.project.values import Capability
-from enginery.registry.manifest import Profile
+from enginery.registry.built import Profile
 from enginery.registry.store import Engine, check_whole
 from enginery.system.files import atomic_folder
 

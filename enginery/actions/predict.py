@@ -19,7 +19,7 @@ from enginery.graphs.detections import OUTPUTS
 from enginery.graphs.inspect import graph_info
 from enginery.project.params import Spec
 from enginery.project.paths import ARTIFACTS, model_folder
-from enginery.registry.manifest import BuildParameters
+from enginery.registry.built import BuildParameters
 from enginery.registry.store import Engine
 from enginery.registry.task_metadata import read_task_metadata
 from enginery.system.files import atomic_write, scratch

@@ -7,9 +7,10 @@ engine `validated`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,13 +32,12 @@ from enginery.evaluation.engine_report import (
 )
 from enginery.evaluation.reports import refusals
 from enginery.evaluation.runners import GraphRunner, RecordedRunner
-from enginery.evaluation.validation import GraphReport, Pair, compare
+from enginery.evaluation.validation import GraphReport, Pair, compare, pair_outputs
 from enginery.gpu.inventory import Clocks
 from enginery.graphs.detections import OUTPUTS
 from enginery.project.engine_name import INT8
 from enginery.project.params import Spec
 from enginery.project.paths import ARTIFACTS, engine_report, model_folder
-from enginery.registry.manifest import BuildParameters
 from enginery.registry.records import parse
 from enginery.registry.store import Engine, engine_in
 from enginery.registry.task_metadata import read_task_metadata
@@ -48,6 +48,7 @@ from enginery.vision.dataset import open_validation_set
 from enginery.vision.detections import engine_rows
 from enginery.vision.feeds import Feeder
 from enginery.vision.images import list_images, save_batch
+from enginery.vision.nms import Nms
 from enginery.vision.tasks import TaskMetadata
 
 SLOWER = 1.02  # INT8 may take this much of its fp16 sibling's time
@@ -61,12 +62,13 @@ class _Data:
     original: Path
     head: TaskMetadata
     images: Path
-    built: BuildParameters
+    pixels: Mapping[str, Any] | None = None
+    nms: Nms | None = None
 
     @property
     def pair(self) -> Pair:
         """What of both outputs is compared number by number."""
-        return pair_detections if self.built.detections else lambda *outputs: outputs
+        return pair_detections if self.nms else pair_outputs
 
 
 def validate_engine(spec: Spec, engine: Engine) -> EngineReport:
@@ -119,7 +121,8 @@ def _data(spec: Spec, engine: Engine) -> _Data:
     original = model_folder(engine.model, "export") / "model.onnx"
     model = spec.models[engine.model]
     head = read_task_metadata(engine.model, model.judging())
-    return _Data(original, head, Path(model.validation), engine.built)
+    built = engine.built
+    return _Data(original, head, Path(model.validation), built.pixels, built.detections)
 
 
 def _measure(
@@ -143,9 +146,9 @@ def _request(data: _Data, point: OperatingPoint, folder: Path) -> PointRequest:
             save_batch((image for image, _ in images), len(images), size, out)
     else:
         _save_rows(GraphRunner(data.original, size, feeding).feeder, data, few, out)
-    if data.built.pixels is not None:
+    if data.pixels is not None:
         out = folder / "pixels.npy"
-        save_pixels(folder / "images.npy", data.built.pixels, out)
+        save_pixels(folder / "images.npy", data.pixels, out)
     return PointRequest(point.shape, out, folder, point.profile, timed=point.which == "opt")
 
 
@@ -193,12 +196,11 @@ def _runners(
     """The original, and what the engine gave, at one point."""
     size = _size(data, point)
     reference = GraphRunner(data.original, size, data.head.feeding(size))
-    nms = data.built.detections
-    if nms is None:
+    if data.nms is None:
         outputs = read_outputs(result, folder, reference.outputs)
         return reference, RecordedRunner(outputs, reference.size)
     rows = engine_rows(dict(zip(OUTPUTS, read_outputs(result, folder, OUTPUTS), strict=True)))
-    return DetectingRunner(reference, nms), RecordedRunner([rows], reference.size)
+    return DetectingRunner(reference, data.nms), RecordedRunner([rows], reference.size)
 
 
 def _show_images(done: int, total: int) -> None:
@@ -206,7 +208,10 @@ def _show_images(done: int, total: int) -> None:
 
 
 def _output_error(
-    reference: GraphRunner | DetectingRunner, engine: RecordedRunner, folder: Path, pair: Pair
+    reference: GraphRunner | DetectingRunner,
+    engine: RecordedRunner,
+    folder: Path,
+    pair: Pair = pair_outputs,
 ) -> OutputError:
     differences = Accumulator()
     for image in np.load(folder / "images.npy", mmap_mode="r"):

@@ -14,7 +14,7 @@ from enginery.cli import SETTINGS, Group
 SECTIONS = {
     "Own a project": ("init", "add-model", "upgrade"),
     "Build engines": ("build", "status", "serve", "server"),
-    "Look at engines": ("list", "show", "diff", "report", "inspect", "verify"),
+    "Look at engines": ("list", "show", "diff", "report", "inspect", "verify", "rebuild"),
     "Use engines": ("validate", "predict", "export", "push", "prune"),
     "Share engines": ("publish", "published", "pull", "promote", "rollback", "history"),
     "Run a fleet": ("watch", "fleet"),

@@ -30,6 +30,11 @@ Item = TypeVar("Item")
 Pair = Callable[[Outputs, Outputs], tuple[Outputs, Outputs]]
 
 
+def pair_outputs(reference: Outputs, candidate: Outputs) -> tuple[Outputs, Outputs]:
+    """Every number beside its own."""
+    return reference, candidate
+
+
 @dataclass(frozen=True)
 class GraphReport:
     """A graph against its reference."""
@@ -87,7 +92,7 @@ def compare(
     head: TaskMetadata,
     progress: Callable[[int, int], None],
     kept: int = 0,
-    pair: Pair = lambda *outputs: outputs,
+    pair: Pair = pair_outputs,
 ) -> GraphReport:
     """Give every sample of a data set to both, in the order of their names; what is compared need
     not be a graph. `pair` gives what of both outputs can be compared number by number.

@@ -17,6 +17,8 @@ from enginery.quantization.rules import RULES
 from enginery.vision.preprocess import mistakes as mistakes_in
 from enginery.vision.tasks import ULTRALYTICS_TASKS
 
+_ON_OWN_GPU = ("output", "fp32_fallback", "gpu", "calibration")
+
 
 def mistakes(spec: Spec) -> Iterator[str]:
     """What in params.yaml does not fit together, each with its key."""
@@ -133,7 +135,7 @@ def _stride_mistakes(where: str, sizes: Model | Sizes, stride: int) -> Iterator[
 
 def _target_mistakes(name: str, target: Target) -> Iterator[str]:
     if not runtimes.find(target.runtime).on_own_gpu:
-        for key, value in target.chosen("output", "gpu", "calibration", *BUILD_OPTIONS).items():
+        for key, value in target.chosen(*_ON_OWN_GPU, *BUILD_OPTIONS).items():
             yield f"targets.{name}.{key}: {value!r}: only runtime tensorrt has this; leave it out"
     if (
         target.hardware_compatible

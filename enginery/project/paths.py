@@ -9,6 +9,7 @@ RECIPES = ARTIFACTS / "recipes"
 ENGINES = ARTIFACTS / "engines"
 LOGS = ARTIFACTS / "logs"
 BUILDS = ARTIFACTS / "build"
+TIMING = ARTIFACTS / "timing"
 REPORTS = ARTIFACTS / "reports"
 METRICS = ARTIFACTS / "metrics"
 WORKPLACE = ARTIFACTS / "workplace.json"
@@ -76,4 +77,9 @@ def timing_folder(toolchain: str, version: str, gpu: str) -> Path:
     """What a toolchain's TensorRT measured of its kernels on a GPU: each build merges all its
     .timing files.
     """
-    return ARTIFACTS / "timing" / toolchain / f"{version}-{gpu.replace(' ', '-')}"
+    return TIMING / toolchain / f"{version}-{gpu.replace(' ', '-')}"
+
+
+def kept_timing(folder: Path, digest: str) -> Path:
+    """The timing cache that an engine was built with, beside those that builds go on writing."""
+    return folder / "kept" / f"{digest}.timing"

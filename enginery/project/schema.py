@@ -102,6 +102,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "output": "What the engine gives: `raw` as the model does, or `detections`: NMS is then "
         "part of the engine.",
         "nms": "How `output: detections` chooses among boxes.",
+        "fp32_fallback": "What to do where TensorRT runs layers of an FP16 or INT8 engine in FP32: "
+        "warn, or refuse to register the engine.",
         "gpu": "Which GPU builds: an index as nvidia-smi counts, or a UUID (GPU-...).",
         "calibration": "`portable`: Enginery's ranges. `native`: TensorRT calibrates by itself, up "
         "to version 10.",

@@ -58,6 +58,7 @@ class Target(Frozen):
     input: Literal["float", "uint8"] = "float"
     output: Literal["raw", "detections"] = "raw"
     nms: Nms | None = None
+    fp32_fallback: Literal["warn", "refuse"] = "warn"
     gpu: Annotated[int | str, BeforeValidator(_gpu)] | None = None
     calibration: Literal["portable", "native"] = "portable"
     strongly_typed: bool = False

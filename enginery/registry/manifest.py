@@ -7,18 +7,18 @@ Sorted JSON with a schema version; no times and no paths of a machine. `compose`
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, TypeAdapter, model_validator
 
-from enginery.errors import DamagedFileError, EngineError
+from enginery.errors import DamagedFileError
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord, refusals
 from enginery.project.engine_name import EngineName
 from enginery.project.values import Precision, Runtime
-from enginery.registry.records import Count, Record, Sha256, Shape, StepRecord, read_record
-from enginery.vision.nms import Nms
+from enginery.registry.built import BuildParameters, BuildRecord
+from enginery.registry.records import Count, Record, Sha256, StepRecord, read_record
 from enginery.vision.tasks import Judging, Task, metric_in
 
 Index = Annotated[str, StringConstraints(pattern=r"^\d+$")]
@@ -85,84 +85,6 @@ class ValidationRecord(StepRecord[ValidationParameters]):
     report: ReportRecord
     images: Count
     images_sha256: Sha256
-
-
-class Profile(Record):
-    """The input's shape (batch, 3, height, width) at min, opt and max."""
-
-    min: Shape
-    opt: Shape
-    max: Shape
-
-    @property
-    def text(self) -> str:
-        """For people: 1x3x640x640, or what lies between min and max."""
-        low, opt, high = ("x".join(map(str, shape)) for shape in (self.min, self.opt, self.max))
-        return opt if low == high else f"{low} to {high}, best at {opt}"
-
-
-class BuildParameters(Record):
-    """What the plan was built for, and how."""
-
-    runtime: Runtime
-    runtime_version: str
-    platform: str
-    compute_capability: str | None
-    gpu: str | None = None
-    profile: Profile | None
-    profiles: tuple[Profile, ...] = ()
-    arrays: Mapping[str, Mapping[str, tuple[int, ...]]] | None = None
-    input: str | None = None
-    version_compatible: bool = False
-    hardware_compatible: bool = False
-    dla_core: int | None = None
-    pixels: Mapping[str, Any] | None = None
-    nms: Mapping[str, Any] | None = None
-
-    @property
-    def takes_pixels(self) -> bool:
-        """Whether the engine takes uint8, in memory (batch, height, width, channels)."""
-        return self.pixels is not None
-
-    @property
-    def detections(self) -> Nms | None:
-        """How the engine makes boxes detections; None: it gives what its model gives."""
-        return None if self.nms is None else Nms(**self.nms)
-
-    @property
-    def shapes(self) -> list[Mapping[str, Sequence[int]]]:
-        """The shapes at min, opt and max of every profile; none where no input takes images."""
-        own = (self.profile,) if self.profile else ()
-        return [profile.to_json() for profile in self.profiles or own]
-
-    @property
-    def image_profile(self) -> Profile:
-        """The shapes of the one input, which takes images.
-
-        Raises:
-            EngineError: there are others, or it takes none.
-        """
-        if self.profile is None or self.arrays:
-            what = "the engine takes arrays, and only images are fed to an engine on its GPU here"
-            raise EngineError(
-                what, "Compare it with your own code: its graph was checked on the CPU"
-            )
-        return self.profile
-
-
-class BuildRecord(StepRecord[BuildParameters]):
-    """The plan."""
-
-    plan_sha256: Sha256
-    plan_bytes: Count
-    weights_sha256: Sha256 | None
-    graph_sha256: Sha256
-    messages: tuple[str, ...]
-    skipped_tactics: Count = 0
-    refittable_weights: tuple[str, ...] = ()
-    structure_sha256: str | None = None
-    refitted_from: Sha256 | None = None
-    native_cache: str | None = None
 
 
 class Steps(Record):

@@ -21,7 +21,8 @@ from enginery.project.differences import differences
 from enginery.project.engine_name import EngineName
 from enginery.project.paths import build_folder, model_folder
 from enginery.project.stage import Stage, record_file
-from enginery.registry.manifest import BuildParameters, BuildRecord, ValidationRecord
+from enginery.registry.built import BuildParameters, BuildRecord
+from enginery.registry.manifest import ValidationRecord
 from enginery.registry.records import NotNegative, Recipe, Record, StepRecord, read_record
 from enginery.registry.store import DamagedEngine, Engine, Entry
 

@@ -17,7 +17,8 @@ from enginery.evaluation.engine_report import EngineReport, doubts, operating_po
 from enginery.project.engine_name import EngineName
 from enginery.project.paths import ARTIFACTS, ENGINES, engine_report
 from enginery.project.target import OLDEST_COMPATIBLE
-from enginery.registry.manifest import BuildParameters, Manifest, read_manifest
+from enginery.registry.built import BuildParameters
+from enginery.registry.manifest import Manifest, read_manifest
 from enginery.registry.records import read_record
 from enginery.system.files import atomic_folder, sha256, write_json
 

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from enginery.report.layers import LayerProfile, datatype, profile_layers
+from enginery.report.layers import LayerProfile, profile_layers
+from enginery.toolchain.precisions import narrowest
 from enginery.toolchain.requests import Inspection
 
 _WORTH_TELLING = 0.05  # of the time
@@ -86,7 +87,7 @@ class _Layer:
         return tuple(shape[1] for shape in shapes) if fits else ()
 
     def _datatype(self, end: str) -> str:
-        return datatype(str(self._first(end).get("Format/Datatype", "")))
+        return narrowest([str(self._first(end).get("Format/Datatype", ""))])
 
     def _first(self, end: str) -> Mapping[str, Any]:
         for tensor in self.content.get(end) or ():

@@ -4,23 +4,13 @@ what TensorRT's inspector tells.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from enginery.toolchain.precisions import DATATYPES, narrowest
 from enginery.toolchain.requests import Inspection
-
-# How the inspector writes datatypes, widest first: a layer counts as the narrowest that it reads.
-_DATATYPES = {
-    "other": "^$",
-    "fp32": r"\bFP32\b|\bFloat\b",
-    "bf16": r"\bBF16\b|\bBFloat16\b",
-    "fp16": r"\bFP16\b|\bHalf\b",
-    "fp8": r"\bFP8\b",
-    "int8": r"\bInt8\b",
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,7 @@ def summary(layers: Sequence[LayerProfile]) -> list[dict[str, Any]]:
     """One row for each precision: how many layers, milliseconds, share of time."""
     counted = Counter(layer.precision for layer in layers)
     rows = []
-    for precision in reversed(_DATATYPES):
+    for precision in reversed(DATATYPES):
         if counted[precision]:
             share = sum(layer.share for layer in layers if layer.precision == precision)
             took = sum(layer.milliseconds for layer in layers if layer.precision == precision)
@@ -96,14 +86,4 @@ def rows(layers: Sequence[LayerProfile], top: int | None) -> list[dict[str, Any]
 
 
 def _precision(layer: Mapping[str, Any]) -> str:
-    return datatype(
-        " ".join(str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", ()))
-    )
-
-
-def datatype(written: str) -> str:
-    """The narrowest datatype that a text of the inspector's names, else `other`."""
-    names = (
-        name for name in reversed(_DATATYPES) if re.search(_DATATYPES[name], written, re.IGNORECASE)
-    )
-    return next(names, "other")
+    return narrowest(str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", ()))

@@ -9,7 +9,8 @@ from typing import Any
 from enginery import runtimes
 from enginery.evaluation.engine_report import EngineReport, Times
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord
-from enginery.registry.manifest import BuildParameters, Manifest, QuantizeRecord
+from enginery.registry.built import BuildParameters
+from enginery.registry.manifest import Manifest, QuantizeRecord
 from enginery.registry.records import Recipe
 from enginery.registry.store import MANIFEST, PLAN, Engine
 from enginery.report.tables import Listed

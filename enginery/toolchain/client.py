@@ -11,6 +11,7 @@ from typing import Any
 
 from enginery.system.files import atomic_write
 from enginery.toolchain.plan import check_built, check_digest
+from enginery.toolchain.precisions import read_layers
 from enginery.toolchain.process import Child, OnEvent
 from enginery.toolchain.requests import (
     BuildRequest,
@@ -51,6 +52,7 @@ def build(python: Path, request: BuildRequest, on_event: OnEvent, time_limit: fl
         child = Child(python, {**asdict(request), "do": "build", "plan": partial}, on_event)
         result = child.result(time_limit)
         check_built(partial, result["plan_sha256"], request.runtime, request.compute_capability)
+    result["layers"] = read_layers(result["layers"])
     return BuildResult(**_tuples(result), messages=tuple(child.warnings))
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from enginery.toolchain.precisions import BuiltLayer
+
 WEIGHT_PREFIX = "weights/"  # NumPy takes some names of arrays for its own arguments
 Shapes = Mapping[str, Mapping[str, list[int]]]
 
@@ -72,7 +74,8 @@ class BuildRequest:
 @dataclass(frozen=True)
 class BuildResult:
     """A plan that was built: digests, bytes, seconds, MiB, tactics skipped for want of memory,
-    layers that DLA left to the GPU, and TensorRT's warnings."""
+    layers that DLA left to the GPU, its layers where a plan can be loaded, and TensorRT's warnings.
+    """
 
     plan_sha256: str
     plan_bytes: int
@@ -84,6 +87,7 @@ class BuildResult:
     dla_fallback: tuple[str, ...]
     refittable_weights: tuple[str, ...]
     messages: tuple[str, ...]
+    layers: tuple[BuiltLayer, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ class EngineInspector(Bound):
 
     def get_engine_information(self, form: LayerInformationFormat) -> str:
         assert form == LayerInformationFormat.JSON
-        assert self.execution_context is not None
         return self._text
 
 
@@ -33,7 +32,7 @@ class ICudaEngine(Bound):
         self._data = data
         self._contexts: list[IExecutionContext] = []
         self._room = True
-        self._inspection = "{}"
+        self._inspection = '{"Layers": []}'
 
     def get_tensor_name(self, index: int) -> str:
         return ("y", "x", "z")[index]

@@ -7,6 +7,7 @@ import struct
 import time
 
 import calibrating
+import precisions
 import progress
 import timing
 from base import RefusedError, load, load_plugins, make_logger, write
@@ -56,6 +57,9 @@ def build(trt, logger, request, out):
         runtime_version=full_version(request["runtime"], trt),
         skipped_tactics=logger.skipped,
         dla_fallback=fallback,
+        layers=precisions.layers_of(trt, logger, data, request)
+        if request["runtime"] == "tensorrt"
+        else [],
         refittable_weights=refittable_weights(trt, logger, data, request)
         if request["refittable"]
         else [],

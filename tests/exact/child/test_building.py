@@ -154,7 +154,7 @@ def test_progress_is_told_five_times_a_second_at_most(
     monkeypatch: pytest.MonkeyPatch, out: Out
 ) -> None:
     clock = iter([10.0, 10.2, 10.21, 10.41, 10.42, 20.0])
-    monkeypatch.setattr(building, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     monitor = progress.make_monitor(tensorrt(), out)
     assert monitor._made
     monitor.phase_start("tactics", "all", 9)

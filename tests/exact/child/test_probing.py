@@ -89,6 +89,7 @@ WEAK = {
     "hardware compatible": True,
     "DLA": True,
     "progress": True,
+    "EfficientNMS": False,
 }
 
 

@@ -40,7 +40,7 @@ def test_an_engine_is_judged_against_its_original(
     """The original's outputs are b (once the image) and a (twice)."""
     asked: list[Any] = []
 
-    def compare(reference: Any, runner: Any, data: Path, head: Any, told: Any) -> Any:
+    def compare(reference: Any, runner: Any, data: Path, head: Any, told: Any, pair: Any) -> Any:
         image = np.load(tmp_path / "0/images.npy")[0]
         told(3, 4)
         outputs = [

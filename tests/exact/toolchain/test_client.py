@@ -104,6 +104,7 @@ RESULT = {
     "skipped_tactics": 3,
     "dla_fallback": ["a"],
     "refittable_weights": ["w"],
+    "layers": [],
 }
 
 
