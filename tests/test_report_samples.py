@@ -13,14 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
-from enginery.evaluation.samples import samples_file
+from enginery.evaluation.samples import Detection, samples_file
 from enginery.project.paths import model_folder
 from enginery.registry.store import entries
 from enginery.report import samples_page
 from enginery.report.run_page import report, write_report
 from enginery.report.samples_page import samples_of_graphs
 from enginery.report.tables import listed
-from tests.pictures import detection, keep_samples, sample
+from tests.pictures import BOX, detection, keep_samples, sample
 from tests.registered import register
 from tests.test_report import RUN, contrast
 
@@ -70,6 +70,13 @@ def test_both_say_what_they_find_and_share_one_picture() -> None:
 def test_a_picture_in_which_nothing_is_found_says_so() -> None:
     keep_samples("plates", "fp16", sample("a.jpg"))
     assert 'aria-label="FP16 on a.jpg: nothing"' in samples_of_graphs()
+
+
+def test_a_region_of_a_class_has_no_number() -> None:
+    region = Detection(name="road", outline=BOX)
+    keep_samples("streets", "int8", sample("a.jpg", region, region))
+    assert 'aria-label="INT8 on a.jpg: road"' in samples_of_graphs()
+    assert ">road</text>" in samples_of_graphs()
 
 
 def test_many_graphs_are_folded() -> None:

@@ -57,7 +57,7 @@ def _detections(
     head: TaskMetadata, outputs: Outputs, picture: NDArray[np.uint8]
 ) -> list[Detection]:
     kind = {"classify": _first_guess, "semantic": _regions}.get(head.task, _objects)
-    found = sorted(kind(head, outputs, picture), key=lambda each: -each.confidence)
+    found = sorted(kind(head, outputs, picture), key=lambda each: -(each.confidence or 0.0))
     return found[:_MOST]
 
 
@@ -75,17 +75,17 @@ def _first_guess(
 def _regions(
     head: TaskMetadata, outputs: Outputs, picture: NDArray[np.uint8]
 ) -> Iterator[Detection]:
-    """Each class's regions; its confidence is the share of the picture that it takes."""
+    """Each class's regions, the largest first."""
     rows, columns = picture.shape[:2]
-    classes = classes_of(outputs, head, (rows, columns))
+    classes, regions = classes_of(outputs, head, (rows, columns)), []
     for index in np.unique(classes).tolist():
         mask = (classes == index).astype(np.uint8)
         contours, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-        for contour in contours:
-            area = cv2.contourArea(contour) / (rows * columns)
-            if area >= _SMALLEST:
-                outline = _outline(contour[:, 0] / np.array([columns, rows]))
-                yield Detection(name=head.names[index], confidence=_share(area), outline=outline)
+        regions += [(cv2.contourArea(contour), index, contour) for contour in contours]
+    for area, index, contour in sorted(regions, key=lambda region: -region[0]):
+        if area >= _SMALLEST * rows * columns:
+            outline = _outline(contour[:, 0] / np.array([columns, rows]))
+            yield Detection(name=head.names[index], outline=outline)
 
 
 def _objects(

@@ -13,10 +13,12 @@ Point = tuple[Share, Share]  # x and y, as shares of the picture's width and hei
 
 
 class Detection(Record):
-    """What is found: without an outline, it is the class of the whole picture."""
+    """What is found: without an outline, it is the class of the whole picture. A region of pixels
+    of a class has no confidence.
+    """
 
     name: str
-    confidence: Share
+    confidence: Share | None = None
     outline: tuple[Point, ...] = ()
     keypoints: tuple[Point, ...] = ()
 

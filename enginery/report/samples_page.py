@@ -95,7 +95,8 @@ def _words(found: Sequence[Detection]) -> str:
 
 
 def _name(detection: Detection) -> str:
-    return f"{detection.name} {detection.confidence:.2f}"
+    sure = "" if detection.confidence is None else f" {detection.confidence:.2f}"
+    return f"{detection.name}{sure}"
 
 
 def _drawn(found: Sequence[Detection], sample: Sample, colours: Colours) -> Iterator[str]:

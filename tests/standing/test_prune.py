@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from enginery.cli.main import main
-from enginery.project.paths import BUILDS, ENGINES, REPORTS, engine_report
+from enginery.project.paths import BUILDS, ENGINES, METRICS, REPORTS, engine_metrics, engine_report
 from enginery.system.files import write_json
 from tests.registered import register, report
 from tests.standing.common import NAME
@@ -42,6 +42,7 @@ def remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     for name in (NAME, "m/other/fp16", "m/server/fp32"):
         engine = register(name)
         write_json(engine_report(*name.split("/")), report(engine))
+        write_json(engine_metrics(*name.split("/")), {"megabytes": 1.0})
     (BUILDS / NAME).mkdir(parents=True)
     (BUILDS / "m/gone/int8").mkdir(parents=True)  # a build that never passed its gate
     (BUILDS / "m/gone/int8/model.plan").write_bytes(b"?" * 3_000_000)
@@ -49,8 +50,10 @@ def remains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return [
         ENGINES / "m/other",
         REPORTS / "m/other",
+        METRICS / "m/other",
         ENGINES / "m/server/fp32",
         REPORTS / "m/server/fp32.json",
+        METRICS / "m/server/fp32.json",
         BUILDS / "m/gone",
     ]
 

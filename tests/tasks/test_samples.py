@@ -97,7 +97,7 @@ def test_regions_of_classes_have_outlines(tmp_path: Path) -> None:
     road, tree = sample.original
     assert (road.name, tree.name) == ("road", "tree")
     assert np.allclose(np.min(tree.outline, axis=0), [0.5, 0.25], atol=0.02)
-    assert [each.name for each in sample.candidate] == ["road"]
+    assert [(each.name, each.confidence) for each in sample.candidate] == [("road", None)]
 
 
 def test_what_cannot_be_drawn_is_left_out(tmp_path: Path) -> None:
