@@ -13,10 +13,12 @@ from enginery import sources
 from enginery.actions.export_ultralytics import export_ultralytics
 from enginery.errors import DataError, EngineryError, ModelError
 from enginery.evaluation.judges.pixels import PixelScore, check_masks, classes_of
+from enginery.evaluation.samples import Sample, SampleFile, samples_file
 from enginery.evaluation.validation import validate_graph
 from enginery.pipeline.step import load_step
 from enginery.project.paths import model_folder
 from enginery.project.stage import Stage
+from enginery.registry.records import read_record
 from enginery.registry.store import find
 from enginery.sources.export import ExportSettings
 from enginery.sources.ultralytics_compat import import_torchvision, silence
@@ -24,6 +26,12 @@ from enginery.system.files import sha256
 from enginery.vision.tasks import Judging, TaskMetadata
 from tests.judges.common import SIDE, THREE, draw, project, refused, run_steps, save, state
 from tests.tasks.test_engines import check_engine_validation
+
+
+def samples_of(precision: str) -> tuple[Sample, ...]:
+    samples = read_record(samples_file(model_folder("tiny", precision)), SampleFile).samples
+    assert len(samples) == 3
+    return samples
 
 
 def test_a_network_of_torchvision_becomes_engines(
@@ -57,6 +65,9 @@ def test_a_network_of_torchvision_becomes_engines(
     }
     report = manifest.steps.validation.report
     assert set(report.reference.per_class) == {"ant", "bee", "cat"}
+    [first, *_] = samples_of("int8")
+    [guess] = first.original
+    assert guess.name in ("ant", "bee", "cat") and 1 / 3 <= (guess.confidence or 0) < 1
     load_step("validate")(Stage("validate", "tiny", precision="fp32"))
     for step in ("build", "register"):
         load_step(step)(Stage(step, "tiny", "rtx-ampere", "fp32"))
@@ -133,6 +144,7 @@ def test_a_model_that_segments_becomes_engines(
     report = find("fp16").manifest.steps.validation.report
     assert report.metric.key == "miou" and 0 < report.reference.value < 1
     assert set(report.reference.per_class) == {"a", "b", "c"}
+    assert all(region.outline for sample in samples_of("fp16") for region in sample.original)
     (tmp_path / "data/masks").rename(tmp_path / "nowhere")
     onnx = model_folder("tiny", "export") / "model.onnx"
     how = Judging("original", preprocess=None)
