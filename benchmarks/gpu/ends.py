@@ -128,7 +128,6 @@ def repeat(
         "seconds": round(built.seconds, 1),
         "sha256": built.plan_sha256[:12],
         "bytes": str(found),
-        "only_names": found.only_names,
         "same_kernels": kernels[0] == kernels[1],
     }
 
@@ -249,7 +248,9 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         if "both" in row:
             told = f"{row['both']} of {row['expected']} detections, {row['detections']} found, "
             told += f"{row['pixels_apart']:.2f} px apart at most"
-        again = "; ".join(sorted({each["bytes"] for each in row["again"]})) or "-"
+        again = "; ".join(each["bytes"] for each in row["again"]) or "-"
+        if row["again"] and all(each["same_kernels"] for each in row["again"]):
+            again += ", the same kernels"
         cells += [told, f"{row['seconds']:.0f}", again]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

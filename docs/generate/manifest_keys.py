@@ -33,6 +33,7 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "profiles": "The input's shapes, profile by profile, if there are several.",
         "arrays": "The shapes of inputs that are no images, by the input's name.",
         "input": "The input that takes images, if there are more inputs than one.",
+        "optimization_level": "How long TensorRT searched for faster kernels.",
         "pixels": "The mean and the std in the engine, if it takes uint8.",
         "nms": "The limits of NMS in the engine, if it gives detections; those not there are the "
         "defaults.",

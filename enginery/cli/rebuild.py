@@ -34,6 +34,9 @@ def rebuild(
     found = build_again(load_spec(), registered, out)
     print(f"{registered.name}: {found}")
     if verify and not found.passed:
-        print(f"error: {registered.name} was not built again as it is", file=sys.stderr)
+        what = f"error: {registered.name} was not built again as it is"
+        level_0 = registered.built.optimization_level == 0
+        why = ": at optimization_level 0 TensorRT uses no timing cache" if level_0 else ""
+        print(f"{what}{why}", file=sys.stderr)
         return 1
     return 0

@@ -40,6 +40,7 @@ class BuildParameters(Record):
     version_compatible: bool = False
     hardware_compatible: bool = False
     dla_core: int | None = None
+    optimization_level: int | None = None
     pixels: Mapping[str, Any] | None = None
     nms: Mapping[str, Any] | None = None
 

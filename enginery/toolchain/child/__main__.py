@@ -12,14 +12,12 @@ and last {"event": "result", ...} (exit 0) or {"event": "error", "kind": ..., "m
 import ctypes
 import importlib
 import json
-import os
 import signal
 import sys
 
 from base import Out, RefusedError, read_plan
 
 PR_SET_PDEATHSIG = 1
-CLONE_NEWPID = 0x20000000
 WORK = {
     "probe": "probing",
     "build": "building",
@@ -36,28 +34,10 @@ def die_with_parent():
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def become_first_process():
-    """TensorRT compiles kernels while it builds, and the compiler writes the number of its process
-    into their names. Where this process may (as root), it goes on as number 1 of a namespace.
-    """
-    if sys.platform != "linux" or ctypes.CDLL(None).unshare(CLONE_NEWPID):
-        return
-    child = os.fork()
-    if not child:
-        die_with_parent()
-        return
-    _, status = os.waitpid(child, 0)
-    if os.WIFSIGNALED(status):
-        os.kill(os.getpid(), os.WTERMSIG(status))
-    os._exit(os.WEXITSTATUS(status))
-
-
 def main():
     die_with_parent()
     out = Out()
     request = json.loads(sys.stdin.readline())
-    if request["do"] == "build":
-        become_first_process()
     try:
         if "plan_sha256" in request:
             request["data"] = read_plan(request)

@@ -9,7 +9,6 @@ import importlib
 import json
 import os
 
-PROCESS = os.getpid()  # as the client counts: a build goes on as the first process of a namespace
 NO_RANGE = "Missing scale and zero-point for tensor"
 # Said at severity ERROR by 8.6 of every timing cache that it wrote itself; the rest of the cache is
 # used.
@@ -115,7 +114,7 @@ def write_whole(path, data):
     """
     folder, name = os.path.split(os.path.abspath(path))
     sweep(folder, name)
-    partial = os.path.join(folder, ".{}.{}.part".format(name, PROCESS))
+    partial = os.path.join(folder, ".{}.{}.part".format(name, os.getpid()))
     try:
         write(partial, data)
         os.replace(partial, path)
