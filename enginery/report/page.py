@@ -9,7 +9,7 @@ from typing import Any
 from enginery import runtimes
 from enginery.evaluation.engine_report import EngineReport, Times
 from enginery.evaluation.reports import ReportRecord, ToleranceRecord
-from enginery.registry.built import BuildParameters
+from enginery.registry.built import BuildParameters, BuildRecord
 from enginery.registry.manifest import Manifest, QuantizeRecord
 from enginery.registry.records import Recipe
 from enginery.registry.store import MANIFEST, PLAN, Engine
@@ -17,6 +17,7 @@ from enginery.report.tables import Listed
 from enginery.system.files import read_json
 
 _SHOWN_MESSAGES = 8
+_SHOWN_LAYERS = 5
 _SHOWN_CLASSES = 10
 # Of a build's parameters, what the page says in words.
 _TOLD = (
@@ -27,6 +28,8 @@ _TOLD = (
     "gpu",
     "profile",
     "profiles",
+    "pixels",
+    "nms",
 )
 _ULTRALYTICS = "Ultralytics prepares them for its task"
 Section = tuple[str, list[str]]
@@ -72,8 +75,30 @@ def _what(engine: Engine) -> Iterator[str]:
     for profile in manifest.built.profiles or filter(None, (manifest.built.profile,)):
         yield f"input {profile.text}"
     yield f"images as {manifest.judging.preprocess or _ULTRALYTICS}"
+    yield from _ends(manifest.built)
+    yield from _precisions(manifest.steps.build)
     yield f"{manifest.plan.bytes / 1e6:.1f} MB, {engine.plan}"
     yield f"sha256 {manifest.plan.sha256}"
+
+
+def _ends(built: BuildParameters) -> Iterator[str]:
+    """What the engine does beside its model."""
+    if built.takes_pixels:
+        yield "takes uint8 pixels, channels last; their normalization is in it"
+    nms = built.detections
+    if nms:
+        limits = f"confidence {nms.confidence:g}, iou {nms.iou:g}"
+        yield f"gives {nms.detections} detections at most: NMS is in it, {limits}"
+
+
+def _precisions(built: BuildRecord) -> Iterator[str]:
+    """What TensorRT chose."""
+    for what, shares in (built.precisions.to_json() if built.precisions else {}).items():
+        parts = ", ".join(f"{share:.1%} {name}" for name, share in shares.items())
+        yield f"{what}: {parts}"
+    if built.fp32_fallback:
+        some = ", ".join(built.fp32_fallback[:_SHOWN_LAYERS])
+        yield f"{len(built.fp32_fallback)} layers fell back to fp32: {some}"
 
 
 def _origin(manifest: Manifest) -> Iterator[str]:

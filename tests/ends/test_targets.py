@@ -16,8 +16,9 @@ from enginery.actions.predict import PredictionRequest, predict
 from enginery.actions.signature import _with_ends
 from enginery.errors import ConfigError, EngineryError
 from enginery.project.load import load_spec
+from enginery.report.page import _what
 from tests.conftest import ROOT
-from tests.registered import register
+from tests.registered import enter, records, register
 
 
 def params(tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> Path:
@@ -89,3 +90,18 @@ def test_what_an_engine_dropped_is_not_shown(tmp_path: Path) -> None:
     request = PredictionRequest((image,), tmp_path, 0.25, 0.7)
     with pytest.raises(EngineryError, match=r"--confidence 0.25: .* drops what is below 0.3"):
         list(predict(load_spec(ROOT / "params.yaml"), engine, request))
+
+
+def test_show_tells_of_the_ends_and_of_what_tensorrt_chose(tmp_path: Path) -> None:
+    plan = tmp_path / "some.plan"
+    plan.write_bytes(b"plan")
+    made_of = records(plan, pixels={}, nms={"detections": 9})
+    made_of["build"] |= {
+        "precisions": {"layers": {"fp16": 1.0}, "weights": {"fp16": 0.75, "fp32": 0.25}},
+        "fp32_fallback": ["a", "b"],
+    }
+    lines = list(_what(enter("m/h200/fp16", plan, made_of, tmp_path)))
+    assert "takes uint8 pixels, channels last; their normalization is in it" in lines
+    assert "gives 9 detections at most: NMS is in it, confidence 0.25, iou 0.7" in lines
+    assert "weights: 75.0% fp16, 25.0% fp32" in lines
+    assert "2 layers fell back to fp32: a, b" in lines
