@@ -127,6 +127,7 @@ def test_kernels_count_where_bytes_differ() -> None:
     assert found.passed
     text = "2 of 9 bytes differ; all 3 layers run the same kernels; outputs differ by 0 at most"
     assert str(found) == text
+    assert "differ; the weights are the same; all" in str(replace(found, same_weights=True))
     other = replace(found, other_kernels=("a",), distance=0.25)
     assert not other.passed
     assert "1 of 3 layers run other kernels: a; outputs differ by 0.25" in str(other)

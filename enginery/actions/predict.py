@@ -30,16 +30,19 @@ from enginery.vision.images import preprocess, read_image, to_pixels
 from enginery.vision.results import describe, draw, to_results
 from enginery.vision.tasks import ULTRALYTICS_TASKS
 
+USUAL_CONFIDENCE = 0.25  # as Ultralytics'
 AT_ONCE = 64  # images that are in memory together
 
 
 @dataclass(frozen=True)
 class PredictionRequest:
-    """Images and folders, where the pictures go, the least confidence and NMS's overlap."""
+    """Images and folders, where the pictures go, the least confidence (None: the usual one, or the
+    engine's own) and NMS's overlap.
+    """
 
     images: tuple[Path, ...]
     out: Path
-    confidence: float
+    confidence: float | None
     iou: float
 
 
@@ -90,10 +93,17 @@ def _check_task(engine: Engine) -> None:
 def _check_limits(engine: Engine, request: PredictionRequest) -> None:
     """What an engine's own NMS dropped, nothing brings back."""
     nms = engine.built.detections
-    if nms and request.confidence < nms.confidence:
+    if nms and request.confidence is not None and request.confidence < nms.confidence:
         what = f"{engine.name} drops what is below {nms.confidence:g}: its NMS is built in"
         cure = f"Give --confidence {nms.confidence:g} or more, or build with a lower `nms`"
         raise EngineryError(f"--confidence {request.confidence:g}: {what}", cure)
+
+
+def _confidence(built: BuildParameters, request: PredictionRequest) -> float:
+    """The least to show: asked for, or the usual one unless the engine's own is higher."""
+    if request.confidence is not None:
+        return request.confidence
+    return max(USUAL_CONFIDENCE, built.detections.confidence if built.detections else 0.0)
 
 
 def picture_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -134,7 +144,7 @@ def _predict(
 
     def result_of(row: int) -> object:
         one, batch = [output[row : row + 1] for output in outputs], tensors[row : row + 1]
-        limits = request.confidence, request.iou
+        limits = _confidence(manifest.built, request), request.iou
         return to_results(head, one, batch, [images[row]], [paths[row]], *limits)[0]
 
     result_of(0)  # untimed: the first call imports Ultralytics

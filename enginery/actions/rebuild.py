@@ -63,7 +63,9 @@ def rebuild(spec: Spec, engine: Engine, out: Path | None = None) -> Rebuilt:
         built = folder / build_folder(engine.model, engine.target, engine.precision)
         record = read_json(built / Path(RECORDS["build"]).name)
         _check_graph(engine, record)
-        found = compare_plans(engine.plan, built / PLAN)
+        weights = engine.manifest.plan.weights_sha256
+        same_weights = weights is not None and weights == record["weights_sha256"]
+        found = replace(compare_plans(engine.plan, built / PLAN), same_weights=same_weights)
         if not found.same_bytes and choice.gpu:
             limit, digest = spec.targets[engine.target].time_limit_s, record["plan_sha256"]
             found = _with_kernels(found, engine, built / PLAN, digest, choice, limit)

@@ -19,7 +19,10 @@ def predict(
         list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of images.")
     ],
     out: Annotated[Path, typer.Option(help="The folder for the pictures.")] = Path("predictions"),
-    confidence: Annotated[float, typer.Option(help="The least to show.")] = 0.25,
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="The least to show: 0.25, or what the engine's own NMS gives."),
+    ] = None,
     iou: Annotated[float, typer.Option(help="The overlap from which two are one.")] = 0.7,
 ) -> int:
     """Run an engine on images: pictures of what it finds, and milliseconds."""

@@ -16,7 +16,8 @@ import numpy as np
 class Rebuilt:
     """A plan beside the registered one: how many bytes each has, and how many differ (None: they
     are not of one length). Of `layers`, `other_kernels` run another one, and outputs for the same
-    random input are at most `distance` apart; without a GPU nobody looked.
+    random input are at most `distance` apart; without a GPU nobody looked. `same_weights`: the
+    plans show their weights, and they are the same.
     """
 
     plan_bytes: tuple[int, int]
@@ -24,6 +25,7 @@ class Rebuilt:
     layers: int = 0
     other_kernels: tuple[str, ...] = ()
     distance: float = 0.0
+    same_weights: bool = False
 
     @property
     def same_bytes(self) -> bool:
@@ -39,7 +41,8 @@ class Rebuilt:
         """For people."""
         if self.same_bytes:
             return f"the same {self.plan_bytes[0]} bytes"
-        return "; ".join([self._bytes(), *self._kernels()])
+        weights = ["the weights are the same"] if self.same_weights else []
+        return "; ".join([self._bytes(), *weights, *self._kernels()])
 
     def _bytes(self) -> str:
         if self.different is None:

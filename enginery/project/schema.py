@@ -93,7 +93,8 @@ KEYS: Mapping[str, Mapping[str, str]] = {
         "toolchain": "A name from `toolchains`; Enginery's own interpreter if left out.",
         "workspace_mib": "The most GPU memory, in MiB, that a kernel may use while TensorRT "
         "chooses.",
-        "optimization_level": "How long TensorRT searches for faster kernels.",
+        "optimization_level": "How long TensorRT searches for faster kernels. Level 0 takes no "
+        "timing cache.",
         "tactic_sources": "The libraries that TensorRT may take kernels from, as TensorRT names "
         "them; its default if left out.",
         "time_limit_s": "After how many seconds a build is stopped.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import yaml
 from enginery.actions.export_deepstream import export_deepstream
 from enginery.actions.export_triton import Signature, Tensor, config, plans_by_capability
 from enginery.actions.export_ultralytics import export_ultralytics
-from enginery.actions.predict import PredictionRequest, predict
+from enginery.actions.predict import PredictionRequest, _confidence, predict
 from enginery.actions.signature import _with_ends
 from enginery.errors import ConfigError, EngineryError
 from enginery.project.load import load_spec
@@ -88,6 +89,11 @@ def test_software_that_feeds_floats_gets_no_engine_that_takes_pixels(tmp_path: P
 def test_what_an_engine_dropped_is_not_shown(tmp_path: Path) -> None:
     engine, image = register("m/h200/fp16", tmp_path, nms={"confidence": 0.3}), tmp_path / "a.png"
     request = PredictionRequest((image,), tmp_path, 0.25, 0.7)
+    assert _confidence(engine.built, replace(request, confidence=None)) == 0.3
+    assert (
+        _confidence(register("m/h200/int8", tmp_path).built, replace(request, confidence=None))
+        == 0.25
+    )
     with pytest.raises(EngineryError, match=r"--confidence 0.25: .* drops what is below 0.3"):
         list(predict(load_spec(ROOT / "params.yaml"), engine, request))
 
