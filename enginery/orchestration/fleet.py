@@ -32,6 +32,7 @@ from enginery.registry.records import parse
 EVENT = "enginery.machine"
 _KIND = "enginery-machine"
 _PAGE = 200
+_TOLD_ENGINES = 100  # the server takes events of a limited size
 
 
 def tell(report: MachineReport, again: bool = False) -> Sequence[Action]:
@@ -110,6 +111,7 @@ def _report(data: Any) -> list[MachineReport]:
 
 
 def _event(report: MachineReport, action: Action) -> Event:
+    engines = report.to_do(action)
     return Event(
         event=f"{EVENT}.{action}",
         occurred=report.seen,  # type: ignore[arg-type]
@@ -118,7 +120,10 @@ def _event(report: MachineReport, action: Action) -> Event:
             "prefect.resource.name": report.machine,
             "enginery.pool": report.pool or "none",
         },
-        payload={"engines": {engine.name: list(engine.reasons) for engine in report.to_do(action)}},
+        payload={
+            "count": len(engines),
+            "engines": {engine.name: list(engine.reasons) for engine in engines[:_TOLD_ENGINES]},
+        },
     )
 
 

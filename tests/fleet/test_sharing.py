@@ -89,9 +89,11 @@ def test_a_clone_with_changes_of_its_own_and_no_clone_are_one_line(
 ) -> None:
     commit(clone(team, "other"), "params.yaml", "team: 1\n")
     (worker.root / "params.yaml").write_text("mine: 1\n")
+    (worker.root / "dvc.lock").write_text("mine\n")
     with pytest.raises(EngineryError, match=r"git merge in .*params.yaml.*a worker's clone is its"):
         use_checkout(str(worker.root))
     assert (worker.root / "params.yaml").read_text() == "mine: 1\n"
+    assert (worker.root / "dvc.lock").read_text() == "mine\n"
     with pytest.raises(EngineryError, match="ENGINERY_HOME is '', which is no folder"):
         use_checkout("")
 
