@@ -175,3 +175,26 @@ def test_a_promotion_waits_for_its_approval(worker: Machine, server: str) -> Non
     ).stdout
     assert shown.count("production") == 1
     assert "approved by Ada" in " ".join(shown.split())
+
+
+def test_engines_are_validated_as_tasks_and_what_fails_fails_the_run(
+    worker: Machine, server: str
+) -> None:
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        temporary_settings,
+    )
+
+    from flows.validate import validate_engines
+
+    gone = "gone/rtx-ada/fp16"
+    worker.register(ADA)  # its GPU is on another machine
+    settings = {PREFECT_API_URL: server, PREFECT_LOGGING_TO_API_ENABLED: False}
+    with temporary_settings(settings):
+        elsewhere = validate_engines(share=True, return_state=True)
+        worker.register(gone)
+        failed = validate_engines(return_state=True)
+    assert (elsewhere.type.value, elsewhere.message) == ("COMPLETED", "0 engines passed")
+    assert failed.is_failed()
+    assert failed.message and failed.message.startswith(f"{gone}: its model is not in")
