@@ -143,6 +143,9 @@ def _create(client: SyncPrefectClient, key: str, kind: str, title: str, data: st
     client.create_artifact(ArtifactCreate(key=key, type=kind, description=title, data=data))
 
 
-def _refused(error: Exception) -> ServerError:
+def _refused(error: httpx.HTTPError | PrefectHTTPStatusError) -> ServerError:
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 401:
+        cure = "Set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING"
+        return ServerError("Prefect's server asks for a password, or for another one", cure)
     what = f"Prefect's server did not take it: {' '.join(str(error).split())}"
     return ServerError(what, "Look at its log; nothing is lost, the next watch tells it again")

@@ -175,3 +175,11 @@ def test_a_fleet_without_a_server_is_one_line(built: Checkout) -> None:
     code, said, told = watch(built, PREFECT_API_URL="http://127.0.0.1:9/api")
     assert (code, said.startswith("nothing to do")) == (1, True)  # the machine is looked at first
     assert told.splitlines()[-1].startswith("error: Prefect's server at http://127.0.0.1:9/api ")
+
+
+def test_a_server_with_a_password_says_what_to_set() -> None:
+    from enginery.orchestration.fleet import _refused
+
+    answer = httpx.Response(401, request=httpx.Request("GET", "http://server/api"))
+    error = httpx.HTTPStatusError("401", request=answer.request, response=answer)
+    assert "Set PREFECT_API_AUTH_STRING to" in str(_refused(error))
