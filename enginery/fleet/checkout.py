@@ -28,7 +28,8 @@ def use_checkout(folder: str) -> dict[str, str]:
     Raises:
         EngineryError: it is no clone, it holds changes of its own, or a server does not answer.
     """
-    logging.getLogger("dvc").setLevel(logging.ERROR)
+    for name in ("dvc", "dvc_data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     if not (folder and Path(folder).is_dir()):
         what = f"ENGINERY_HOME is {folder!r}, which is no folder"
         raise EngineryError(what, "Set it where the worker starts: the path of this worker's clone")
@@ -58,13 +59,14 @@ def _move(kept: Path) -> None:
     own = Path(LOCK_FILE)
     if own.is_file():
         shutil.copyfile(own, kept)
-    known = _git("ls-files", *_OWN).splitlines()
-    if known:
-        _git("checkout", "--quiet", "HEAD", "--", *known)
-    _git("merge", "--quiet", "--ff-only", "@{upstream}")
-    if kept.is_file():
-        with atomic_write(own) as partial:
-            shutil.copyfile(kept, partial)
+    try:
+        if known := _git("ls-files", *_OWN).splitlines():
+            _git("checkout", "--quiet", "HEAD", "--", *known)
+        _git("merge", "--quiet", "--ff-only", "@{upstream}")
+    finally:
+        if kept.is_file():
+            with atomic_write(own) as partial:
+                shutil.copyfile(kept, partial)
 
 
 def _git(*arguments: str, check: bool = True) -> str:

@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from enginery.fleet.machine import MachineReport
-from enginery.fleet.table import machine_rows, unbuilt
+from enginery.fleet.table import machine_rows, unbuilt, work_of
 from enginery.report.document import Html, described, page, paragraph, table
 from enginery.system.files import atomic_write
 
@@ -22,17 +22,12 @@ def write_page(
     alone = Html("".join(paragraph(line, "warn") for line in lines))
     parts = [
         ("machines", "Machines", Html(whole + alone)),
-        ("work", "What is to be done", described((each.machine, _work(each)) for each in reports)),
+        (
+            "work",
+            "What is to be done",
+            described((each.machine, work_of(each)) for each in reports),
+        ),
     ]
     intro = paragraph(f"{len(reports)} machines, {now:%Y-%m-%d %H:%M} UTC", "muted")
     with atomic_write(path) as partial:
         partial.write_text(page("The fleet", parts, intro), encoding="utf-8")
-
-
-def _work(report: MachineReport) -> list[str]:
-    lines = [
-        f"{engine.action} {engine.name}: {'; '.join(engine.reasons)}"
-        for engine in report.engines
-        if engine.action
-    ]
-    return [*report.faults, *lines, *report.notes] or ["nothing"]

@@ -29,6 +29,16 @@ def unbuilt(reports: Sequence[MachineReport]) -> list[str]:
     return sorted({name for report in reports for name in report.excluded} - built)
 
 
+def work_of(report: MachineReport) -> list[str]:
+    """What a machine has to do and why, a line each."""
+    lines = [
+        f"{engine.action} {engine.name}: {'; '.join(engine.reasons)}"
+        for engine in report.engines
+        if engine.action
+    ]
+    return [*report.faults, *lines, *report.notes] or ["nothing to do"]
+
+
 def _row(report: MachineReport, now: datetime, silent_after_h: float) -> Mapping[str, str]:
     silent = is_silent(report, now, silent_after_h)
     return {

@@ -1,7 +1,7 @@
 """The fleet at Prefect's server: each machine's newest report is an artifact, its work an event.
 
-artifact machine-NAME            a MachineReport, as JSON
-artifact fleet                   the table of all machines, for people
+artifact machine-NAME            what a machine has to do, and its MachineReport as JSON
+artifact fleet                   the table of all machines
 event enginery.machine.rebuild   of the resource enginery.machine.NAME, label enginery.pool;
                                  also .revalidate and .publish
 """
@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from typing import Any
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate
-from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterType
+from prefect.client.schemas.filters import ArtifactCollectionFilter, ArtifactCollectionFilterKey
 from prefect.events.schemas.events import Event
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.logging import get_run_logger
@@ -23,15 +24,16 @@ from prefect.settings import PREFECT_API_URL
 
 from enginery.errors import EngineryError, ServerError
 from enginery.fleet.machine import Action, MachineReport, slug
-from enginery.fleet.table import machine_rows
+from enginery.fleet.table import machine_rows, work_of
 from enginery.fleet.told import news, read_told, save_told
 from enginery.fleet.watch import look
 from enginery.orchestration.server import check_server
 from enginery.registry.records import parse
 
 EVENT = "enginery.machine"
-_KIND = "enginery-machine"
+_KEY, _JSON = "machine-", "```json\n"
 _PAGE = 200
+_TOLD_ENGINES = 100  # the server takes events of a limited size
 
 
 def tell(report: MachineReport, again: bool = False) -> Sequence[Action]:
@@ -77,10 +79,10 @@ def machine_reports() -> list[MachineReport]:
 
 def _keep(report: MachineReport, events: Sequence[Event]) -> None:
     check_server()
-    key, title = f"machine-{slug(report.machine)}", f"What {report.machine} is and has to do"
+    key, title = f"{_KEY}{slug(report.machine)}", f"What {report.machine} is and has to do"
     try:
         with get_client(sync_client=True) as client:
-            _create(client, key, _KIND, title, report.model_dump_json())
+            _create(client, key, "markdown", title, _markdown(report))
             if events:
                 _send(client, events)
             rows = json.dumps(machine_rows(_reports(client), report.seen))
@@ -90,26 +92,32 @@ def _keep(report: MachineReport, events: Sequence[Event]) -> None:
 
 
 def _reports(client: SyncPrefectClient) -> list[MachineReport]:
-    kind = ArtifactCollectionFilter(type=ArtifactCollectionFilterType(any_=[_KIND]))
+    ours = ArtifactCollectionFilter(key=ArtifactCollectionFilterKey(like_=f"{_KEY}%"))
     reports: list[MachineReport] = []
     start = 0
-    while page := client.read_latest_artifacts(artifact_filter=kind, limit=_PAGE, offset=start):
+    while page := client.read_latest_artifacts(artifact_filter=ours, limit=_PAGE, offset=start):
         for artifact in page:
             reports += _report(artifact.data)
         start += len(page)
     return sorted(reports, key=lambda report: report.machine)
 
 
+def _markdown(report: MachineReport) -> str:
+    """For people in Prefect's UI, with the report itself at the end."""
+    lines = "\n".join(f"- {line}" for line in work_of(report))
+    return f"{lines}\n\n{_JSON}{report.model_dump_json(indent=2)}\n```\n"
+
+
 def _report(data: Any) -> list[MachineReport]:
     """One, or none where a newer Enginery wrote it, or somebody by hand."""
-    try:
-        text = data if isinstance(data, str) else json.dumps(data)
+    text = str(data).partition(_JSON)[2].rpartition("```")[0]
+    with suppress(ValueError):
         return [parse(text.encode(), MachineReport)]
-    except ValueError:
-        return []
+    return []
 
 
 def _event(report: MachineReport, action: Action) -> Event:
+    engines = report.to_do(action)
     return Event(
         event=f"{EVENT}.{action}",
         occurred=report.seen,  # type: ignore[arg-type]
@@ -118,7 +126,10 @@ def _event(report: MachineReport, action: Action) -> Event:
             "prefect.resource.name": report.machine,
             "enginery.pool": report.pool or "none",
         },
-        payload={"engines": {engine.name: list(engine.reasons) for engine in report.to_do(action)}},
+        payload={
+            "count": len(engines),
+            "engines": {engine.name: list(engine.reasons) for engine in engines[:_TOLD_ENGINES]},
+        },
     )
 
 
@@ -132,6 +143,9 @@ def _create(client: SyncPrefectClient, key: str, kind: str, title: str, data: st
     client.create_artifact(ArtifactCreate(key=key, type=kind, description=title, data=data))
 
 
-def _refused(error: Exception) -> ServerError:
+def _refused(error: httpx.HTTPError | PrefectHTTPStatusError) -> ServerError:
+    if isinstance(error, httpx.HTTPStatusError) and error.response.status_code == 401:
+        cure = "Set PREFECT_API_AUTH_STRING to the server's PREFECT_SERVER_API_AUTH_STRING"
+        return ServerError("Prefect's server asks for a password, or for another one", cure)
     what = f"Prefect's server did not take it: {' '.join(str(error).split())}"
     return ServerError(what, "Look at its log; nothing is lost, the next watch tells it again")

@@ -46,7 +46,10 @@ def validate(engine: Engine) -> ValidationOutcome:
     state = named(quote(engine), return_state=True)
     elsewhere = state.name == "Elsewhere"
     failed = state.is_failed() or state.is_crashed()
-    return ValidationOutcome(engine.name, state.message or "" if failed else "", elsewhere)
+    why = (state.message or "it failed") if failed else ""
+    if why and engine.name not in why:
+        why = f"{engine.name}: {why}"
+    return ValidationOutcome(engine.name, why, elsewhere)
 
 
 def publish_reports(outcomes: Sequence[ValidationOutcome]) -> str:
@@ -63,7 +66,7 @@ def verdict(outcomes: Sequence[ValidationOutcome], published: str) -> State[Any]
     """How the run ended."""
     failed = [outcome for outcome in outcomes if outcome.why]
     if failed:
-        return Failed(message="; ".join(f"{each.name}: {each.why}" for each in failed))
+        return Failed(message="; ".join(each.why for each in failed))
     count = sum(not outcome.elsewhere for outcome in outcomes)
     return Completed(message=", ".join(filter(None, [f"{count} engines passed", published])))
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PLAN, MANIFEST, REPORT = "model.plan", "manifest.json", "report.json"
 STATEMENT, SIGNATURE = "statement.json", "statement.json.sig"
+_OF_THE_REPORT = {"validated", "milliseconds", "report_sha256"}
 SMALL_FILES = (MANIFEST, REPORT, STATEMENT, SIGNATURE)  # beside the plan, if there is one
 
 
@@ -31,10 +32,17 @@ class Publication:
     files: Callable[[int], Mapping[str, bytes]]
 
     def is_in(self, engine: PublishedEngine | None) -> bool:
-        """Whether that is this very engine already."""
+        """Whether that is this very engine already.
+
+        Of the same engine, machines have reports of their own, or none: another one is news only
+        if it validates what was a candidate. Else two machines would publish in turns for ever.
+        """
         if engine is None or (self.signed and not engine.signed):
             return False
-        return not self.contents.differences(engine)
+        differing = set(self.contents.differences(engine))
+        if engine.validated or not self.contents.validated:
+            differing -= _OF_THE_REPORT
+        return not differing
 
     def published(self, version: int, reference: str) -> PublishedEngine:
         """The version that it becomes, and where the back end keeps its files."""

@@ -39,7 +39,7 @@ def test_prefects_commands_exist_with_their_options() -> None:
     lines += [
         line.replace("${ENGINERY_POOL}", "l4") for line in re.findall(r"prefect worker.*", units)
     ]
-    assert len(lines) == 6
+    assert len(lines) == 7
     asked = [[*shlex.split(line)[1:], "--help"] for line in dict.fromkeys(lines)]
     command = [sys.executable, "-c", HELP, json.dumps(asked)]
     ended = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -89,9 +89,11 @@ def test_a_clone_with_changes_of_its_own_and_no_clone_are_one_line(
 ) -> None:
     commit(clone(team, "other"), "params.yaml", "team: 1\n")
     (worker.root / "params.yaml").write_text("mine: 1\n")
+    (worker.root / "dvc.lock").write_text("mine\n")
     with pytest.raises(EngineryError, match=r"git merge in .*params.yaml.*a worker's clone is its"):
         use_checkout(str(worker.root))
     assert (worker.root / "params.yaml").read_text() == "mine: 1\n"
+    assert (worker.root / "dvc.lock").read_text() == "mine\n"
     with pytest.raises(EngineryError, match="ENGINERY_HOME is '', which is no folder"):
         use_checkout("")
 
@@ -173,3 +175,26 @@ def test_a_promotion_waits_for_its_approval(worker: Machine, server: str) -> Non
     ).stdout
     assert shown.count("production") == 1
     assert "approved by Ada" in " ".join(shown.split())
+
+
+def test_engines_are_validated_as_tasks_and_what_fails_fails_the_run(
+    worker: Machine, server: str
+) -> None:
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        temporary_settings,
+    )
+
+    from flows.validate import validate_engines
+
+    gone = "gone/rtx-ada/fp16"
+    worker.register(ADA)  # its GPU is on another machine
+    settings = {PREFECT_API_URL: server, PREFECT_LOGGING_TO_API_ENABLED: False}
+    with temporary_settings(settings):
+        elsewhere = validate_engines(share=True, return_state=True)
+        worker.register(gone)
+        failed = validate_engines(return_state=True)
+    assert (elsewhere.type.value, elsewhere.message) == ("COMPLETED", "0 engines passed")
+    assert failed.is_failed()
+    assert failed.message and failed.message.startswith(f"{gone}: its model is not in")

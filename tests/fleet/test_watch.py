@@ -20,7 +20,6 @@ from enginery.system.files import write_json
 from tests.conftest import Checkout
 from tests.fleet.common import LISTED, MODEL
 from tests.registered import register, report
-from tests.test_flow import build
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 NAME = f"{MODEL}/server/fp16"
@@ -165,7 +164,7 @@ def test_a_change_is_told_once_and_no_server_is_needed(built: Checkout) -> None:
     silent = built.run("enginery", "fleet", "--silent-after", "0", "--page", "fleet.html")
     assert (silent.returncode, (built.root / "fleet.html").is_file()) == (1, True)
     assert f"silent: {built.root.parent.name}" in silent.stderr
-    build(built)
+    built.change(lambda params: params["targets"]["rtx-ada"].pop("optimization_level"))
     assert watch(built)[0] == 0
 
 
@@ -176,3 +175,11 @@ def test_a_fleet_without_a_server_is_one_line(built: Checkout) -> None:
     code, said, told = watch(built, PREFECT_API_URL="http://127.0.0.1:9/api")
     assert (code, said.startswith("nothing to do")) == (1, True)  # the machine is looked at first
     assert told.splitlines()[-1].startswith("error: Prefect's server at http://127.0.0.1:9/api ")
+
+
+def test_a_server_with_a_password_says_what_to_set() -> None:
+    from enginery.orchestration.fleet import _refused
+
+    answer = httpx.Response(401, request=httpx.Request("GET", "http://server/api"))
+    error = httpx.HTTPStatusError("401", request=answer.request, response=answer)
+    assert "Set PREFECT_API_AUTH_STRING to" in str(_refused(error))

@@ -18,7 +18,7 @@ from enginery.registries import git_tags
 from enginery.registries.interface import all_serving
 from enginery.system.files import sha256
 from tests.conftest import ROOT
-from tests.team import MODEL, Machine, Team, git
+from tests.team import MODEL, Machine, Team, clone, git
 from tests.team_registry.common import (
     ADA,
     AMPERE,
@@ -62,6 +62,23 @@ def test_new_engines_are_published_and_the_work_tree_stays(
     assert said(capsys, "publish", ADA).startswith(f"published {ADA} v2 (candidate)\n1 new ")
     log = team.git("log", "--format=%an %s", "engines").splitlines()
     assert log == [f"Ada Publish {ADA} v2", "Ada Publish 2 engines"]
+
+
+def test_machines_with_reports_of_their_own_do_not_publish_in_turns(
+    team: Team, machine: Machine, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.register(ADA)
+    assert said(capsys, "publish").startswith(f"published {ADA} v1 (candidate)\n")
+    machine.register(ADA, valid=True)  # it ran on its GPU since
+    assert said(capsys, "publish").startswith(f"published {ADA} v2 (validated)\n")
+    other = clone(team, "other")
+    monkeypatch.chdir(other.root)
+    for valid in (False, True):
+        other.register(ADA, valid=valid)
+        if valid:  # there, it was timed anew
+            path = next(other.root.glob(f"artifacts/reports/{ADA}.json"))
+            path.write_text(path.read_text().replace('"mean": 1.0', '"mean": 1.01'))
+        assert said(capsys, "publish").startswith("0 new published to "), valid
 
 
 def test_dvc_and_gto_read_it(
