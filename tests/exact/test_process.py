@@ -39,6 +39,9 @@ def test_constants() -> None:
         "progress": {"phase", "step", "steps"},
         "result": {"event"},
         "error": {"kind", "message"},
+        "ready": {"inputs", "outputs", "gpu"},
+        "ran": {"files", "milliseconds"},
+        "refused": {"kind", "message"},
     } == process._FIELDS
     assert process.PROGRAM.name == "child"
 
@@ -138,7 +141,7 @@ def test_a_child_that_dies_at_once_and_says_bytes(
     ],
 )
 def test_lines_that_are_no_events(line: str) -> None:
-    assert process._event(line) is None
+    assert process.event_of(line) is None
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ def test_lines_that_are_no_events(line: str) -> None:
     ],
 )
 def test_lines_that_are_events(event: dict[str, Any]) -> None:
-    assert process._event(json.dumps(event) + "\n") == event
+    assert process.event_of(json.dumps(event) + "\n") == event
 
 
 def alive(pid: int) -> bool:
