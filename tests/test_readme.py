@@ -49,7 +49,7 @@ def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]
 
 def test_make_targets_and_links_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    for target in re.findall(r"make (\w+)", README):
+    for target in re.findall(r"make ([\w-]+)", README):
         assert f"\n{target}:" in makefile
-    for link in re.findall(r"\]\(([\w/.]+)\)", README):
+    for link in re.findall(r"\]\(([\w/.-]+)\)", README):
         assert (ROOT / link).exists() or (ROOT / f"{link}.md").exists()
