@@ -177,24 +177,25 @@ def test_a_promotion_waits_for_its_approval(worker: Machine, server: str) -> Non
     assert "approved by Ada" in " ".join(shown.split())
 
 
+VALIDATION = """
+from flows.validate import validate_engines
+state = validate_engines(share={}, return_state=True)
+print(state.type.value, state.message)
+"""
+
+
 def test_engines_are_validated_as_tasks_and_what_fails_fails_the_run(
     worker: Machine, server: str
 ) -> None:
-    from prefect.settings import (
-        PREFECT_API_URL,
-        PREFECT_LOGGING_TO_API_ENABLED,
-        temporary_settings,
-    )
+    def validated(share: bool) -> str:
+        environment = {**os.environ, "PYTHONPATH": str(ROOT), "PREFECT_API_URL": server}
+        line = [sys.executable, "-c", VALIDATION.format(share)]
+        ended = subprocess.run(
+            line, cwd=worker.root, env=environment, capture_output=True, text=True, check=True
+        )
+        return ended.stdout.splitlines()[-1]
 
-    from flows.validate import validate_engines
-
-    gone = "gone/rtx-ada/fp16"
     worker.register(ADA)  # its GPU is on another machine
-    settings = {PREFECT_API_URL: server, PREFECT_LOGGING_TO_API_ENABLED: False}
-    with temporary_settings(settings):
-        elsewhere = validate_engines(share=True, return_state=True)
-        worker.register(gone)
-        failed = validate_engines(return_state=True)
-    assert (elsewhere.type.value, elsewhere.message) == ("COMPLETED", "0 engines passed")
-    assert failed.is_failed()
-    assert failed.message and failed.message.startswith(f"{gone}: its model is not in")
+    assert validated(share=True) == "COMPLETED 0 engines passed"
+    worker.register("gone/rtx-ada/fp16")
+    assert validated(share=False).startswith("FAILED gone/rtx-ada/fp16: its model is not in")
