@@ -95,10 +95,11 @@ def _lay_out(folder: Path, engine: Engine, choice: Choice) -> None:
         raise EngineError(f"{WORKPLACE} is missing: nothing was built here", "`enginery build`")
     here = Path.cwd()
     (folder / ARTIFACTS).mkdir()
-    for path in [*here.iterdir(), *(here / ARTIFACTS).iterdir()]:
-        place = folder / path.relative_to(here)
-        if path.name not in _OWN and path != here / ARTIFACTS and path != folder.resolve():
-            place.symlink_to(path)
+    shared = [path for path in here.iterdir() if path.name != ARTIFACTS.name]
+    shared += [path for path in (here / ARTIFACTS).iterdir() if path.name not in _OWN]
+    for path in shared:
+        if path != folder.resolve():
+            (folder / path.relative_to(here)).symlink_to(path)
     recipe = folder / _stage(engine).recipe
     recipe.parent.mkdir(parents=True)
     write_json(recipe, engine.manifest.steps.build.recipe.to_json())

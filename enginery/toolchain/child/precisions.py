@@ -17,17 +17,17 @@ def layers_of(trt, logger, data, request):
         return []
     text = engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON)
     layers = json.loads(text, strict=False)["Layers"]  # 8.6 writes control characters
-    return [described(layer) for layer in layers if isinstance(layer, dict)]
+    return [described(entry) for entry in layers if isinstance(entry, dict)]
 
 
-def described(layer):
+def described(entry):
     """A few of a layer's hundred values."""
-    weights = layer.get("Weights")
+    weights = entry.get("Weights")
     weights = weights if isinstance(weights, dict) else {}
     return {
-        "name": layer["Name"],
-        "kind": layer.get("LayerType", ""),
-        "reads": [str(tensor.get("Format/Datatype", "")) for tensor in layer.get("Inputs", ())],
+        "name": entry["Name"],
+        "kind": entry.get("LayerType", ""),
+        "reads": [str(tensor.get("Format/Datatype", "")) for tensor in entry.get("Inputs", ())],
         "weights": int(weights.get("Count", 0)),
         "weights_type": str(weights.get("Type", "")),
     }

@@ -68,7 +68,9 @@ def has_plugin(trt, name):
         return False
     trt.init_libnvinfer_plugins(None, "")
     registry = trt.get_plugin_registry()
-    return any(creator.name == name for creator in getattr(registry, "plugin_creator_list", ()))
+    older = getattr(registry, "plugin_creator_list", ())  # up to 10
+    creators = getattr(registry, "all_creators", older)
+    return any(creator.name == name for creator in creators)
 
 
 def named_capabilities(trt):

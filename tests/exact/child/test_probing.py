@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,20 @@ def test_features_of_each_kind_of_bindings() -> None:
     strong = tensorrt(strong=True)
     strong.NetworkDefinitionCreationFlag = object
     assert probing.features(strong)["strong typing"]
+
+
+@pytest.mark.parametrize("kind", ["plugin_creator_list", "all_creators"])
+def test_a_plugin_is_looked_for(kind: str) -> None:
+    given: list[Any] = []
+    registry = SimpleNamespace(**{kind: [SimpleNamespace(name="NMS"), SimpleNamespace(name="b")]})
+    trt = SimpleNamespace(
+        init_libnvinfer_plugins=lambda *asked: given.append(asked),
+        get_plugin_registry=lambda: registry,
+    )
+    assert probing.has_plugin(trt, "NMS")
+    assert not probing.has_plugin(trt, "other")
+    assert given == [(None, "")] * 2
+    assert not probing.has_plugin(SimpleNamespace(), "NMS")
 
 
 def test_named_compute_capabilities() -> None:
