@@ -90,7 +90,8 @@ class Preprocess:
         if self.color == "grey":
             values = cv2.cvtColor(fitted, cv2.COLOR_BGR2GRAY)[:, :, None]
         else:
-            values = fitted[:, :, ::-1] if self.color == "rgb" else fitted
+            # OpenCV turns the channels many times faster than a reversed view is copied.
+            values = cv2.cvtColor(fitted, cv2.COLOR_BGR2RGB) if self.color == "rgb" else fitted
         if self.layout == "nchw":
             values = values.transpose(2, 0, 1)
         if self.dtype == "uint8":
