@@ -54,9 +54,9 @@ def _far_outputs(report: Mapping[str, Any], tolerance: Mapping[str, Any]) -> Ite
             if key in limits and not measured[name][what] <= limits[key]:
                 allowed = f"{limits[key]:.2g} is allowed"
                 yield f"output {name}: {key} {measured[name][what]:.2g}, {allowed}"
-        cosine = report["candidate"]["per_class"][name]
-        if not cosine >= limits.get("cosine", 0):
-            yield f"output {name}: cosine {cosine:.4f}, {limits['cosine']:g} is asked for"
+        cosine, least = report["candidate"]["per_class"][name], limits.get("cosine", 0)
+        if not cosine >= least:
+            yield f"output {name}: cosine {cosine:.4f}, {least:g} is asked for"
 
 
 def _failures(report: Mapping[str, Any], tolerance: Mapping[str, Any]) -> Iterator[str]:
